@@ -1,0 +1,222 @@
+"""The nouns of the package: what flows from image message to published estimate.
+
+Shape letters, used in comments and docstrings everywhere:
+B batch, S synchronized sets in the window, C cameras, N views (N <= S x C), M decoded views, H W pixels,
+h w patches, P = h x w patches, D channels.
+
+Time is ``stamp_ns: int`` (nanoseconds). ``T_a_b`` is a 4x4 matrix that maps points in frame b to frame a;
+camera frames are OpenCV optical frames (x right, y down, z forward; REP 103).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class CameraCalibration:
+    """Calibration that belongs to the pixels of one image (binning and region of interest already applied).
+
+    ``K``: (3, 3) float64 in pixels, (0, 0) being the centre of the first pixel, as OpenCV and
+    sensor_msgs/CameraInfo have it. ``D``: distortion coefficients of
+    ``distortion_model`` (``none``, ``plumb_bob``, ``rational_polynomial``, ``equidistant``).
+    """
+
+    width: int
+    height: int
+    K: np.ndarray
+    D: tuple[float, ...] = ()
+    distortion_model: str = "none"
+
+    @property
+    def distorted(self) -> bool:
+        """Whether the image needs rectification."""
+        return self.distortion_model != "none" and any(value != 0.0 for value in self.D)
+
+    def key(self) -> tuple:
+        """A hashable identity: two calibrations with equal keys give equal pixels and rays."""
+        return (self.width, self.height, self.distortion_model, self.D, self.K.tobytes())
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One image of one camera, pixels as the driver sent them (conversion happens on the GPU).
+
+    ``image`` is uint8, C-contiguous or a row-strided view: (H, W, 3) for rgb8 and bgr8, (H, W, 4) for rgba8 and
+    bgra8, (H, W, 1) for mono8, (H, W, 2) for mono16 (little endian), yuv422 (UYVY) and yuv422_yuy2 (YUYV),
+    (H * 3 / 2, W, 1) for nv12 and nv21.
+    """
+
+    camera: str
+    stamp_ns: int
+    image: np.ndarray
+    encoding: str = "rgb8"
+    frame_id: str = ""
+    calibration: CameraCalibration | None = None
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width of the picture in pixels."""
+        rows, width = self.image.shape[:2]
+        return (rows * 2 // 3 if self.encoding in ("nv12", "nv21") else rows), width
+
+
+@dataclass(frozen=True)
+class FrameSet:
+    """The frames that belong together: at most one of each camera, within ``sync.slop_s`` of each other.
+
+    ``stamp_ns`` is the newest stamp among the frames. A camera that is missing has no frame.
+    """
+
+    stamp_ns: int
+    frames: tuple[Frame, ...]
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Names of the cameras that are present."""
+        return tuple(frame.camera for frame in self.frames)
+
+
+@dataclass(frozen=True)
+class View:
+    """What the network sees of one camera: a pinhole view with the principal point at the canvas centre.
+
+    The canvas is (canvas_h, canvas_w); the camera's content is the centred rectangle ``content`` =
+    (top, left, height, width) of it, and all else is padding. ``K``: (3, 3) float64 in canvas pixels with
+    OpenCV pixel centres (cx = (canvas_w - 1) / 2). ``K_content`` is the same for the content rectangle alone:
+    the intrinsics of the depth image that is published.
+    """
+
+    camera: str
+    canvas_hw: tuple[int, int]
+    content: tuple[int, int, int, int]
+    K: np.ndarray
+    calibrated: bool
+
+    @property
+    def K_content(self) -> np.ndarray:
+        """(3, 3) intrinsics in pixels of the content rectangle."""
+        K = self.K.copy()
+        K[0, 2] -= self.content[1]
+        K[1, 2] -= self.content[0]
+        return K
+
+
+@dataclass(frozen=True)
+class WindowView:
+    """One view in the window: which camera, when, and whether it belongs to the newest set."""
+
+    camera: str
+    stamp_ns: int
+    frame_id: str
+    newest: bool
+    view: View
+
+
+@dataclass(frozen=True)
+class WindowPrediction:
+    """What the network says of the window, in the window's own gauge (origin and scale are arbitrary).
+
+    Tensors stay on the model's device. ``views`` has N entries, oldest set first; ``decoded`` holds the
+    indices (into ``views``) of the M views whose dense maps were made.
+    """
+
+    views: tuple[WindowView, ...]
+    decoded: tuple[int, ...]
+    depth: torch.Tensor  # (M, H, W) float32, z-depth, > 0
+    depth_conf: torch.Tensor  # (M, H, W) float32, >= 1
+    T_cam_world: torch.Tensor  # (N, 4, 4) float32
+    K: torch.Tensor  # (N, 3, 3) float32, predicted, canvas pixels, principal point (W / 2, H / 2)
+    reference_index: torch.Tensor  # () int64
+    colours: torch.Tensor  # (M, 3, H, W) uint8 RGB of the decoded views
+    sky: torch.Tensor | None = None  # (M, H, W) bool
+
+
+@dataclass(frozen=True)
+class OutputRequest:
+    """Which outputs somebody listens to; what is not asked for is not computed. Sets hold camera names."""
+
+    depth: frozenset[str] = frozenset()
+    confidence: frozenset[str] = frozenset()
+    points: frozenset[str] = frozenset()
+    merged_points: bool = False
+
+    @staticmethod
+    def everything(cameras: tuple[str, ...]) -> OutputRequest:
+        """All outputs of all ``cameras``."""
+        names = frozenset(cameras)
+        return OutputRequest(depth=names, confidence=names, points=names, merged_points=True)
+
+
+@dataclass(frozen=True)
+class PointBuffer:
+    """A point cloud in its final byte layout: float32 x, y, z and packed rgb, 16 bytes a point.
+
+    ``data`` is (height, width, 16) uint8; height is 1 for unorganised clouds. Points are in ``frame_id``.
+    """
+
+    data: np.ndarray
+    frame_id: str
+    dense: bool  # no NaN among the points
+
+
+@dataclass(frozen=True)
+class CameraOutput:
+    """Everything that is published for one view of the newest set (arrays on the host).
+
+    ``depth``: (H, W) float32 metres or network units, NaN invalid, +Inf beyond range; or uint16 millimetres, 0
+    invalid. ``K``: (3, 3) intrinsics of exactly that image.
+    """
+
+    camera: str
+    stamp_ns: int
+    frame_id: str
+    K: np.ndarray
+    size_hw: tuple[int, int]
+    depth: np.ndarray | None = None
+    confidence: np.ndarray | None = None  # (H, W) float32, >= 1, NaN where depth is invalid
+    points: PointBuffer | None = None
+
+
+@dataclass(frozen=True)
+class ViewEstimate:
+    """Pose and intrinsics of one view of the window in the output frame."""
+
+    camera: str
+    stamp_ns: int
+    frame_id: str
+    newest: bool
+    reference: bool
+    T_odom_cam: np.ndarray  # (4, 4)
+    size_hw: tuple[int, int]
+    K: np.ndarray  # (3, 3) in use, pixels of size_hw
+    K_predicted: np.ndarray  # (3, 3) from the network
+    median_confidence: float
+
+
+@dataclass(frozen=True)
+class ScaleEstimate:
+    """Metres per network unit, with standard deviation and source (``none``: not metric, values NaN)."""
+
+    source: str = "none"
+    metres_per_unit: float = float("nan")
+    stddev: float = float("nan")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The result of one step, ready to become messages."""
+
+    stamp_ns: int
+    step: int
+    views: tuple[ViewEstimate, ...]
+    outputs: tuple[CameraOutput, ...]
+    T_odom_base: np.ndarray | None  # (4, 4); None when the rig's extrinsics are not known
+    scale: ScaleEstimate
+    merged_points: PointBuffer | None = None
+    warnings: Mapping[str, str] = field(default_factory=dict)  # camera -> what is wrong with it
+    timings_ms: Mapping[str, float] = field(default_factory=dict)  # stage -> milliseconds

@@ -1,0 +1,42 @@
+"""`pip install .`: the parts that need no ROS, and the console script da3-ros.
+
+ROS builds the package with CMakeLists.txt (messages, launch files, node); this file only mirrors its Python part.
+"""
+
+import os
+import xml.etree.ElementTree as ElementTree
+from glob import glob
+
+from setuptools import find_packages, setup
+
+package = ElementTree.parse(os.path.join(os.path.dirname(os.path.abspath(__file__)), "package.xml")).getroot()
+
+setup(
+    name="da3_ros",
+    version=package.findtext("version"),
+    description=package.findtext("description"),
+    license="Apache-2.0",
+    packages=find_packages(include=["da3_ros", "da3_ros.*"]),
+    # The folder is no package: it is where `import da3_ros.msg` ends when no messages were built.
+    package_data={"": ["*.json", "*.safetensors", "*.yaml", "*.txt", "_unbuilt/*.py"]},
+    data_files=[
+        ("share/da3_ros", ["package.xml"]),
+        ("share/da3_ros/config", sorted(path for path in glob("config/*") if os.path.isfile(path))),
+        ("share/da3_ros/launch", sorted(glob("launch/*.py"))),
+    ],
+    python_requires=">=3.10",
+    install_requires=[
+        "huggingface_hub",
+        "numpy",
+        "opencv-python-headless",
+        "pillow",
+        "PyYAML",
+        "rosbags",
+        "rosbags-image",
+        "safetensors",
+        "torch>=2.6",
+        "tqdm",
+        "transforms3d",
+    ],
+    entry_points={"console_scripts": ["da3-ros = da3_ros.cli.main:main"]},
+)

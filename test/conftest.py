@@ -1,0 +1,10 @@
+"""What holds for every test."""
+
+import os
+
+import torch
+
+# The tests' networks are small, and processes that share the cores waste more on each other's spinning threads than
+# a second thread gains: one thread here and in every process that a test starts.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(1)
