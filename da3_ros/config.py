@@ -1,0 +1,392 @@
+"""The one configuration tree: every parameter's default, description, range and choices, written once.
+
+ROS parameter declaration, YAML files, the README table and command line options are all made from it. Names are
+dotted (``sync.slop_s``); the cameras' own part is ``camera.<name>.<field>`` for each name in ``cameras``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, get_type_hints
+
+from da3_ros.errors import ConfigError
+
+VARIANTS = ("da3-small", "da3-base", "da3-large", "da3-giant")
+REFERENCE_VIEWS = ("saddle_balanced", "saddle_sim_range", "first", "middle")
+RANDOM_CHECKPOINT = "random"
+
+
+def param(
+    default: Any,
+    description: str,
+    *,
+    ge: float | None = None,
+    le: float | None = None,
+    choices: tuple[str, ...] | None = None,
+    dynamic: bool = False,
+) -> Any:
+    """A configuration field. ``ge``/``le`` are inclusive; ``dynamic`` ones may change while the node is active."""
+    metadata = {"description": description, "ge": ge, "le": le, "choices": choices, "dynamic": dynamic}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class CameraConfig:
+    """One camera: ``camera.<name>.*``."""
+
+    image_topic: str = param(
+        "", "image topic; empty: <name>/image_raw, or <name>/image_raw/compressed with transport compressed"
+    )
+    camera_info_topic: str = param(
+        "",
+        "CameraInfo topic; empty: camera_info beside the image topic; 'none': uncalibrated, the network's own "
+        "intrinsics are used",
+    )
+    transport: str = param("raw", "raw: sensor_msgs/Image; compressed: CompressedImage", choices=("raw", "compressed"))
+    frame_id: str = param("", "optical frame to use instead of the one in the image header")
+    rectified: bool = param(False, "the images are rectified already: use CameraInfo.P and ignore its distortion")
+    max_fov_deg: float = param(
+        110.0, "widest horizontal field of view of the rectified view (degrees)", ge=20.0, le=150.0
+    )
+
+
+@dataclass(frozen=True)
+class SyncConfig:
+    """How images of several cameras become sets."""
+
+    slop_s: float = param(0.02, "largest difference of stamps within a set (seconds)", ge=0.0, le=10.0)
+    queue: int = param(10, "images kept for each camera while waiting for the others", ge=1, le=1000)
+    timeout_s: float = param(
+        0.5, "a camera silent for longer is done without until it returns (seconds)", ge=0.01, le=60.0
+    )
+    min_cameras: int = param(1, "fewest cameras that make a set", ge=1, le=64)
+    pending_sets: int = param(2, "complete sets that may wait for the network; the oldest is dropped", ge=1, le=1000)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network."""
+
+    variant: str = param("da3-small", "network variant", choices=VARIANTS)
+    checkpoint: str = param(
+        "",
+        "safetensors file, folder, or hub id (owner/name or owner/name@revision), fetched once and then taken from "
+        "the hub's cache; empty: the published weights of the variant; 'random': untrained weights, for tests of the "
+        "plumbing only",
+    )
+    accept_noncommercial: bool = param(
+        False, "accept weights that are published for non-commercial use only (CC BY-NC 4.0: see da3-ros weights list)"
+    )
+    device: str = param("auto", "auto (CUDA where torch has it, else CPU; logged), cpu, cuda or cuda:<n>")
+    dtype: str = param(
+        "auto",
+        "arithmetic of the network; auto: bfloat16 on CUDA, float32 on CPU",
+        choices=("auto", "float32", "bfloat16", "float16"),
+    )
+    process_res: int = param(504, "longest side of the network's images (pixels, rounded to 14)", ge=56, le=2044)
+    use_ray_pose: bool = param(False, "camera poses from the ray map instead of the camera decoder (slower)")
+    ref_view: str = param("saddle_balanced", "how the reference view is chosen", choices=REFERENCE_VIEWS)
+    cpu_threads: int = param(0, "torch threads on CPU; 0: all cores but one, which is left to ROS", ge=0, le=1024)
+
+
+@dataclass(frozen=True)
+class WindowParameters:
+    """The sliding window."""
+
+    sets: int = param(4, "synchronized sets in the window; views = sets x cameras", ge=1, le=64)
+    stride: int = param(1, "sets by which the window advances between two network steps", ge=1, le=64)
+
+
+@dataclass(frozen=True)
+class ScaleConfig:
+    """Where metres come from."""
+
+    source: str = param(
+        "auto",
+        "source of metric scale; auto takes the best that is there. This version has none yet: lengths are in "
+        "the network's unit and WindowEstimate.scale_source says 'none'",
+        choices=("auto", "none"),
+    )
+
+
+@dataclass(frozen=True)
+class FramesConfig:
+    """Names of coordinate frames (REP 105) and who publishes them."""
+
+    map: str = param("map", "map frame")
+    odom: str = param("odom", "frame of all poses")
+    base: str = param("base_link", "robot frame; needs base -> camera on /tf_static")
+    publish_tf: bool = param(
+        True, "broadcast odom -> base (rig known) and odom -> <camera frame>_estimated for each camera"
+    )
+
+
+@dataclass(frozen=True)
+class PublishConfig:
+    """Which topics exist. A topic without subscribers costs nothing in any case."""
+
+    depth: bool = param(True, "<c>/depth/image_rect")
+    camera_info: bool = param(True, "<c>/depth/camera_info: intrinsics of the published depth")
+    confidence: bool = param(True, "<c>/confidence")
+    points: bool = param(True, "<c>/points: organised coloured cloud of each camera")
+    merged_points: bool = param(True, "points: one cloud of all cameras")
+    window: bool = param(True, "window: poses and intrinsics of all views of the window")
+    odometry: bool = param(True, "odometry: pose of the base, or of the first camera where the rig is not known")
+    path: bool = param(True, "path: the last path_length poses of odometry")
+    path_length: int = param(1000, "poses kept in path", ge=1, le=100000)
+    depth_encoding: str = param("32FC1", "32FC1: metres; 16UC1: millimetres (REP 118)", choices=("32FC1", "16UC1"))
+    depth_resolution: str = param(
+        "network", "network: as the network made it; input: at the size of the image", choices=("network", "input")
+    )
+
+
+@dataclass(frozen=True)
+class PointsConfig:
+    """Point clouds."""
+
+    stride: int = param(1, "every n-th pixel in both directions", ge=1, le=64, dynamic=True)
+    min_confidence_percentile: float = param(
+        20.0, "drop this share of least confident pixels of each view (percent)", ge=0.0, le=100.0, dynamic=True
+    )
+    max_range_m: float = param(
+        0.0, "drop points farther than this (metres, or network units without scale); 0: keep all",
+        ge=0.0, le=1e6, dynamic=True,
+    )  # fmt: skip
+    voxel_m: float = param(
+        0.0, "voxel size of the merged cloud (metres, or network units without scale); 0: no voxel filter",
+        ge=0.0, le=100.0, dynamic=True,
+    )  # fmt: skip
+    frame: str = param("odom", "frame of the merged cloud", choices=("odom", "base"))
+
+
+@dataclass(frozen=True)
+class DiagnosticsConfig:
+    """What is reported on /diagnostics."""
+
+    period_s: float = param(1.0, "time between two reports (seconds)", ge=0.1, le=60.0)
+    silent_after_s: float = param(2.0, "a camera without images for longer is an error (seconds)", ge=0.1, le=600.0)
+    fov_tolerance_percent: float = param(
+        15.0, "warn when predicted and calibrated field of view differ by more (percent)", ge=0.1, le=1000.0
+    )
+
+
+@dataclass(frozen=True)
+class PipelineConfig:
+    """Everything that ``Pipeline`` needs: frame sets in, estimates out."""
+
+    cameras: tuple[str, ...] = param((), "names of the cameras, in the order of the views")
+    camera: Mapping[str, CameraConfig] = field(default_factory=dict)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    window: WindowParameters = field(default_factory=WindowParameters)
+    scale: ScaleConfig = field(default_factory=ScaleConfig)
+    frames: FramesConfig = field(default_factory=FramesConfig)
+    publish: PublishConfig = field(default_factory=PublishConfig)
+    points: PointsConfig = field(default_factory=PointsConfig)
+    diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)
+
+    def camera_config(self, name: str) -> CameraConfig:
+        """The configuration of camera ``name``; defaults where nothing was set."""
+        return self.camera.get(name, CameraConfig())
+
+    def validate(self) -> None:
+        """Check every value and every relation between values.
+
+        Raises ConfigError with all problems found, one a line.
+        """
+        problems = _problems(self)
+        if problems:
+            raise ConfigError("; ".join(problems))
+
+
+@dataclass(frozen=True)
+class Config(PipelineConfig):
+    """The node's whole configuration."""
+
+    sync: SyncConfig = field(default_factory=SyncConfig)
+    autostart: bool = param(False, "configure and activate at start-up; false: wait for a lifecycle manager to do it")
+
+    def image_topic(self, name: str) -> str:
+        """Image topic of camera ``name``, with the default filled in."""
+        camera = self.camera_config(name)
+        suffix = "/compressed" if camera.transport == "compressed" else ""
+        return camera.image_topic or f"{name}/image_raw{suffix}"
+
+    def camera_info_topic(self, name: str) -> str | None:
+        """CameraInfo topic of camera ``name``, with the default filled in; None for an uncalibrated camera."""
+        topic = self.camera_config(name).camera_info_topic
+        if topic == "none":
+            return None
+        image = self.image_topic(name)
+        if self.camera_config(name).transport == "compressed":
+            image = image.removesuffix("/compressed")
+        folder, slash, _ = image.rpartition("/")
+        return topic or f"{folder}{slash}camera_info"
+
+
+# A camera's name becomes part of topic and parameter names.
+_CAMERA_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*")
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+_OUTPUT_NAMES = ("depth", "points", "confidence", "odometry", "path", "window")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One leaf of the tree, under its dotted name."""
+
+    name: str
+    type: type
+    default: Any
+    description: str
+    ge: float | None
+    le: float | None
+    choices: tuple[str, ...] | None
+    dynamic: bool
+
+
+def parameters(cameras: tuple[str, ...] = (), config_type: type = Config) -> list[Parameter]:
+    """All parameters of ``config_type`` in order; the ``camera`` part once for each name in ``cameras``."""
+    found = []
+    hints = get_type_hints(config_type)
+    for item in fields(config_type):
+        if item.name == "camera":
+            for name in cameras:
+                found += _section(f"camera.{name}", CameraConfig)
+        elif dataclasses.is_dataclass(hints[item.name]):
+            found += _section(item.name, hints[item.name])
+        else:
+            found.append(_leaf(item.name, item, hints[item.name]))
+    return found
+
+
+def _section(prefix: str, section: type) -> list[Parameter]:
+    hints = get_type_hints(section)
+    return [_leaf(f"{prefix}.{item.name}", item, hints[item.name]) for item in fields(section)]
+
+
+def _leaf(name: str, item: dataclasses.Field, hint: Any) -> Parameter:
+    kind = hint if isinstance(hint, type) else tuple
+    assert item.default is not MISSING, name
+    return Parameter(name=name, type=kind, default=item.default, **item.metadata)
+
+
+def to_flat(config: PipelineConfig) -> dict[str, Any]:
+    """Dotted name -> value for every parameter of ``config``; tuples become lists."""
+    flat = {}
+    for parameter in parameters(config.cameras, type(config)):
+        value: Any = config
+        parts = parameter.name.split(".")
+        if parts[0] == "camera":
+            value, parts = config.camera_config(parts[1]), parts[2:]
+        for part in parts:
+            value = getattr(value, part)
+        flat[parameter.name] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def from_flat(values: Mapping[str, Any], config_type: type = Config) -> Any:
+    """Build and validate a configuration from dotted names; what is not named keeps its default.
+
+    Raises ConfigError for unknown names, wrong types and everything that ``validate`` finds.
+    """
+    named = values.get("cameras", ())
+    cameras = tuple(named) if _type_fits(tuple, named) else ()
+    known = {parameter.name: parameter for parameter in parameters(cameras, config_type)}
+    problems = []
+    tree: dict[str, Any] = {}
+    per_camera: dict[str, dict[str, Any]] = {name: {} for name in cameras}
+    for name, value in values.items():
+        parameter = known.get(name)
+        if parameter is None:
+            problems.append(f"there is no parameter '{name}'{_hint(name, known)}")
+            continue
+        if not _type_fits(parameter.type, value):
+            problems.append(value_problem(parameter, value))
+            continue
+        value = parameter.type(value) if parameter.type in (float, tuple) else value
+        parts = name.split(".")
+        if parts[0] == "camera":
+            per_camera[parts[1]][parts[2]] = value
+        elif len(parts) == 2:
+            tree.setdefault(parts[0], {})[parts[1]] = value
+        else:
+            tree[name] = value
+    hints = get_type_hints(config_type)
+    sections = {key: hints[key](**value) if isinstance(value, dict) else value for key, value in tree.items()}
+    sections["camera"] = {name: CameraConfig(**value) for name, value in per_camera.items()}
+    config = config_type(**sections)
+    problems += _problems(config)
+    if problems:
+        raise ConfigError("; ".join(problems))
+    return config
+
+
+_KINDS = {bool: "true or false", int: "an integer", float: "a number", str: "a text", tuple: "a list of texts"}
+
+
+def value_problem(parameter: Parameter, value: Any) -> str:
+    """What is wrong with ``value`` for ``parameter`` by its type, range or choices; empty when it fits."""
+    if not _type_fits(parameter.type, value):
+        return f"{parameter.name} must be {_KINDS[parameter.type]}, not {value!r}"
+    if parameter.ge is not None and parameter.le is not None and not parameter.ge <= value <= parameter.le:
+        return f"{parameter.name} must be within [{parameter.ge:g}, {parameter.le:g}], not {value!r}"
+    if parameter.choices and value not in parameter.choices:
+        return f"{parameter.name} must be one of {', '.join(parameter.choices)}, not {value!r}"
+    return ""
+
+
+def _type_fits(kind: type, value: Any) -> bool:
+    if kind is tuple:
+        return isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
+    if kind is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
+def _hint(name: str, known: Mapping[str, Parameter]) -> str:
+    if name.startswith("camera.") and not any(other.startswith(name.rpartition(".")[0] + ".") for other in known):
+        return " (its camera is not in the parameter 'cameras')"
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean '{close[0]}'?)" if close else ""
+
+
+def _problems(config: PipelineConfig) -> list[str]:
+    problems = []
+    flat = to_flat(config)
+    for parameter in parameters(config.cameras, type(config)):
+        value = flat[parameter.name]
+        problem = value_problem(parameter, value)
+        if problem:
+            problems.append(problem)
+    if not config.cameras:
+        problems.append("cameras is empty: name at least one camera")
+    if len(set(config.cameras)) != len(config.cameras):
+        problems.append(f"cameras has a name twice: {', '.join(config.cameras)}")
+    for name in config.cameras:
+        if not _CAMERA_NAME.fullmatch(name):
+            problems.append(f"camera name {name!r} must be letters, digits and _, starting with a letter")
+        elif name in _OUTPUT_NAMES:
+            problems.append(f"camera name '{name}' is also the name of an output topic: choose another")
+    if not _DEVICE.fullmatch(config.model.device):
+        problems.append(f"model.device must be auto, cpu, cuda or cuda:<n>, not {config.model.device!r}")
+    for name in ("map", "odom", "base"):
+        if not getattr(config.frames, name):
+            problems.append(f"frames.{name} is empty: give a frame name")
+    if len({config.frames.map, config.frames.odom, config.frames.base}) < 3:
+        problems.append("frames.map, frames.odom and frames.base must be three different frames")
+    if config.window.stride > config.window.sets:
+        problems.append(f"window.stride ({config.window.stride}) must not exceed window.sets ({config.window.sets})")
+    if isinstance(config, Config):
+        if config.sync.min_cameras > max(1, len(config.cameras)):
+            problems.append(
+                f"sync.min_cameras ({config.sync.min_cameras}) exceeds the number of cameras ({len(config.cameras)})"
+            )
+        topics = [config.image_topic(name) for name in config.cameras]
+        for topic in sorted({topic for topic in topics if topics.count(topic) > 1}):
+            problems.append(f"image topic '{topic}' is given to two cameras")
+    return problems
