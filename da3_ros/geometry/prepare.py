@@ -1,0 +1,158 @@
+"""Images of all cameras to the network's input: one upload, then everything on the device.
+
+Raw bytes -> staging memory (pinned for CUDA) -> device -> float pixels -> resampled -> RGB uint8 ->
+normalised.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from da3_ros.datatypes import Frame
+from da3_ros.errors import FrameError
+from da3_ros.geometry.pixels import rgb_channels, to_float
+from da3_ros.geometry.resample import BatchTaps, resample
+from da3_ros.geometry.views import Rectification, ViewPlan
+
+# ImageNet statistics in grey levels, with which the network was trained.
+_MEAN = (0.485 * 255.0, 0.456 * 255.0, 0.406 * 255.0)
+_STD = (0.229 * 255.0, 0.224 * 255.0, 0.225 * 255.0)
+
+
+class ImagePreparer:
+    """Turns frames into normalised network images and the colours that they were made from. Not thread-safe.
+
+    ``plans``: camera -> plan, as ``plan_views`` makes them. Images have ``dtype`` and lie on ``device``.
+    Cameras whose images have the same size and encoding, and whose views have the same size, are processed
+    together. Tables and staging memory are made at the first use of a combination and kept.
+    """
+
+    def __init__(self, plans: Mapping[str, ViewPlan], device: torch.device | str, dtype: torch.dtype = torch.float32):
+        self._plans = dict(plans)
+        self._device = torch.device(device)
+        self._dtype = dtype
+        self._batches: dict[tuple, _Batch] = {}
+        self._canvas_hw = next(iter(self._plans.values())).view.canvas_hw
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (_MEAN, _STD))
+        self._gain = (1.0 / std).to(self._device)
+        self._offset = (-mean / std).to(self._device)
+
+    def prepare(self, frames: Sequence[Frame]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images (n, 3, H, W) for the network and colours (n, 3, H, W) uint8 RGB, in the order of ``frames``.
+
+        Any subset of the planned cameras in any order. Padding is 0 in both. The host does not wait for a
+        CUDA device. Raises FrameError for a camera without plan, or an image of another size than planned
+        (``size``).
+        """
+        for frame in frames:
+            self._check(frame)
+        images = torch.zeros((len(frames), 3, *self._canvas_hw), dtype=self._dtype, device=self._device)
+        colours = torch.zeros((len(frames), 3, *self._canvas_hw), dtype=torch.uint8, device=self._device)
+        first = 0
+        for group in self._groups(frames):
+            top, left, height, width = self._plans[group[0].camera].view.content
+            place = (slice(first, first + len(group)), ..., slice(top, top + height), slice(left, left + width))
+            content = self._batch(group).content([frame.image for frame in group])
+            images[place] = torch.addcmul(self._offset, content, self._gain)
+            colours[place] = content
+            first += len(group)
+        return images, colours
+
+    def _check(self, frame: Frame) -> None:
+        plan = self._plans.get(frame.camera)
+        if plan is None:
+            known = ", ".join(self._plans)
+            raise FrameError(frame.camera, "size", f"no view is planned for it, only for {known}: plan its view first")
+        if tuple(frame.size_hw) != tuple(plan.input_hw):
+            (height, width), (planned_height, planned_width) = frame.size_hw, plan.input_hw
+            raise FrameError(
+                frame.camera,
+                "size",
+                f"its image has {width}x{height} pixels, but its view is planned for {planned_width}x"
+                f"{planned_height}: plan its view again",
+            )
+
+    def _groups(self, frames: Sequence[Frame]) -> list[list[Frame]]:
+        """Runs of frames that can be processed together."""
+        if self._device.type == "cpu":
+            return [[frame] for frame in frames]  # one image at a time stays in the processor's cache
+        return [list(group) for _, group in itertools.groupby(frames, self._kind)]
+
+    def _kind(self, frame: Frame) -> tuple:
+        """Frames of one kind have the same operations and shapes, and their content has the same place."""
+        plan = self._plans[frame.camera]
+        grid = plan.recipe.grid.shape if isinstance(plan.recipe, Rectification) else None
+        sizes = (len(plan.recipe.rows.index), len(plan.recipe.columns.index), plan.view.content)
+        return frame.image.shape, frame.encoding, grid, sizes
+
+    def _batch(self, frames: list[Frame]) -> _Batch:
+        key = (tuple(frame.camera for frame in frames), frames[0].encoding, frames[0].image.shape)
+        if key not in self._batches:
+            plans = [self._plans[frame.camera] for frame in frames]
+            self._batches[key] = _Batch.make(plans, frames[0], self._device)
+        return self._batches[key]
+
+
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """Device tables and staging memory for a fixed tuple of cameras."""
+
+    encoding: str
+    staging: torch.Tensor  # (B, rows, W, bytes) uint8 on the host
+    uploaded: torch.cuda.Event | None  # the staging memory may be written again after it
+    device: torch.device
+    rows: BatchTaps
+    columns: BatchTaps
+    grid: torch.Tensor | None  # (B, h * samples, w * samples, 2)
+    samples: int
+    channels: tuple[int, int, int]
+
+    @staticmethod
+    def make(plans: list[ViewPlan], frame: Frame, device: torch.device) -> _Batch:
+        """Upload the tables of ``plans`` for images shaped like ``frame``'s."""
+        on_cuda = device.type == "cuda"
+        height, width = plans[0].input_hw
+        recipes = [plan.recipe for plan in plans]
+        grids = [recipe.grid for recipe in recipes if isinstance(recipe, Rectification)]
+        first = recipes[0]
+        return _Batch(
+            encoding=frame.encoding,
+            staging=torch.empty((len(plans), *frame.image.shape), dtype=torch.uint8, pin_memory=on_cuda),
+            uploaded=torch.cuda.Event() if on_cuda else None,
+            device=device,
+            rows=BatchTaps.stack([recipe.rows for recipe in recipes], height, device),
+            columns=BatchTaps.stack([recipe.columns for recipe in recipes], width, device),
+            grid=torch.from_numpy(np.stack(grids)).to(device) if grids else None,
+            samples=first.samples if isinstance(first, Rectification) else 1,
+            channels=rgb_channels(frame.encoding),
+        )
+
+    def content(self, images: Sequence[np.ndarray]) -> torch.Tensor:
+        """Raw images to whole grey levels, float32 RGB (B, 3, h, w) in 0 to 255."""
+        pixels = to_float(self._upload(images), self.encoding)
+        planes = resample(pixels, self.rows, self.columns)
+        if self.grid is not None:
+            planes = F.grid_sample(
+                planes.contiguous(), self.grid, mode="bilinear", padding_mode="border", align_corners=False
+            )
+            if self.samples > 1:
+                planes = F.avg_pool2d(planes, self.samples)
+        planes = planes.round().clamp_(0.0, 255.0)
+        return planes if self.channels == (0, 1, 2) else torch.stack([planes[:, c] for c in self.channels], dim=1)
+
+    def _upload(self, images: Sequence[np.ndarray]) -> torch.Tensor:
+        if self.uploaded is not None:
+            self.uploaded.synchronize()  # the copy of the previous set: done long ago
+        staging = self.staging.numpy()
+        for row, image in enumerate(images):
+            np.copyto(staging[row], image)
+        raw = self.staging.to(self.device, non_blocking=True)
+        if self.uploaded is not None:
+            self.uploaded.record()
+        return raw

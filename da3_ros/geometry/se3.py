@@ -1,0 +1,93 @@
+"""Rigid transforms as (4, 4) float64 numpy matrices: build, invert, check, and quaternions as x, y, z, w.
+
+``T_a_b`` maps points in frame b to frame a, so ``T_a_c = T_a_b @ T_b_c``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from da3_ros.errors import InputError
+
+# Maps optical-frame points (x right, y down, z forward) to the body frame at the same place (x forward, y
+# left, z up); REP 103.
+T_BODY_OPTICAL = np.array([[0.0, 0.0, 1.0, 0.0], [-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
+T_BODY_OPTICAL.flags.writeable = False
+
+
+def T_from(R: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """The (4, 4) transform with rotation ``R`` (3, 3) and translation ``t`` (3,)."""
+    T = np.eye(4)
+    T[:3, :3] = R
+    T[:3, 3] = t
+    return T
+
+
+def invert(T: np.ndarray) -> np.ndarray:
+    """Inverse of a rigid transform (..., 4, 4) in closed form: R^T, -R^T t."""
+    R_t = np.swapaxes(T[..., :3, :3], -1, -2)
+    inverse = np.zeros(T.shape, dtype=np.float64)
+    inverse[..., :3, :3] = R_t
+    inverse[..., :3, 3:] = -R_t @ T[..., :3, 3:]
+    inverse[..., 3, 3] = 1.0
+    return inverse
+
+
+def is_rigid(T: np.ndarray, tolerance: float = 1e-4) -> bool:
+    """Whether ``T`` is a finite (4, 4) matrix with a right-handed orthonormal rotation and last row 0 0 0 1."""
+    T = np.asarray(T)
+    if T.shape != (4, 4) or not np.isfinite(T).all():
+        return False
+    R = T[:3, :3]
+    return bool(
+        np.abs(R @ R.T - np.eye(3)).max() <= tolerance
+        and np.linalg.det(R) > 0.0
+        and np.abs(T[3] - (0.0, 0.0, 0.0, 1.0)).max() <= tolerance
+    )
+
+
+def rotation_angle(R: np.ndarray) -> float:
+    """Angle of the rotation ``R`` (3, 3) or of the rotation part of a (4, 4) transform, in radians, 0 to pi."""
+    R = np.asarray(R)[:3, :3]
+    # atan2 of sine and cosine: arccos alone loses all precision near 0 and pi.
+    axis = np.array([R[2, 1] - R[1, 2], R[0, 2] - R[2, 0], R[1, 0] - R[0, 1]])
+    return float(np.arctan2(np.linalg.norm(axis), np.trace(R) - 1.0))
+
+
+def quat_xyzw_from_matrix(R: np.ndarray) -> np.ndarray:
+    """Unit quaternion (x, y, z, w), w >= 0, of the rotation ``R`` (3, 3) or of a (4, 4) transform's rotation.
+
+    The eigenvector of the largest eigenvalue of Bar-Itzhack's symmetric matrix (2000): no branches, and the
+    nearest quaternion when ``R`` is not quite orthonormal.
+    """
+    R = np.asarray(R, dtype=np.float64)[:3, :3]
+    xx, yy, zz = np.diag(R)
+    N = np.array(
+        [
+            [xx - yy - zz, R[1, 0] + R[0, 1], R[2, 0] + R[0, 2], R[2, 1] - R[1, 2]],
+            [R[1, 0] + R[0, 1], yy - xx - zz, R[2, 1] + R[1, 2], R[0, 2] - R[2, 0]],
+            [R[2, 0] + R[0, 2], R[2, 1] + R[1, 2], zz - xx - yy, R[1, 0] - R[0, 1]],
+            [R[2, 1] - R[1, 2], R[0, 2] - R[2, 0], R[1, 0] - R[0, 1], xx + yy + zz],
+        ]
+    )
+    quaternion = np.linalg.eigh(N)[1][:, -1]
+    return -quaternion if quaternion[3] < 0.0 else quaternion
+
+
+def matrix_from_quat_xyzw(quaternion: np.ndarray) -> np.ndarray:
+    """Rotation (3, 3) of the quaternion (x, y, z, w), which need not have unit length.
+
+    Raises InputError for a quaternion that is zero or not finite.
+    """
+    quaternion = np.asarray(quaternion, dtype=np.float64)
+    norm = np.linalg.norm(quaternion)
+    if not np.isfinite(norm) or norm < 1e-9:
+        raise InputError(f"quaternion {quaternion.tolist()} is no rotation: give one of unit length as x, y, z, w")
+    x, y, z, w = quaternion / norm
+    return np.array(
+        [
+            [1.0 - 2.0 * (y * y + z * z), 2.0 * (x * y - z * w), 2.0 * (x * z + y * w)],
+            [2.0 * (x * y + z * w), 1.0 - 2.0 * (x * x + z * z), 2.0 * (y * z - x * w)],
+            [2.0 * (x * z - y * w), 2.0 * (y * z + x * w), 1.0 - 2.0 * (x * x + y * y)],
+        ]
+    )

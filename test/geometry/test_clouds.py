@@ -1,0 +1,105 @@
+"""Points in their final bytes, the voxel filter and the confidence mask."""
+
+import struct
+
+import numpy as np
+import torch
+
+from da3_ros.geometry.clouds import POINT_STEP, confidence_mask, pack_points, transform_points, voxel_filter
+from da3_ros.geometry.se3 import T_from, invert, matrix_from_quat_xyzw
+
+
+def test_packed_bytes_are_what_a_point_cloud_reader_expects():
+    xyz = torch.tensor([[[1.5, -2.25, 3.0], [7.0, 8.0, 9.0]]])
+    rgb = torch.tensor([[[10, 1]], [[20, 2]], [[30, 3]]], dtype=torch.uint8)
+    packed = pack_points(xyz, rgb, torch.tensor([[True, False]]))
+    assert packed.shape == (1, 2, POINT_STEP)
+    assert packed.dtype == torch.uint8
+    x, y, z, colour = struct.unpack("<fffI", packed[0, 0].numpy().tobytes())
+    assert (x, y, z) == (1.5, -2.25, 3.0)
+    assert colour == 0x0A141E  # 0x00RRGGBB
+    x, y, z, colour = struct.unpack("<fffI", packed[0, 1].numpy().tobytes())
+    assert np.isnan([x, y, z]).all()
+    assert colour == 0x010203
+
+
+def test_packing_keeps_every_point_of_a_large_cloud():
+    xyz = torch.rand(37, 53, 3) * 20 - 10
+    rgb = torch.randint(0, 256, (3, 37, 53), dtype=torch.uint8)
+    valid = torch.rand(37, 53) > 0.3
+    fields = np.dtype([("xyz", "<f4", 3), ("rgb", "<u4")])
+    points = pack_points(xyz, rgb, valid).numpy().view(fields)[..., 0]
+    np.testing.assert_array_equal(points["xyz"][valid], xyz[valid])
+    assert np.isnan(points["xyz"][~valid]).all()
+    shifts = np.array([16, 8, 0], dtype=np.uint32)[:, None, None]
+    np.testing.assert_array_equal(points["rgb"][None] >> shifts & 255, rgb)
+
+
+def test_transform_and_back():
+    T = T_from(matrix_from_quat_xyzw((0.1, 0.2, 0.3, 0.9)), (1.0, -2.0, 0.5))
+    points = torch.rand(4, 5, 3, dtype=torch.float64)
+    moved = transform_points(torch.from_numpy(T), points)
+    expected = T @ np.append(points[2, 3].numpy(), 1.0)
+    np.testing.assert_allclose(moved[2, 3], expected[:3])
+    torch.testing.assert_close(transform_points(torch.from_numpy(invert(T)), moved), points)
+
+
+def test_voxel_filter_gives_means():
+    # Two points share a cube, also on the negative side; one is alone; NaN and Inf are dropped.
+    finite = [[0.1, 0.1, 0.1], [0.3, 0.1, 0.1], [0.6, 0.1, 0.1], [-0.1, -0.2, 0.1], [-0.3, -0.4, 0.3]]
+    xyz = torch.tensor([*finite, [torch.nan, 0, 0], [0, torch.inf, 0]])
+    rgb = torch.tensor([[10, 20, 30, 40, 60, 1, 1], [0, 1, 2, 3, 4, 1, 1], [255, 255, 0, 9, 9, 1, 1]]).to(torch.uint8)
+    points, colours = voxel_filter(xyz, rgb, 0.5)
+    order = points[:, 0].argsort()
+    torch.testing.assert_close(points[order], torch.tensor([[-0.2, -0.3, 0.2], [0.2, 0.1, 0.1], [0.6, 0.1, 0.1]]))
+    assert colours[:, order].tolist() == [[50, 15, 30], [4, 0, 2], [9, 255, 0]]
+
+
+def test_voxel_filter_equals_a_plain_loop():
+    rng = np.random.default_rng(0)
+    xyz = rng.uniform(-2, 2, (3000, 3)).astype(np.float32)
+    rgb = rng.integers(0, 256, (3, 3000)).astype(np.uint8)
+    cubes: dict[tuple, list[int]] = {}
+    for i, key in enumerate(map(tuple, np.floor(xyz / np.float32(0.4)).astype(int))):
+        cubes.setdefault(key, []).append(i)
+    points, colours = voxel_filter(torch.from_numpy(xyz), torch.from_numpy(rgb), 0.4)
+    assert len(points) == len(cubes)
+    found = {
+        tuple(np.floor(p / 0.4).astype(int)): (p, c) for p, c in zip(points.numpy(), colours.numpy().T, strict=True)
+    }
+    for key, members in cubes.items():
+        np.testing.assert_allclose(found[key][0], xyz[members].mean(axis=0), atol=1e-5)
+        np.testing.assert_allclose(found[key][1], rgb[:, members].mean(axis=1), atol=0.51)
+
+
+def test_voxel_filter_far_from_the_origin_and_of_nothing():
+    xyz = torch.tensor([[5000.02, 0.0, 0.0], [5000.03, 0.0, 0.0], [5000.2, 0.0, 0.0], [2e6, 0.0, 0.0]])
+    points, _ = voxel_filter(xyz, torch.zeros(3, 4, dtype=torch.uint8), 0.1)
+    assert len(points) == 2  # the last is out of range
+    points, colours = voxel_filter(xyz[:0], torch.zeros(3, 0, dtype=torch.uint8), 0.1)
+    assert points.shape == (0, 3)
+    assert colours.shape == (3, 0)
+
+
+def test_confidence_mask_drops_the_share_of_each_view():
+    confidence = 1 + torch.stack((torch.rand(20, 50), 100 * torch.rand(20, 50)))
+    valid = torch.rand(2, 20, 50) > 0.25
+    confidence[0, 3, 4] = torch.nan
+    valid[0, 3, 4] = True
+    for percentile in (0.0, 20.0, 75.0, 100.0):
+        mask = confidence_mask(confidence, percentile, valid)
+        assert not (mask & ~valid).any()
+        assert not mask[0, 3, 4]
+        for view in range(2):
+            usable = valid[view] & ~confidence[view].isnan()
+            n = int(usable.sum())
+            expected = max(n - int(percentile / 100 * n), 1)
+            assert mask[view].sum() == expected
+            kept, dropped = confidence[view][mask[view]], confidence[view][usable & ~mask[view]]
+            assert len(dropped) == 0 or kept.min() > dropped.max()
+
+
+def test_confidence_mask_of_equal_or_invalid_pixels():
+    even = torch.ones(4, 5)
+    assert confidence_mask(even, 50.0, torch.ones(4, 5, dtype=torch.bool)).all()  # none is less confident
+    assert not confidence_mask(even, 50.0, torch.zeros(4, 5, dtype=torch.bool)).any()
