@@ -1,0 +1,1 @@
+"""Our own implementations, for machines without the upstream packages; see the package above."""
