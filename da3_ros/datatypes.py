@@ -87,8 +87,9 @@ class View:
 
     The canvas is (canvas_h, canvas_w); the camera's content is the centred rectangle ``content`` =
     (top, left, height, width) of it, and all else is padding. ``K``: (3, 3) float64 in canvas pixels with
-    OpenCV pixel centres (cx = (canvas_w - 1) / 2). ``K_content`` is the same for the content rectangle alone:
-    the intrinsics of the depth image that is published.
+    OpenCV pixel centres; its principal point is the canvas centre ((canvas_w - 1) / 2, (canvas_h - 1) / 2) to
+    within half a pixel. NaN for a camera that is not calibrated. ``K_content`` is the same for the content
+    rectangle alone: the intrinsics of the depth image that is published.
     """
 
     camera: str

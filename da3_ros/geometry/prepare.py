@@ -29,8 +29,8 @@ class ImagePreparer:
     """Turns frames into normalised network images and the colours that they were made from. Not thread-safe.
 
     ``plans``: camera -> plan, as ``plan_views`` makes them. Images have ``dtype`` and lie on ``device``.
-    Cameras whose images have the same size and encoding, and whose views have the same size, are processed
-    together. Tables and staging memory are made at the first use of a combination and kept.
+    Neighbours among the frames whose images have the same size and encoding, and whose views have the same size, are
+    processed together. Tables and staging memory are made at the first use of a combination and kept.
     """
 
     def __init__(self, plans: Mapping[str, ViewPlan], device: torch.device | str, dtype: torch.dtype = torch.float32):

@@ -1,0 +1,396 @@
+"""Matching images of several cameras: what a robot sees when cameras are late, lossy, dead, or travel in time."""
+
+import itertools
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from da3_ros.errors import InputError
+from da3_ros.ingest.sync import FrameSynchronizer
+
+MS = 1_000_000
+SECOND = 1000 * MS
+EPOCH = 1_700_000_000 * SECOND
+
+
+def make(cameras="ab", slop_ms=20, queue=10, timeout_ms=500, min_cameras=1):
+    return FrameSynchronizer(tuple(cameras), slop_ms * MS, queue, timeout_ms * MS, min_cameras)
+
+
+def stream(camera, count, period_ms=33, start_ms=0, jitter_ms=0, delay_ms=5, lost=(), seed=0):
+    """(arrival, camera, stamp) of ``count`` images, in nanoseconds."""
+    rng = random.Random(f"{seed} {camera}")
+    events = []
+    for i in range(count):
+        stamp = EPOCH + int((start_ms + i * period_ms + rng.uniform(-jitter_ms, jitter_ms)) * MS)
+        if i not in lost:
+            events.append((stamp + delay_ms * MS, camera, stamp))
+    return events
+
+
+def play(sync, events, poll_until_ns=None):
+    """Feed events in order of arrival; the item of an image is its (camera, stamp)."""
+    sets = []
+    now = 0
+    for now, camera, stamp in sorted(events):
+        sets += sync.add(camera, stamp, (camera, stamp), now)
+    while poll_until_ns is not None and now < poll_until_ns:
+        now += 50 * MS
+        sets += sync.poll(now)
+    return sets
+
+
+def check_sets(sets, slop_ns):
+    """What holds for any input."""
+    used = [item for matched in sets for item in matched.items.values()]
+    assert len(used) == len(set(used))
+    for matched in sets:
+        stamps = [stamp for _, stamp in matched.items.values()]
+        assert all(camera == item[0] for camera, item in matched.items.items())
+        assert max(stamps) - min(stamps) <= slop_ns
+        assert matched.stamp_ns == max(stamps)
+        assert not set(matched.missing) & matched.items.keys()
+    for earlier, later in itertools.pairwise(sets):
+        assert earlier.stamp_ns < later.stamp_ns
+
+
+def check_counts(sync):
+    """Every image is matched, dropped for a reason, or still waits."""
+    for camera, figures in sync.statistics().items():
+        waiting = figures.received - figures.matched - sum(figures.dropped.values())
+        assert 0 <= waiting <= sync._queue, camera
+
+
+def test_equal_stamps_match_at_once():
+    sync = make("abc")
+    for i in range(5):
+        stamp = EPOCH + i * 33 * MS
+        assert sync.add("a", stamp, "A", stamp) == []
+        assert sync.add("c", stamp, "C", stamp) == []
+        (matched,) = sync.add("b", stamp, "B", stamp)
+        assert matched.items == {"a": "A", "b": "B", "c": "C"}
+        assert (matched.stamp_ns, matched.missing) == (stamp, ())
+
+
+def test_one_camera_alone_needs_no_partner():
+    sync = make("a")
+    assert [len(sync.add("a", EPOCH + i, i, EPOCH + i)) for i in range(3)] == [1, 1, 1]
+
+
+def test_jitter_within_the_slop_loses_nothing():
+    events = [event for camera in "abcd" for event in stream(camera, 100, jitter_ms=8)]
+    sets = play(make("abcd"), events)
+    check_sets(sets, 20 * MS)
+    assert len(sets) == 100
+    assert all(len(matched.items) == 4 for matched in sets)
+
+
+def test_a_missing_image_costs_one_set():
+    events = stream("a", 60, jitter_ms=3) + stream("b", 60, jitter_ms=3, lost=(20, 21, 40))
+    sync = make()
+    sets = play(sync, events)
+    assert len(sets) == 57
+    assert all(not matched.missing for matched in sets)
+    assert sync.statistics()["a"].dropped == {"unmatched": 3}
+
+
+def test_cameras_at_30_and_15_hz_give_sets_at_15_hz():
+    events = stream("a", 90, 33) + stream("b", 45, 66, start_ms=4) + stream("c", 90, 33, start_ms=-3)
+    sync = make("abc")
+    sets = play(sync, events)
+    check_sets(sets, 20 * MS)
+    assert len(sets) == 45
+    assert all(not matched.missing for matched in sets)
+    # And with the right one of the faster cameras' images.
+    for matched in sets:
+        assert abs(matched.items["a"][1] - matched.items["b"][1]) == 4 * MS
+    assert sync.statistics()["b"].matched == 45
+
+
+def test_late_camera_is_waited_for_and_named():
+    events = [event for camera in "ac" for event in stream(camera, 60)] + stream("b", 60, delay_ms=150)
+    sync = make("abc")
+    sets = play(sync, events)
+    assert len(sets) == 60
+    figures = sync.statistics()
+    assert {camera: f.completed_sets for camera, f in figures.items()} == {"a": 0, "b": 60, "c": 0}
+    assert {camera: f.delay_ns // MS for camera, f in figures.items()} == {"a": 5, "b": 150, "c": 5}
+
+
+def test_nearest_image_wins_where_the_slop_spans_several():
+    # Slop of three periods: a plain first-fit would pair images 90 ms apart for ever.
+    events = stream("a", 60) + stream("b", 30, 66, start_ms=95)
+    sets = play(make(slop_ms=100), events)
+    skews = [abs(matched.items["a"][1] - matched.items["b"][1]) for matched in sets]
+    assert len(sets) >= 26
+    assert max(skews[1:]) <= 17 * MS
+
+
+def test_dead_camera_is_done_without_after_the_timeout():
+    events = [event for camera in "ab" for event in stream(camera, 90)] + stream("c", 30)
+    sync = make("abc")
+    sets = play(sync, events)
+    check_sets(sets, 20 * MS)
+    full = [matched for matched in sets if not matched.missing]
+    partial = [matched for matched in sets if matched.missing]
+    assert len(full) == 30
+    assert all(matched.missing == ("c",) and matched.items.keys() == {"a", "b"} for matched in partial)
+    # 60 images remain; those of the timeout beyond the queue of 10 are lost, and nothing after it.
+    assert 50 <= len(partial) <= 56
+    figures = sync.statistics()
+    assert figures["a"].alive
+    assert not figures["c"].alive
+    assert figures["c"].age_ns > SECOND
+
+
+def test_camera_dead_from_the_start():
+    sync = make("abc")
+    sets = play(sync, [event for camera in "ab" for event in stream(camera, 60)])
+    assert sets
+    assert all(matched.missing == ("c",) for matched in sets)
+    # The first set leaves when the timeout after the first image is over.
+    assert sets[-1].stamp_ns == EPOCH + 59 * 33 * MS
+    assert sync.statistics()["c"].last_stamp_ns is None
+    assert not sync.statistics()["c"].alive
+
+
+def test_poll_emits_what_a_dead_camera_held_up():
+    sync = make("ab")
+    events = [event for camera in "ab" for event in stream(camera, 3)] + stream("a", 5, start_ms=99)
+    assert len(play(sync, events)) == 3
+    last = EPOCH + 2 * 33 * MS + 5 * MS  # of camera b
+    assert sync.poll(last + 500 * MS) == []
+    sets = sync.poll(last + 501 * MS)
+    assert [matched.missing for matched in sets] == [("b",)] * 5
+
+
+def test_stamps_of_sets_increase_when_the_newest_camera_dies():
+    sync = make("ab")
+    sync.add("a", EPOCH, "a0", EPOCH)
+    assert [matched.stamp_ns for matched in sync.add("b", EPOCH + 18 * MS, "b18", EPOCH)] == [EPOCH + 18 * MS]
+    for ms in (10, 15, 30):
+        sync.add("a", EPOCH + ms * MS, f"a{ms}", EPOCH + 400 * MS)
+    assert [matched.items for matched in sync.poll(EPOCH + 600 * MS)] == [{"a": "a30"}]
+    assert sync.statistics()["a"].dropped == {"unmatched": 2}
+
+
+def test_returning_camera_is_back_in_the_sets():
+    b = stream("b", 20) + stream("b", 40, start_ms=80 * 33)
+    sets = play(make("ab"), stream("a", 120) + b)
+    check_sets(sets, 20 * MS)
+    missing = [bool(matched.missing) for matched in sets]
+    assert missing[:20] == [False] * 20
+    # Camera a's image of the same instant has just left without it, as b was not waited for.
+    assert missing[-39:] == [False] * 39
+    assert all(missing[20:-39])
+
+
+def test_too_few_cameras_make_no_set():
+    sync = make("abc", min_cameras=2)
+    assert play(sync, stream("a", 120), poll_until_ns=EPOCH + 10 * SECOND) == []
+    check_counts(sync)
+    assert sync.statistics()["a"].dropped["queue"] == 110
+    # With a second camera there are sets again.
+    sets = play(sync, [event for camera in "ab" for event in stream(camera, 60, start_ms=20_000)])
+    assert sets
+    assert all(matched.missing == ("c",) for matched in sets)
+
+
+@pytest.mark.parametrize("cameras", ["ab", "abcd"])
+@pytest.mark.parametrize("queued", [False, True])
+def test_backward_clock_jump_with_full_queues(cameras, queued):
+    """A bag that loops: everything matches again afterwards, and the jump is told once."""
+    sync = make(cameras)
+    first = [event for camera in cameras for event in stream(camera, 100)]
+    if queued:  # camera a alone at the end: its queue is full when time jumps
+        first += stream("a", 12, start_ms=100 * 33)
+    assert len(play(sync, first)) == 100
+    assert sync.take_reset() is None
+    arrival = max(now for now, _, _ in first)
+    again = [
+        (arrival + (now - EPOCH), camera, stamp) for camera in cameras for now, camera, stamp in stream(camera, 100)
+    ]
+    sets = play(sync, again)
+    assert len(sets) == 100
+    assert all(not matched.missing for matched in sets)
+    jump = sync.take_reset()
+    assert jump.camera == "a"
+    assert jump.by_ns >= 99 * 33 * MS
+    assert sync.take_reset() is None
+    check_counts(sync)
+
+
+def test_images_still_on_their_way_during_a_jump_do_not_reset_again():
+    sync = make("ab")
+    play(sync, [event for camera in "ab" for event in stream(camera, 100)])
+    old = EPOCH + 100 * 33 * MS
+    new = EPOCH
+    sets = []
+    now = old
+    jumps = []
+    for step in range(30):
+        now += 33 * MS
+        sets += sync.add("a", new + step * 33 * MS, ("a", new + step * 33 * MS), now)
+        # Camera b takes four more images on the old clock.
+        stamp = old + step * 33 * MS if step < 4 else new + step * 33 * MS
+        sets += sync.add("b", stamp, ("b", stamp), now)
+        jumps.append(sync.take_reset())
+    assert [jump is not None for jump in jumps] == [True] + [False] * 29
+    check_sets(sets, 20 * MS)
+    assert len(sets) == 26
+    assert sync.statistics()["b"].dropped["backward"] == 4
+
+
+def test_small_steps_back_and_repeated_stamps_drop_one_image_only():
+    sync = make("a")
+    stamps = [0, 33, 66, 66, 40, 99, 132]
+    sets = [s for ms in stamps for s in sync.add("a", EPOCH + ms * MS, ms, EPOCH + 200 * MS)]
+    assert [matched.items["a"] for matched in sets] == [0, 33, 66, 99, 132]
+    assert sync.statistics()["a"].dropped == {"duplicate": 1, "backward": 1}
+    assert sync.take_reset() is None
+
+
+def test_simulated_host_clock_that_restarts():
+    """now_ns may be simulated time, which jumps back together with the stamps."""
+    sync = make("ab")
+    for _ in range(3):
+        sets = play(sync, [event for camera in "ab" for event in stream(camera, 300)])
+        assert len(sets) == 300
+    sync.take_reset()
+    # Liveness still works on the new clock: camera b is dead now.
+    sets = play(sync, stream("a", 60))
+    assert any(matched.missing == ("b",) for matched in sets)
+
+
+def test_camera_with_another_clock_does_not_stop_the_others():
+    for offset_ms in (-3_600_000, 3_600_000):
+        events = [event for camera in "abc" for event in stream(camera, 90)]
+        events += [(now, "d", stamp + offset_ms * MS) for now, _, stamp in stream("d", 90)]
+        sync = make("abcd")
+        sets = play(sync, events)
+        check_sets(sets, 20 * MS)
+        assert len(sets) >= 85
+        assert all(matched.missing == ("d",) for matched in sets[1:])
+        figures = sync.statistics()
+        assert figures["d"].skew_ns == pytest.approx(offset_ms * MS, abs=3 * SECOND)
+        assert abs(figures["a"].skew_ns) < MS
+        assert figures["d"].matched <= 1
+
+
+def test_stamps_that_never_meet_are_explained():
+    # Two free-running cameras half a period apart, slop too small.
+    sync = make("ab", slop_ms=5)
+    assert play(sync, stream("a", 60) + stream("b", 60, start_ms=14)) == []
+    figures = sync.statistics()
+    assert figures["b"].skew_ns == 14 * MS
+    assert figures["a"].skew_ns == -14 * MS
+    assert figures["a"].dropped["unmatched"] >= 58
+    assert figures["a"].rate_hz == pytest.approx(1000 / 33, rel=0.01)
+
+
+def test_reset_forgets_what_waits():
+    sync = make("ab")
+    sync.add("a", EPOCH, "old", EPOCH)
+    sync.reset()
+    assert sync.statistics()["a"].dropped == {"reset": 1}
+    assert sync.add("b", EPOCH, "new", EPOCH) == []
+    # Stamps from before the reset are welcome after it.
+    assert sync.add("a", EPOCH - 100 * MS, "earlier", EPOCH) == []
+    assert len(sync.add("a", EPOCH, "new", EPOCH)) == 1
+    assert sync.take_reset() is None
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"cameras": ()},
+        {"cameras": "aa"},
+        {"slop_ms": -1},
+        {"queue": 0},
+        {"timeout_ms": 0},
+        {"min_cameras": 0},
+        {"min_cameras": 3},
+    ],
+)
+def test_settings_that_make_no_sense(arguments):
+    with pytest.raises(InputError):
+        make(**arguments)
+
+
+def test_unknown_camera_is_refused_and_harmless():
+    sync = make("ab")
+    with pytest.raises(InputError, match="'c' is not synchronized, only a, b"):
+        sync.add("c", EPOCH, None, EPOCH)
+    assert len(play(sync, [event for camera in "ab" for event in stream(camera, 10)])) == 10
+
+
+shuffles = st.tuples(
+    st.integers(2, 5),  # cameras
+    st.integers(0, 9),  # jitter, ms
+    st.floats(0.0, 0.3),  # share of lost images
+    st.lists(st.sampled_from([33, 66, 100]), min_size=5, max_size=5),  # periods
+    st.integers(1, 120),  # slop, ms
+    st.randoms(use_true_random=False),
+)
+
+
+@given(shuffles)
+@settings(max_examples=60, deadline=None)
+def test_order_of_arrival_across_cameras_does_not_matter(case):
+    n, jitter, loss, periods, slop, rng = case
+    cameras = "abcde"[:n]
+    streams = {}
+    for camera, period in zip(cameras, periods, strict=False):
+        count = 1500 // period
+        lost = {i for i in range(count) if rng.random() < loss}
+        streams[camera] = stream(camera, count, period, rng.uniform(0, 30), jitter, lost=lost, seed=rng.random())
+
+    def run(delays):
+        sync = make(cameras, slop, queue=1000, timeout_ms=5000)
+        events = [(now + int(delays() * MS), c, stamp) for c in cameras for now, _, stamp in streams[c]]
+        # Each camera's own images stay in order.
+        ordered = []
+        for camera in cameras:
+            arrivals = sorted(now for now, c, _ in events if c == camera)
+            ordered += [(now, camera, stamp) for now, (_, _, stamp) in zip(arrivals, streams[camera], strict=True)]
+        sets = play(sync, ordered, poll_until_ns=EPOCH + 20 * SECOND)
+        check_sets(sets, slop * MS)
+        check_counts(sync)
+        return [matched.items for matched in sets if not matched.missing]
+
+    expected = run(lambda: 0)
+    for _ in range(3):
+        assert run(lambda: rng.uniform(0, 400)) == expected
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abc"), st.integers(-2000, 2000), st.integers(0, 300), st.booleans()), max_size=200
+    ),
+    st.integers(1, 4),
+    st.integers(1, 3),
+)
+@settings(max_examples=150, deadline=None)
+def test_nothing_breaks_it(events, queue, min_cameras):
+    """Any stamps in any order: invariants hold, memory is bounded, and healthy cameras match right afterwards."""
+    sync = make("abc", queue=queue, min_cameras=min_cameras)
+    now = EPOCH
+    sets = []
+    for camera, stamp_ms, wait_ms, poll in events:
+        now += wait_ms * MS
+        found = sync.poll(now) if poll else sync.add(camera, EPOCH + stamp_ms * MS, (camera, stamp_ms, now), now)
+        if sync.take_reset() is not None:
+            sets = []
+        sets += found
+        for earlier, later in itertools.pairwise(sets):
+            assert earlier.stamp_ns < later.stamp_ns
+        for matched in found:
+            assert len(matched.items) >= min_cameras
+            assert len(matched.items) + len(matched.missing) == 3
+        check_counts(sync)
+    later_ms = (now - EPOCH) // MS + 10_000
+    healthy = [event for camera in "abc" for event in stream(camera, 40, start_ms=later_ms)]
+    sets = play(sync, healthy)
+    assert sum(not matched.missing for matched in sets) >= 38
