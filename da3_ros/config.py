@@ -15,8 +15,13 @@ from typing import Any, get_type_hints
 
 from da3_ros.errors import ConfigError
 
-VARIANTS = ("da3-small", "da3-base", "da3-large", "da3-giant")
+ANY_VIEW_VARIANTS = ("da3-small", "da3-base", "da3-large", "da3-giant")
+SINGLE_VIEW_VARIANTS = ("da3metric-large", "da3mono-large")
+NESTED_VARIANTS = ("da3nested-giant-large",)
+VARIANTS = (*ANY_VIEW_VARIANTS, *SINGLE_VIEW_VARIANTS, *NESTED_VARIANTS)
+METRIC_VARIANT = "da3metric-large"
 REFERENCE_VIEWS = ("saddle_balanced", "saddle_sim_range", "first", "middle")
+PROCESS_RES_METHODS = ("upper_bound_resize", "upper_bound_crop", "lower_bound_resize", "lower_bound_crop")
 RANDOM_CHECKPOINT = "random"
 
 
@@ -78,26 +83,63 @@ class ModelConfig:
         "the hub's cache; empty: the published weights of the variant; 'random': untrained weights, for tests of the "
         "plumbing only",
     )
+    metric_checkpoint: str = param(
+        "",
+        "da3metric-large beside an any-view variant: makes its depth and poses metric and finds the sky. Named as for "
+        "checkpoint, for example depth-anything/DA3METRIC-LARGE (Apache-2.0); empty: none",
+    )
     accept_noncommercial: bool = param(
         False, "accept weights that are published for non-commercial use only (CC BY-NC 4.0: see da3-ros weights list)"
     )
     device: str = param("auto", "auto (CUDA where torch has it, else CPU; logged), cpu, cuda or cuda:<n>")
     dtype: str = param(
         "auto",
-        "arithmetic of the network; auto: bfloat16 on CUDA, float32 on CPU",
+        "arithmetic of the network; auto: float16 on CUDA, float32 on CPU",
         choices=("auto", "float32", "bfloat16", "float16"),
     )
-    process_res: int = param(504, "longest side of the network's images (pixels, rounded to 14)", ge=56, le=2044)
+    process_res: int = param(
+        504, "longest side of the network's images, shortest with lower_bound_* (pixels, rounded to 14)", ge=56, le=2044
+    )
+    process_res_method: str = param(
+        "upper_bound_resize",
+        "upper_bound: the longest side becomes process_res, lower_bound: the shortest; then resize: both sides go to "
+        "the nearest multiple of 14, crop: a margin of up to 13 pixels is cut off",
+        choices=PROCESS_RES_METHODS,
+    )
     use_ray_pose: bool = param(False, "camera poses from the ray map instead of the camera decoder (slower)")
     ref_view: str = param("saddle_balanced", "how the reference view is chosen", choices=REFERENCE_VIEWS)
+    pose_conditioning: str = param(
+        "none",
+        "rig: tell the network where the cameras stand (CameraInfo and /tf_static of each) and put depth and poses "
+        "onto the rig, in metres with two cameras or more; needs window.sets 1, for a rig says nothing of how the "
+        "robot moved between sets",
+        choices=("none", "rig"),
+    )
     cpu_threads: int = param(0, "torch threads on CPU; 0: all cores but one, which is left to ROS", ge=0, le=1024)
+
+    @property
+    def has_poses(self) -> bool:
+        """Whether there are poses, intrinsics and confidence; single-view networks predict depth and sky only."""
+        return self.variant not in SINGLE_VIEW_VARIANTS
+
+    @property
+    def has_metres(self) -> bool:
+        """Whether a metric network is loaded."""
+        return self.variant in (METRIC_VARIANT, *NESTED_VARIANTS) or bool(self.metric_checkpoint)
+
+    @property
+    def has_sky(self) -> bool:
+        """Whether a network that finds the sky is loaded."""
+        return self.has_metres or not self.has_poses
 
 
 @dataclass(frozen=True)
 class WindowParameters:
     """The sliding window."""
 
-    sets: int = param(4, "synchronized sets in the window; views = sets x cameras", ge=1, le=64)
+    sets: int = param(
+        4, "synchronized sets in the window; views = sets x cameras; no effect with single-view variants", ge=1, le=64
+    )
     stride: int = param(1, "sets by which the window advances between two network steps", ge=1, le=64)
 
 
@@ -107,9 +149,10 @@ class ScaleConfig:
 
     source: str = param(
         "auto",
-        "source of metric scale; auto takes the best that is there. This version has none yet: lengths are in "
-        "the network's unit and WindowEstimate.scale_source says 'none'",
-        choices=("auto", "none"),
+        "source of metric scale. rig: the distances between the cameras, with model.pose_conditioning rig; "
+        "metric_model: da3metric-large, by itself, nested, or as metric_checkpoint; none: lengths are in the network's "
+        "own unit; auto: the first of these that is there",
+        choices=("auto", "none", "metric_model", "rig"),
     )
 
 
@@ -132,6 +175,7 @@ class PublishConfig:
     depth: bool = param(True, "<c>/depth/image_rect")
     camera_info: bool = param(True, "<c>/depth/camera_info: intrinsics of the published depth")
     confidence: bool = param(True, "<c>/confidence")
+    sky: bool = param(True, "<c>/sky: mono8, 255 where there is sky; only with a metric, mono or nested network")
     points: bool = param(True, "<c>/points: organised coloured cloud of each camera")
     merged_points: bool = param(True, "points: one cloud of all cameras")
     window: bool = param(True, "window: poses and intrinsics of all views of the window")
@@ -188,6 +232,13 @@ class PipelineConfig:
     points: PointsConfig = field(default_factory=PointsConfig)
     diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)
 
+    @property
+    def scale_source(self) -> str:
+        """The source of metric scale that ``scale.source`` comes to: ``rig``, ``metric_model`` or ``none``."""
+        if self.scale.source in ("auto", "rig") and self.model.pose_conditioning == "rig" and len(self.cameras) > 1:
+            return "rig"
+        return "metric_model" if self.model.has_metres and self.scale.source != "none" else "none"
+
     def camera_config(self, name: str) -> CameraConfig:
         """The configuration of camera ``name``; defaults where nothing was set."""
         return self.camera.get(name, CameraConfig())
@@ -229,8 +280,11 @@ class Config(PipelineConfig):
 
 # A camera's name becomes part of topic and parameter names.
 _CAMERA_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*")
+# Topic names as ROS 2 has them, relative, absolute or private (~/).
+_TOPIC = re.compile(r"(~/|/)?[a-zA-Z_][a-zA-Z0-9_]*(/[a-zA-Z_][a-zA-Z0-9_]*)*")
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 _OUTPUT_NAMES = ("depth", "points", "confidence", "odometry", "path", "window")
+_APACHE_METRIC = "depth-anything/DA3METRIC-LARGE"
 
 
 @dataclass(frozen=True)
@@ -381,6 +435,7 @@ def _problems(config: PipelineConfig) -> list[str]:
         problems.append("frames.map, frames.odom and frames.base must be three different frames")
     if config.window.stride > config.window.sets:
         problems.append(f"window.stride ({config.window.stride}) must not exceed window.sets ({config.window.sets})")
+    problems += _model_problems(config)
     if isinstance(config, Config):
         if config.sync.min_cameras > max(1, len(config.cameras)):
             problems.append(
@@ -389,4 +444,72 @@ def _problems(config: PipelineConfig) -> list[str]:
         topics = [config.image_topic(name) for name in config.cameras]
         for topic in sorted({topic for topic in topics if topics.count(topic) > 1}):
             problems.append(f"image topic '{topic}' is given to two cameras")
+        named: list[tuple[str, str | None]] = [
+            (f"camera.{name}.image_topic", config.image_topic(name)) for name in config.cameras
+        ]
+        named += [(f"camera.{name}.camera_info_topic", config.camera_info_topic(name)) for name in config.cameras]
+        for parameter_name, given in named:
+            if given is not None and not _TOPIC.fullmatch(given):
+                problems.append(
+                    f"{parameter_name} '{given}' is not a topic name: use letters, digits and _ between slashes"
+                )
+    return problems
+
+
+def _model_problems(config: PipelineConfig) -> list[str]:
+    """Combinations of networks, scale and cameras that cannot work."""
+    problems = []
+    model, source = config.model, config.scale.source
+    if model.variant in VARIANTS and model.metric_checkpoint and model.variant not in ANY_VIEW_VARIANTS:
+        problems.append(
+            f"model.metric_checkpoint goes with {', '.join(ANY_VIEW_VARIANTS)}, but model.variant is {model.variant}: "
+            "leave it empty"
+        )
+    if source == "metric_model" and not model.has_metres:
+        problems.append(
+            f"scale.source is metric_model, but {model.variant} alone is not metric: set model.metric_checkpoint (for "
+            f"example {_APACHE_METRIC}) or choose {METRIC_VARIANT} or {', '.join(NESTED_VARIANTS)}"
+            if model.has_poses
+            else f"scale.source is metric_model, but {model.variant} predicts relative depth: choose {METRIC_VARIANT}"
+        )
+    if source == "none" and model.variant == METRIC_VARIANT:
+        problems.append(f"scale.source is none, but {METRIC_VARIANT} gives metres and nothing else: set it to auto")
+    if model.pose_conditioning == "rig":
+        problems += _rig_problems(config)
+    elif source == "rig":
+        problems.append("scale.source is rig, but the network is not told the rig: set model.pose_conditioning to rig")
+    if not model.has_poses:
+        if model.use_ray_pose:
+            problems.append(
+                f"model.use_ray_pose is set, but {model.variant} sees each view alone and predicts no poses"
+            )
+        bare = [name for name in config.cameras if config.camera_config(name).camera_info_topic == "none"]
+        if bare:
+            problems.append(
+                f"{model.variant} predicts no intrinsics and needs a CameraInfo for every camera, but "
+                f"camera_info_topic is 'none' for {', '.join(bare)}: name its topic, or choose another model.variant"
+            )
+    return problems
+
+
+def _rig_problems(config: PipelineConfig) -> list[str]:
+    """What keeps a rig from conditioning the network."""
+    problems = []
+    if config.window.sets != 1:
+        problems.append(
+            f"model.pose_conditioning is rig, which says nothing of how the robot moved between the "
+            f"{config.window.sets} sets of the window: set window.sets to 1"
+        )
+    if config.scale.source == "rig" and len(config.cameras) < 2:
+        problems.append("scale.source is rig, but one camera has no distance to another: set it to auto")
+    if not config.model.has_poses:
+        problems.append(
+            f"model.pose_conditioning is rig, but {config.model.variant} sees each view alone: set it to none"
+        )
+    bare = [name for name in config.cameras if config.camera_config(name).camera_info_topic == "none"]
+    if bare:
+        problems.append(
+            f"model.pose_conditioning is rig and needs a CameraInfo for every camera, but camera_info_topic is 'none' "
+            f"for {', '.join(bare)}: name its topic"
+        )
     return problems

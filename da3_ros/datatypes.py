@@ -123,18 +123,23 @@ class WindowPrediction:
     """What the network says of the window, in the window's own gauge (origin and scale are arbitrary).
 
     Tensors stay on the model's device. ``views`` has N entries, oldest set first; ``decoded`` holds the
-    indices (into ``views``) of the M views whose dense maps were made.
+    indices (into ``views``) of the M views whose dense maps were made. Networks that see each view alone give
+    neither confidence, poses nor intrinsics, and their views are the newest set. ``metres_per_unit`` is what depth
+    and translations are to be multiplied by: NaN where the source of scale has nothing to go by (nothing but sky, a
+    rig whose baselines do not show), None where there is no such source.
     """
 
     views: tuple[WindowView, ...]
     decoded: tuple[int, ...]
     depth: torch.Tensor  # (M, H, W) float32, z-depth, > 0
-    depth_conf: torch.Tensor  # (M, H, W) float32, >= 1
-    T_cam_world: torch.Tensor  # (N, 4, 4) float32
-    K: torch.Tensor  # (N, 3, 3) float32, predicted, canvas pixels, principal point (W / 2, H / 2)
-    reference_index: torch.Tensor  # () int64
+    depth_conf: torch.Tensor | None  # (M, H, W) float32, >= 1
+    T_cam_world: torch.Tensor | None  # (N, 4, 4) float32
+    K: torch.Tensor | None  # (N, 3, 3) float32, predicted, canvas pixels, principal point (W / 2, H / 2)
+    reference_index: torch.Tensor | None  # () int64
     colours: torch.Tensor  # (M, 3, H, W) uint8 RGB of the decoded views
-    sky: torch.Tensor | None = None  # (M, H, W) bool
+    sky: torch.Tensor | None = None  # (M, H, W) bool; depth there has no meaning
+    metres_per_unit: torch.Tensor | None = None  # () float32
+    metres_stddev: torch.Tensor | None = None  # () float32, NaN where it is not known
 
 
 @dataclass(frozen=True)
@@ -144,13 +149,19 @@ class OutputRequest:
     depth: frozenset[str] = frozenset()
     confidence: frozenset[str] = frozenset()
     points: frozenset[str] = frozenset()
+    sky: frozenset[str] = frozenset()
     merged_points: bool = False
+
+    @property
+    def dense(self) -> bool:
+        """Whether anything is asked for that comes from a depth map."""
+        return bool(self.depth or self.confidence or self.points or self.sky or self.merged_points)
 
     @staticmethod
     def everything(cameras: tuple[str, ...]) -> OutputRequest:
         """All outputs of all ``cameras``."""
         names = frozenset(cameras)
-        return OutputRequest(depth=names, confidence=names, points=names, merged_points=True)
+        return OutputRequest(depth=names, confidence=names, points=names, sky=names, merged_points=True)
 
 
 @dataclass(frozen=True)
@@ -169,8 +180,9 @@ class PointBuffer:
 class CameraOutput:
     """Everything that is published for one view of the newest set (arrays on the host).
 
-    ``depth``: (H, W) float32 metres or network units, NaN invalid, +Inf beyond range; or uint16 millimetres, 0
-    invalid. ``K``: (3, 3) intrinsics of exactly that image.
+    ``depth``: (H, W) float32 metres or network units, NaN invalid, +Inf beyond range (sky); or uint16 millimetres,
+    0 invalid. ``sky``: (H, W) uint8, 255 where the network sees sky, of the size of depth. ``K``: (3, 3) intrinsics
+    of exactly these images. What the network does not have is None.
     """
 
     camera: str
@@ -181,27 +193,36 @@ class CameraOutput:
     depth: np.ndarray | None = None
     confidence: np.ndarray | None = None  # (H, W) float32, >= 1, NaN where depth is invalid
     points: PointBuffer | None = None
+    sky: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class ViewEstimate:
-    """Pose and intrinsics of one view of the window in the output frame."""
+    """Pose and intrinsics of one view of the window in the output frame.
+
+    Without pose, predicted intrinsics and confidence (NaN) where the network sees each view alone; without pose
+    too in a step whose metric scale is not known.
+    """
 
     camera: str
     stamp_ns: int
     frame_id: str
     newest: bool
     reference: bool
-    T_odom_cam: np.ndarray  # (4, 4)
+    T_odom_cam: np.ndarray | None  # (4, 4)
     size_hw: tuple[int, int]
     K: np.ndarray  # (3, 3) in use, pixels of size_hw
-    K_predicted: np.ndarray  # (3, 3) from the network
+    K_predicted: np.ndarray | None  # (3, 3) from the network
     median_confidence: float
 
 
 @dataclass(frozen=True)
 class ScaleEstimate:
-    """Metres per network unit, with standard deviation and source (``none``: not metric, values NaN)."""
+    """Metres per network unit, with standard deviation and source (``none``: not metric, values NaN).
+
+    Depth and poses have been multiplied by it. With another source, NaN says that this step has no scale: then there
+    is no depth but that of sky, and there are no poses.
+    """
 
     source: str = "none"
     metres_per_unit: float = float("nan")
@@ -216,8 +237,13 @@ class Estimate:
     step: int
     views: tuple[ViewEstimate, ...]
     outputs: tuple[CameraOutput, ...]
-    T_odom_base: np.ndarray | None  # (4, 4); None when the rig's extrinsics are not known
+    T_odom_base: np.ndarray | None  # (4, 4); None when the rig's extrinsics are not known, or without poses
     scale: ScaleEstimate
     merged_points: PointBuffer | None = None
     warnings: Mapping[str, str] = field(default_factory=dict)  # camera -> what is wrong with it
     timings_ms: Mapping[str, float] = field(default_factory=dict)  # stage -> milliseconds
+
+    @property
+    def has_poses(self) -> bool:
+        """Whether the views have poses."""
+        return all(view.T_odom_cam is not None for view in self.views)

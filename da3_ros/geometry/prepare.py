@@ -88,8 +88,8 @@ class ImagePreparer:
         """Frames of one kind have the same operations and shapes, and their content has the same place."""
         plan = self._plans[frame.camera]
         grid = plan.recipe.grid.shape if isinstance(plan.recipe, Rectification) else None
-        sizes = (len(plan.recipe.rows.index), len(plan.recipe.columns.index), plan.view.content)
-        return frame.image.shape, frame.encoding, grid, sizes
+        sizes = tuple(step.size_hw for step in plan.recipe.passes)
+        return frame.image.shape, frame.encoding, grid, sizes, plan.view.content
 
     def _batch(self, frames: list[Frame]) -> _Batch:
         key = (tuple(frame.camera for frame in frames), frames[0].encoding, frames[0].image.shape)
@@ -107,8 +107,7 @@ class _Batch:
     staging: torch.Tensor  # (B, rows, W, bytes) uint8 on the host
     uploaded: torch.cuda.Event | None  # the staging memory may be written again after it
     device: torch.device
-    rows: BatchTaps
-    columns: BatchTaps
+    passes: tuple[tuple[BatchTaps, BatchTaps], ...]  # rows and columns of each
     grid: torch.Tensor | None  # (B, h * samples, w * samples, 2)
     samples: int
     channels: tuple[int, int, int]
@@ -117,17 +116,22 @@ class _Batch:
     def make(plans: list[ViewPlan], frame: Frame, device: torch.device) -> _Batch:
         """Upload the tables of ``plans`` for images shaped like ``frame``'s."""
         on_cuda = device.type == "cuda"
-        height, width = plans[0].input_hw
         recipes = [plan.recipe for plan in plans]
         grids = [recipe.grid for recipe in recipes if isinstance(recipe, Rectification)]
         first = recipes[0]
+        passes = []
+        size_hw = plans[0].input_hw
+        for steps in zip(*(recipe.passes for recipe in recipes), strict=True):
+            rows = BatchTaps.stack([step.rows for step in steps], size_hw[0], device)
+            columns = BatchTaps.stack([step.columns for step in steps], size_hw[1], device)
+            passes.append((rows, columns))
+            size_hw = steps[0].size_hw
         return _Batch(
             encoding=frame.encoding,
             staging=torch.empty((len(plans), *frame.image.shape), dtype=torch.uint8, pin_memory=on_cuda),
             uploaded=torch.cuda.Event() if on_cuda else None,
             device=device,
-            rows=BatchTaps.stack([recipe.rows for recipe in recipes], height, device),
-            columns=BatchTaps.stack([recipe.columns for recipe in recipes], width, device),
+            passes=tuple(passes),
             grid=torch.from_numpy(np.stack(grids)).to(device) if grids else None,
             samples=first.samples if isinstance(first, Rectification) else 1,
             channels=rgb_channels(frame.encoding),
@@ -135,8 +139,11 @@ class _Batch:
 
     def content(self, images: Sequence[np.ndarray]) -> torch.Tensor:
         """Raw images to whole grey levels, float32 RGB (B, 3, h, w) in 0 to 255."""
-        pixels = to_float(self._upload(images), self.encoding)
-        planes = resample(pixels, self.rows, self.columns)
+        planes = to_float(self._upload(images), self.encoding).permute(0, 3, 1, 2)
+        for number, (rows, columns) in enumerate(self.passes):
+            if number > 0:
+                planes = planes.round().clamp_(0.0, 255.0)
+            planes = resample(planes.permute(0, 2, 3, 1), rows, columns)
         if self.grid is not None:
             planes = F.grid_sample(
                 planes.contiguous(), self.grid, mode="bilinear", padding_mode="border", align_corners=False

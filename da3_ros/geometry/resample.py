@@ -12,6 +12,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from da3_ros.config import PROCESS_RES_METHODS
+from da3_ros.errors import InputError
+
 PATCH = 14  # side of the network's patches: its images have sides that are multiples of it
 _CUBIC_A = -0.75
 
@@ -58,36 +61,101 @@ def _cubic(distance: np.ndarray) -> np.ndarray:
     return np.where(d <= 1.0, near, np.where(d < 2.0, far, 0.0))
 
 
-def network_size(box_hw: tuple[float, float], longest_side: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The two sizes through which the reference resizes (its ``upper_bound_resize``), height first.
+@dataclass(frozen=True)
+class Sizing:
+    """The two sizes (height, width) through which the reference brings an image to the network's size.
 
-    First the longest side becomes ``longest_side`` and the aspect ratio is kept to a pixel; then each side
-    goes to the nearest multiple of 14 (ties up).
+    First one side becomes ``process_res`` and the aspect ratio is kept to a pixel (``scaled_hw``); then each side
+    becomes a multiple of 14 (``final_hw``), by a second resize or, if ``crop``, by cutting off a margin.
     """
-    scale = longest_side / max(box_hw)
-    first = tuple(max(1, round(side * scale)) for side in box_hw)
-    final = tuple(max(PATCH, (side + PATCH // 2) // PATCH * PATCH) for side in first)
-    return (first[0], first[1]), (final[0], final[1])
+
+    scaled_hw: tuple[int, int]
+    final_hw: tuple[int, int]
+    crop: bool
+
+    @property
+    def offset(self) -> tuple[int, int]:
+        """Rows and columns cut off at the top and at the left; at the other end it may be one more."""
+        if not self.crop:
+            return 0, 0
+        (height, width), (final_height, final_width) = self.scaled_hw, self.final_hw
+        return (height - final_height) // 2, (width - final_width) // 2
+
+    def shown(self, box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+        """The part of ``box`` (top, left, height, width), which was scaled, that the final pixels show."""
+        if not self.crop:
+            return box
+        scale = [box[2 + axis] / self.scaled_hw[axis] for axis in (0, 1)]
+        top, left = (box[axis] + self.offset[axis] * scale[axis] for axis in (0, 1))
+        return top, left, self.final_hw[0] * scale[0], self.final_hw[1] * scale[1]
 
 
-def resize_taps(
-    input_hw: tuple[int, int], box: tuple[float, float, float, float], longest_side: int
-) -> tuple[Taps, Taps]:
-    """Row and column taps that bring ``box`` (top, left, height, width) of an image to the network's size.
+def network_size(box_hw: tuple[float, float], process_res: int, method: str = "upper_bound_resize") -> Sizing:
+    """The sizes of a box of ``box_hw`` pixels under one of the reference's methods.
 
-    The reference's two resizes are composed into one. It picks one filter for both axes: areas unless a side
-    grows.
+    ``upper_bound_*``: the longest side becomes ``process_res``; ``lower_bound_*``: the shortest.
+    ``*_resize``: each side then goes to the nearest multiple of 14 (ties up); ``*_crop``: to the next one below,
+    which is 0 for a side that is smaller. Raises InputError for another method.
     """
-    first, final = network_size(box[2:], longest_side)
-    grows = (longest_side > max(box[2:]), any(new > old for new, old in zip(final, first, strict=True)))
-    taps = []
-    for axis in (0, 1):
-        make = cubic_matrix if grows[0] else area_matrix
-        matrix = make(input_hw[axis], first[axis], box[axis], box[2 + axis])
-        make = cubic_matrix if grows[1] else area_matrix
-        matrix = make(first[axis], final[axis], 0.0, first[axis]) @ matrix
-        taps.append(to_taps(matrix))
-    return taps[0], taps[1]
+    if method not in PROCESS_RES_METHODS:
+        raise InputError(f"process_res_method is {method!r} but must be one of {', '.join(PROCESS_RES_METHODS)}")
+    scale = process_res / _bounded_side(box_hw, method)
+    height, width = (max(1, round(side * scale)) for side in box_hw)
+    if not method.endswith("_crop"):
+        final = tuple(max(PATCH, (side + PATCH // 2) // PATCH * PATCH) for side in (height, width))
+        return Sizing((height, width), (final[0], final[1]), crop=False)
+    return Sizing((height, width), (height // PATCH * PATCH, width // PATCH * PATCH), crop=True)
+
+
+def _bounded_side(box_hw: tuple[float, float], method: str) -> float:
+    """The side that becomes ``process_res``."""
+    return min(box_hw) if method.startswith("lower") else max(box_hw)
+
+
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """One separable resampling of an image: ``rows`` first, then ``columns``."""
+
+    rows: Taps
+    columns: Taps
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Height and width of the result."""
+        return len(self.rows.index), len(self.columns.index)
+
+
+def resize_passes(
+    input_hw: tuple[int, int],
+    box: tuple[float, float, float, float],
+    process_res: int,
+    method: str = "upper_bound_resize",
+) -> tuple[Pass, ...]:
+    """What brings ``box`` (top, left, height, width) of an image to the network's size: one pass or two.
+
+    The reference's steps (see ``network_size``). Each of its resizes picks one filter for both axes: areas unless
+    a side grows. Two are composed into one pass where the first is by areas; cubic interpolation oversteps the
+    range of grey levels at edges, and the reference cuts it off before its second resize, so then there are two.
+    """
+    sizing = network_size(box[2:], process_res, method)
+    enlarges = process_res > _bounded_side(box[2:], method)
+    first = [
+        (cubic_matrix if enlarges else area_matrix)(input_hw[axis], sizing.scaled_hw[axis], box[axis], box[2 + axis])
+        for axis in (0, 1)
+    ]
+    if sizing.crop:
+        kept = [slice(sizing.offset[axis], sizing.offset[axis] + sizing.final_hw[axis]) for axis in (0, 1)]
+        return (Pass(to_taps(first[0][kept[0]]), to_taps(first[1][kept[1]])),)
+    if sizing.final_hw == sizing.scaled_hw:
+        return (Pass(to_taps(first[0]), to_taps(first[1])),)
+    grows = any(new > old for new, old in zip(sizing.final_hw, sizing.scaled_hw, strict=True))
+    second = [
+        (cubic_matrix if grows else area_matrix)(scaled, final, 0.0, scaled)
+        for scaled, final in zip(sizing.scaled_hw, sizing.final_hw, strict=True)
+    ]
+    if enlarges:
+        return tuple(Pass(to_taps(rows), to_taps(columns)) for rows, columns in (first, second))
+    return (Pass(to_taps(second[0] @ first[0]), to_taps(second[1] @ first[1])),)
 
 
 def to_taps(matrix: np.ndarray) -> Taps:

@@ -1,8 +1,8 @@
 """Planning: what part of each camera's image the network sees, at what size, and the intrinsics of that view.
 
 Every view shares one canvas. A camera's content keeps its aspect ratio to within the rounding of its sides to
-multiples of 14 (fx and fy follow that rounding exactly), and lies in the middle of the canvas; the rest is
-padding.
+multiples of 14 (fx and fy follow that rounding exactly), or loses a margin instead (``*_crop``), and lies in the
+middle of the canvas; the rest is padding.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from da3_ros.config import CameraConfig
 from da3_ros.datatypes import CameraCalibration, View
 from da3_ros.errors import FrameError
 from da3_ros.geometry import rectify
-from da3_ros.geometry.resample import Taps, area_matrix, network_size, resize_taps, to_taps
+from da3_ros.geometry.resample import PATCH, Pass, Sizing, area_matrix, network_size, resize_passes, to_taps
 
 # A principal point within this many network pixels of the image's middle counts as centred: the whole image
 # is used, as the reference does, and K tells the small rest.
@@ -26,22 +26,20 @@ _SMALLEST_SEEN = 0.05  # views that show less of the image than this are refused
 
 @dataclass(frozen=True, eq=False)
 class Resampling:
-    """Content by separable resampling of the image: ``rows`` then ``columns``."""
+    """Content by separable resampling of the image: the ``passes`` one after the other."""
 
-    rows: Taps
-    columns: Taps
+    passes: tuple[Pass, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Rectification:
-    """Content by sampling at ``grid`` from the image resampled with ``rows`` and ``columns``, ``samples`` squared
-    per pixel and averaged.
+    """Content by sampling at ``grid`` from the image resampled with ``passes``, ``samples`` squared per pixel and
+    averaged.
 
     ``grid``: (h * samples, w * samples, 2) float32, x and y in -1 to 1 from edge to edge of the image.
     """
 
-    rows: Taps
-    columns: Taps
+    passes: tuple[Pass, ...]
     grid: np.ndarray
     samples: int
 
@@ -73,18 +71,22 @@ def plan_views(
     cameras: Mapping[str, tuple[tuple[int, int], CameraCalibration | None]],
     process_res: int,
     max_fov_deg: Mapping[str, float],
+    process_res_method: str = "upper_bound_resize",
 ) -> dict[str, ViewPlan]:
     """Plan the views of ``cameras``: name -> (image height and width, calibration or None).
 
-    ``process_res``: longest side of each camera's content in pixels (then rounded to 14). ``max_fov_deg``:
-    widest field of view of a rectified view; cameras left out get the default of the configuration. The view
-    of an uncalibrated camera has NaN intrinsics.
+    ``process_res``: a side of each camera's content in pixels, which one and how both then become multiples of
+    14 says ``process_res_method`` (see ``network_size``). ``max_fov_deg``: widest field of view of a rectified
+    view; cameras left out get the default of the configuration. The view of an uncalibrated camera has NaN
+    intrinsics.
 
     Raises FrameError (``calibration``) when a calibration does not belong to the size, or leaves no usable
-    view.
+    view, FrameError (``size``) when a crop would leave nothing of an image, and InputError for a method that
+    there is not.
     """
+    target = (process_res, process_res_method)
     contents = {
-        name: _content(name, size_hw, calibration, process_res, max_fov_deg.get(name, CameraConfig().max_fov_deg))
+        name: _content(name, size_hw, calibration, target, max_fov_deg.get(name, CameraConfig().max_fov_deg))
         for name, (size_hw, calibration) in cameras.items()
     }
     canvas = tuple(max(content.size_hw[axis] for content in contents.values()) for axis in (0, 1))
@@ -118,7 +120,7 @@ def _content(
     name: str,
     input_hw: tuple[int, int],
     calibration: CameraCalibration | None,
-    process_res: int,
+    target: tuple[int, str],
     max_fov_deg: float,
 ) -> _Content:
     if calibration is not None and (calibration.height, calibration.width) != tuple(input_hw):
@@ -129,9 +131,9 @@ def _content(
             f"{calibration.height}: use the CameraInfo that belongs to this image",
         )
     if calibration is not None and calibration.distorted:
-        content = _rectified(name, calibration, process_res, max_fov_deg)
+        content = _rectified(name, calibration, target, max_fov_deg)
     else:
-        content = _resampled(name, input_hw, calibration, process_res)
+        content = _resampled(name, input_hw, calibration, target)
     if 1.0 - content.lost_fraction < _SMALLEST_SEEN:
         raise _no_view(name, content.calibration)
     return content
@@ -149,23 +151,37 @@ def _no_view(name: str, calibration: CameraCalibration | None) -> FrameError:
 
 
 def _resampled(
-    name: str, input_hw: tuple[int, int], calibration: CameraCalibration | None, process_res: int
+    name: str, input_hw: tuple[int, int], calibration: CameraCalibration | None, target: tuple[int, str]
 ) -> _Content:
     """Content of an image without distortion: the box about the principal point, or all of a centred image."""
     top, height = 0.0, float(input_hw[0])
     left, width = 0.0, float(input_hw[1])
     if calibration is not None:
         cx, cy = calibration.K[:2, 2].tolist()
-        top, height = _symmetric(input_hw[0], cy, process_res / max(input_hw))
-        left, width = _symmetric(input_hw[1], cx, process_res / max(input_hw))
+        scale = max(network_size(input_hw, *target).scaled_hw) / max(input_hw)
+        top, height = _symmetric(input_hw[0], cy, scale)
+        left, width = _symmetric(input_hw[1], cx, scale)
         if min(height, width) <= 0.0:
             raise _no_view(name, calibration)
-    box = (top, left, height, width)
-    size_hw = network_size(box[2:], process_res)[1]
+    sizing = _sizing(name, (height, width), target)
+    recipe = Resampling(resize_passes(input_hw, (top, left, height, width), *target))
+    size_hw, box = sizing.final_hw, sizing.shown((top, left, height, width))
     K = np.full((3, 3), np.nan) if calibration is None else _scaled_K(calibration.K, box, size_hw)
-    recipe = Resampling(*resize_taps(input_hw, box, process_res))
-    lost = 1.0 - height * width / (input_hw[0] * input_hw[1])
+    lost = 1.0 - box[2] * box[3] / (input_hw[0] * input_hw[1])
     return _Content(size_hw, K, input_hw, calibration, lost, box, recipe)
+
+
+def _sizing(name: str, box_hw: tuple[float, float], target: tuple[int, str]) -> Sizing:
+    sizing = network_size(box_hw, *target)
+    if min(sizing.final_hw) == 0:
+        height, width = sizing.scaled_hw
+        raise FrameError(
+            name,
+            "size",
+            f"its view is {width}x{height} pixels at process_res {target[0]}, and model.process_res_method {target[1]} "
+            f"cuts it to multiples of {PATCH}: use a *_resize method or a larger model.process_res",
+        )
+    return sizing
 
 
 def _symmetric(pixels: int, centre: float, scale: float) -> tuple[float, float]:
@@ -186,16 +202,20 @@ def _scaled_K(K: np.ndarray, box: tuple[float, float, float, float], size_hw: tu
     return scaled
 
 
-def _rectified(name: str, calibration: CameraCalibration, process_res: int, max_fov_deg: float) -> _Content:
+def _rectified(name: str, calibration: CameraCalibration, target: tuple[int, str], max_fov_deg: float) -> _Content:
     """Content of a distorted image: the widest pinhole view that the image fills."""
     window = rectify.widest_window(calibration, max_fov_deg)
     if window is None:
         raise _no_view(name, calibration)
     K = calibration.K
     (fx, cx), (fy, cy) = K[0, [0, 2]].tolist(), K[1, [1, 2]].tolist()
+    sizing = _sizing(name, (2.0 * window.half_height * fy, 2.0 * window.half_width * fx), target)
+    size_hw = sizing.final_hw
+    if sizing.crop:  # about the principal point exactly: here nothing ties the pixels to those of the image
+        (scaled_h, scaled_w), (h, w) = sizing.scaled_hw, sizing.final_hw
+        window = rectify.PinholeWindow(window.half_width * w / scaled_w, window.half_height * h / scaled_h)
     half_h, half_w = window.half_height * fy, window.half_width * fx
     box = (cy + 0.5 - half_h, cx + 0.5 - half_w, 2.0 * half_h, 2.0 * half_w)
-    size_hw = network_size(box[2:], process_res)[1]
     lost = 1.0 - rectify.seen_fraction(calibration, window)
     recipe = _rectification(calibration, window, size_hw)
     input_hw = (calibration.height, calibration.width)
@@ -212,4 +232,4 @@ def _rectification(
         to_taps(area_matrix(pixels, max(1, round(pixels / shrink)), 0.0, float(pixels))) for pixels in input_hw
     )
     unit = (grid + 0.5) / input_hw[::-1] * 2.0 - 1.0
-    return Rectification(rows, columns, unit.astype(np.float32), samples)
+    return Rectification((Pass(rows, columns),), unit.astype(np.float32), samples)

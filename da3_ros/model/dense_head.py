@@ -1,0 +1,249 @@
+"""Dense heads: feature tokens of a view to maps at image resolution.
+
+A feature pyramid in the manner of DPT, one fusion path per output (arXiv 2511.10647, section 3.2). Heads see views
+independently, so they may be run for any subset of the views of a window.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from da3_ros.model.tables import TableCache, UVEmbedding, uv_embedding
+from da3_ros.model.variants import PATCH, Variant
+
+_VIEWS_AT_ONCE = 8      # bounds the memory of the full-resolution maps; no effect on the result
+_RAY_CHANNELS = 7
+_RAY_LEVEL = 3          # of the four auxiliary output stacks in the checkpoints, the one that was trained
+
+
+class DenseMaps(NamedTuple):
+    """Outputs of the dual head; ray maps are None unless they were asked for."""
+
+    depth: Tensor                       # (B, n, H, W) fp32
+    depth_conf: Tensor                  # (B, n, H, W) fp32
+    ray: Tensor | None = None           # (B, n, 8h, 8w, 6) fp32 for h x w patches: direction, origin
+    ray_conf: Tensor | None = None      # (B, n, 8h, 8w) fp32
+
+
+class InputConv(nn.Conv2d):
+    """1x1 convolution of fp32 features, in the dtype of its weights."""
+
+    def __init__(self, channels: int, outputs: int):
+        super().__init__(channels, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.to(self.weight.dtype))
+
+
+class OutputConv(nn.Conv2d):
+    """The last 1x1 convolution, in fp32: its output goes through an exponential, which turns the rounding of a
+    logit into a relative error of depth."""
+
+    keep_fp32 = True
+
+    def __init__(self, channels: int, outputs: int):
+        super().__init__(channels, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.float())
+
+
+class ResidualUnit(nn.Module):
+    """Two 3x3 convolutions, each after a ReLU, around a skip connection."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv2(F.relu(self.conv1(F.relu(x))))
+
+
+class Fusion(nn.Module):
+    """Joins a coarse map with the next finer pyramid level and enlarges the result."""
+
+    def __init__(self, channels: int, has_lateral: bool = True):
+        super().__init__()
+        self.resConfUnit1 = ResidualUnit(channels) if has_lateral else None
+        self.resConfUnit2 = ResidualUnit(channels)
+        self.out_conv = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor, lateral: Tensor | None, size: tuple[int, int]) -> Tensor:
+        if self.resConfUnit1 is not None and lateral is not None:
+            x = x + self.resConfUnit1(lateral)
+        # A 1x1 convolution commutes with interpolation and is cheaper before it.
+        return enlarge(self.out_conv(self.resConfUnit2(x)), size)
+
+
+def enlarge(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear resize of x (V, C, h, w) that maps corner pixels onto corner pixels."""
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
+
+
+class DenseTables(NamedTuple):
+    """Coordinate embeddings of a head for one image size."""
+
+    levels: tuple[UVEmbedding, ...]     # after the projection of each pyramid level
+    image: UVEmbedding                  # before the last convolutions, at image resolution
+    ray: UVEmbedding                    # the same for rays, at 8/14 of image resolution
+
+
+def make_dense_tables(
+    out_channels: Sequence[int], features: int, height: int, width: int, device: torch.device
+) -> DenseTables:
+    """Coordinate embeddings for H x W images."""
+    h, w, aspect = height // PATCH, width // PATCH, width / height
+    return DenseTables(
+        levels=tuple(uv_embedding(h, w, channels, aspect, device) for channels in out_channels),
+        image=uv_embedding(height, width, features // 2, aspect, device),
+        ray=uv_embedding(8 * h, 8 * w, features // 2, aspect, device),
+    )
+
+
+class PyramidHead(nn.Module):
+    """The part that all dense heads share: pyramid, fusion, and the output stack at image resolution."""
+
+    def __init__(self, variant: Variant, outputs: int):
+        super().__init__()
+        oc, features, dim = variant.out_channels, variant.features, variant.feature_dim
+        self.tables = TableCache(partial(make_dense_tables, oc, features))
+        self.projects = nn.ModuleList(InputConv(dim, channels) for channels in oc)
+        self.resize_layers = nn.ModuleDict({        # level 2 keeps its size
+            "0": nn.ConvTranspose2d(oc[0], oc[0], 4, stride=4),
+            "1": nn.ConvTranspose2d(oc[1], oc[1], 2, stride=2),
+            "3": nn.Conv2d(oc[3], oc[3], 3, stride=2, padding=1),
+        })
+        self.scratch = nn.ModuleDict({
+            f"layer{level + 1}_rn": nn.Conv2d(channels, features, 3, padding=1, bias=False)
+            for level, channels in enumerate(oc)
+        })
+        self.scratch.update(_fusion_path(features, ""))
+        self.scratch["output_conv1"] = nn.Conv2d(features, features // 2, 3, padding=1)
+        self.scratch["output_conv2"] = output_stack(features // 2, outputs)
+
+    def pyramid(self, tokens: Sequence[Tensor], size: tuple[int, int], uv: Sequence[UVEmbedding]) -> list[Tensor]:
+        """Four maps (V, F, ., .), finest first, of 4 x (V, P, feature_dim); ``uv`` may be empty."""
+        grid = (size[0] // PATCH, size[1] // PATCH)
+        levels = []
+        for level, (project, x) in enumerate(zip(self.projects, tokens, strict=True)):
+            x = project(x.mT.unflatten(-1, grid))
+            if uv:
+                x = uv[level].add_to(x)
+            if str(level) in self.resize_layers:
+                x = self.resize_layers[str(level)](x)
+            levels.append(self.scratch[f"layer{level + 1}_rn"](x))
+        return levels
+
+    def fuse(self, levels: Sequence[Tensor], path: str = "") -> Tensor:
+        """One map (V, F, 8h, 8w) of the four pyramid levels, through the fusion path of the given suffix."""
+        sizes = [tuple(level.shape[-2:]) for level in levels]
+        sizes.insert(0, (2 * sizes[0][0], 2 * sizes[0][1]))
+        fused = self.scratch[f"refinenet4{path}"](levels[3], None, sizes[3])
+        for level in (2, 1, 0):
+            fused = self.scratch[f"refinenet{level + 1}{path}"](fused, levels[level], sizes[level])
+        return fused
+
+
+def _fusion_path(features: int, path: str) -> dict[str, nn.Module]:
+    return {f"refinenet{level}{path}": Fusion(features, has_lateral=level < 4) for level in (1, 2, 3, 4)}
+
+
+def output_stack(channels: int, outputs: int) -> nn.Sequential:
+    """3x3 convolution to 32 channels, ReLU, 1x1 convolution."""
+    return nn.Sequential(nn.Conv2d(channels, 32, 3, padding=1), nn.ReLU(), OutputConv(32, outputs))
+
+
+def in_chunks(
+    decode: Callable[[Sequence[Tensor]], tuple[Tensor | None, ...]], levels: Sequence[Tensor]
+) -> tuple[Any, ...]:
+    """Runs ``decode`` on 4 x (V, P, C), a few views at a time, over levels 4 x (B, n, P, C); maps (B, n, ...)."""
+    lead = levels[0].shape[:2]
+    chunks = zip(*(level.flatten(0, 1).split(_VIEWS_AT_ONCE) for level in levels), strict=True)
+    parts = [decode(chunk) for chunk in chunks]
+    return tuple(
+        None if maps[0] is None else torch.cat(maps).unflatten(0, lead) for maps in zip(*parts, strict=True)
+    )
+
+
+class RayStack(nn.ModuleDict):
+    """Last layers of the ray path; the normalisation is shared with other stacks."""
+
+    def __init__(self, channels: int, norm: nn.LayerNorm):
+        super().__init__({
+            "0": nn.Conv2d(channels, 32, 3, padding=1), "2": norm, "5": OutputConv(32, _RAY_CHANNELS),
+        })
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(V, h, w, 7) of x (V, C, h, w)."""
+        x = self["2"](self["0"](x).permute(0, 2, 3, 1).float())
+        return self["5"](F.relu(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+class DualHead(PyramidHead):
+    """Depth with confidence, and rays with confidence, from one pyramid through two fusion paths."""
+
+    def __init__(self, variant: Variant):
+        super().__init__(variant, outputs=2)
+        self.norm = nn.LayerNorm(variant.feature_dim, eps=1e-5)
+        features, half = variant.features, variant.features // 2
+        self.scratch.update(_fusion_path(features, "_aux"))
+        # Published files hold four auxiliary output stacks, of which the first three were never trained: they are
+        # here to be loaded and saved. One normalisation is shared by all four.
+        shared_norm = nn.LayerNorm(32, eps=1e-5)
+        self.scratch["output_conv1_aux"] = nn.ModuleList(
+            nn.Sequential(*(
+                nn.Conv2d(*((features, half) if i % 2 == 0 else (half, features)), 3, padding=1) for i in range(5)
+            ))
+            for _ in range(4)
+        )
+        self.scratch["output_conv2_aux"] = nn.ModuleList(RayStack(half, shared_norm) for _ in range(4))
+
+    def forward(self, levels: Sequence[Tensor], size: tuple[int, int], ray: bool = False) -> DenseMaps:
+        """Maps of the views in ``levels``, 4 x (B, n, P, feature_dim), for images of ``size`` (H, W).
+
+        The ray path, more than half of the arithmetic, runs only where ``ray`` is set.
+        """
+        tables = self.tables.get(*size, levels[0].device)
+        return DenseMaps(*in_chunks(lambda tokens: self._decode(tokens, size, tables, ray), levels))
+
+    def _decode(self, tokens: Sequence[Tensor], size: tuple[int, int], tables: DenseTables, ray: bool) -> DenseMaps:
+        """The same for views without a batch dimension, 4 x (V, P, feature_dim)."""
+        levels = self.pyramid([self.norm(x) for x in tokens], size, tables.levels)
+        x = enlarge(self.scratch["output_conv1"](self.fuse(levels)), size)
+        depth, confidence = self.scratch["output_conv2"](tables.image.add_to(x)).exp().unbind(1)
+        if not ray:
+            return DenseMaps(depth, confidence + 1, None, None)
+
+        enter = self.scratch.get_submodule(f"output_conv1_aux.{_RAY_LEVEL}")
+        leave = self.scratch.get_submodule(f"output_conv2_aux.{_RAY_LEVEL}")
+        x = leave(tables.ray.add_to(enter(self.fuse(levels, "_aux"))))      # (V, 8h, 8w, 7)
+        return DenseMaps(depth, confidence + 1, x[..., :6], x[..., 6].exp() + 1)
+
+
+class SkyMaps(NamedTuple):
+    """Outputs of the single-view head."""
+
+    depth: Tensor       # (B, n, H, W) fp32
+    sky: Tensor         # (B, n, H, W) fp32, >= 0, large where there is sky
+
+
+class SkyHead(PyramidHead):
+    """Depth and sky of the single-view networks: plain DPT, without coordinate embeddings."""
+
+    def __init__(self, variant: Variant):
+        super().__init__(variant, outputs=1)
+        self.scratch["sky_output_conv2"] = output_stack(variant.features // 2, 1)
+
+    def forward(self, levels: Sequence[Tensor], size: tuple[int, int]) -> SkyMaps:
+        """Maps of the views in ``levels``, 4 x (B, n, P, D), for images of ``size`` (H, W)."""
+        return SkyMaps(*in_chunks(lambda tokens: self._decode(tokens, size), levels))
+
+    def _decode(self, tokens: Sequence[Tensor], size: tuple[int, int]) -> SkyMaps:
+        x = enlarge(self.scratch["output_conv1"](self.fuse(self.pyramid(tokens, size, ()))), size)
+        depth, sky = self.scratch["output_conv2"](x), self.scratch["sky_output_conv2"](x)
+        return SkyMaps(depth.exp().squeeze(1), F.relu(sky).squeeze(1))
