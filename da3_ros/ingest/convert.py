@@ -8,7 +8,7 @@ import numpy as np
 
 
 def rosbags_converter(msg: Any) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of an Image message (Bayer, nv24, 16 bits a channel ...); a ``Converter`` for from_msg.
+    """(H, W, 3) uint8 RGB of an Image message (Bayer, 16 bits a channel ...); a ``Converter`` for from_msg.
 
     Raises what rosbags-image raises for encodings that it does not know.
     """

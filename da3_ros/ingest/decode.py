@@ -9,6 +9,13 @@ from da3_ros.errors import FrameError
 
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 _PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
+# OpenCV names a Bayer pattern after its second row: what ROS calls rggb starts BG there.
+_BAYER = {
+    "bayer_rggb8": cv2.COLOR_BayerBG2BGR,
+    "bayer_bggr8": cv2.COLOR_BayerRG2BGR,
+    "bayer_gbrg8": cv2.COLOR_BayerGR2BGR,
+    "bayer_grbg8": cv2.COLOR_BayerGB2BGR,
+}
 _MONO_OR_COLOUR = {1: "mono8", 3: "bgr8", 4: "bgra8"}
 
 
@@ -28,6 +35,12 @@ def decode_compressed(data: np.ndarray, picture_format: str, camera: str) -> tup
         ) from error
     if image is None:
         raise FrameError(camera, "decode", f"the picture of {data.size} bytes is damaged: check its publisher")
+    # image_transport stores a Bayer image as the mosaic that it is.
+    source = picture_format.partition(";")[0].strip()
+    if source.startswith("bayer_") and image.ndim == 2:
+        if source not in _BAYER or image.dtype != np.uint8:
+            raise FrameError(camera, "encoding", f"compressed '{source}' cannot be converted: publish 8-bit colour")
+        image = cv2.cvtColor(image, _BAYER[source])
     if image.ndim == 2:
         image = image[..., None]
     if image.dtype == np.uint16:

@@ -61,7 +61,7 @@ def frame_from_image(
     """The frame of a sensor_msgs/Image.
 
     Pixels are a view of the message's data, row padding included, and not copied (but for big-endian mono16).
-    Encodings that are not direct (Bayer, nv24, 16 bits a channel ...) go through ``converter``.
+    Encodings that are not direct (Bayer, 16 bits a channel ...) go through ``converter``.
 
     Raises FrameError for an unknown encoding, a size or data length that contradicts itself, a
     ``calibration`` of another size and a missing stamp.

@@ -20,7 +20,11 @@ class CameraStatistics:
     fits), ``backward`` (older than the one before), ``duplicate`` (same stamp again), ``reset``. ``age_ns``:
     since the last arrival. ``delay_ns``: median of arrival minus stamp. ``skew_ns``: how much later its
     stamps are than the nearest ones of the other cameras (median); ``completed_sets``: how often it was the
-    one that the others waited for. ``alive``: something has arrived within the timeout. None: not known yet.
+    one that the others waited for. ``match_age_ns``: since one of its images last went into a set.
+
+    ``alive``: it sends; the others have not waited for it in vain for the timeout, and its last image is not
+    older than the timeout or two of its periods. ``other_clock``: it is put aside because its stamps are far
+    from those of most cameras. None: not known yet.
     """
 
     received: int
@@ -33,7 +37,9 @@ class CameraStatistics:
     rate_hz: float | None
     delay_ns: int | None
     skew_ns: int | None
+    match_age_ns: int | None
     alive: bool
+    other_clock: bool
 
 
 class CameraHistory:
@@ -45,6 +51,8 @@ class CameraHistory:
         self.completed_sets = 0
         self.dropped: Counter[str] = Counter()
         self.last_arrival_ns: int | None = None
+        self.last_match_ns: int | None = None
+        self._last_accepted_ns: int | None = None  # arrival of the newest stamp
         self._stamps: deque[int] = deque(maxlen=_STAMPS)
         self._delays: deque[int] = deque(maxlen=_STAMPS)
 
@@ -58,11 +66,21 @@ class CameraHistory:
         """Recent stamps, oldest first."""
         return list(self._stamps)
 
-    def add_stamp(self, stamp_ns: int) -> None:
-        """Remember an accepted stamp, which is newer than the last one and has arrived at ``last_arrival_ns``."""
+    def add_stamp(self, stamp_ns: int, step_limit_ns: int) -> None:
+        """Remember an accepted stamp, which is newer than the last one and has arrived at ``last_arrival_ns``.
+
+        When stamps have run ahead of arrivals by more than ``step_limit_ns`` since the last one, the camera's clock
+        was set: what was measured before is forgotten.
+        """
+        arrival_ns, before_ns = self.last_arrival_ns, self._last_accepted_ns
+        if arrival_ns is not None:
+            if self._stamps and before_ns is not None:
+                ahead_ns = stamp_ns - self._stamps[-1] - (arrival_ns - before_ns)
+                if ahead_ns > step_limit_ns:
+                    self.forget_stamps()
+            self._delays.append(arrival_ns - stamp_ns)
         self._stamps.append(stamp_ns)
-        if self.last_arrival_ns is not None:
-            self._delays.append(self.last_arrival_ns - stamp_ns)
+        self._last_accepted_ns = arrival_ns
 
     def forget_stamps(self) -> None:
         """Forget what is not true any more after a clock jump; counters stay."""
@@ -92,11 +110,18 @@ class CameraHistory:
 
 
 def camera_statistics(
-    camera: str, history: Mapping[str, CameraHistory], now_ns: int, timeout_ns: int
+    camera: str,
+    history: Mapping[str, CameraHistory],
+    now_ns: int,
+    timeout_ns: int,
+    *,
+    given_up: bool,
+    other_clock: bool,
 ) -> CameraStatistics:
     """The figures of ``camera`` among all cameras in ``history``."""
     own = history[camera]
     age_ns = None if own.last_arrival_ns is None else now_ns - own.last_arrival_ns
+    longest_ns = max(timeout_ns, 2 * (own.period_ns(_STAMPS) or 0))
     skews = [_skew_ns(own.stamps, other.stamps) for name, other in history.items() if name != camera]
     known = [skew for skew in skews if skew is not None]
     return CameraStatistics(
@@ -110,7 +135,9 @@ def camera_statistics(
         rate_hz=own.rate_hz(),
         delay_ns=own.delay_ns(),
         skew_ns=statistics.median_low(known) if known else None,
-        alive=age_ns is not None and age_ns <= timeout_ns,
+        match_age_ns=None if own.last_match_ns is None else max(now_ns - own.last_match_ns, 0),
+        alive=age_ns is not None and age_ns <= longest_ns and not given_up,
+        other_clock=other_clock,
     )
 
 

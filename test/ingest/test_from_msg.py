@@ -243,3 +243,25 @@ def test_compressed_image_of_another_size_than_its_calibration():
         frame_from_compressed(
             compressed_message(JPEG, "jpeg"), "cam", calibration=CameraCalibration(640, 480, np.eye(3))
         )
+
+
+# Red, green and blue flat areas tell the four patterns apart: (row parity, column parity) -> channel of R G B.
+PATTERNS = {"rggb": "RGGB", "bggr": "BGGR", "gbrg": "GBRG", "grbg": "GRBG"}
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_compressed_bayer_is_a_mosaic_and_not_a_grey_picture(pattern):
+    colour = {"R": 200, "G": 120, "B": 40}
+    tile = np.array([[colour[c] for c in PATTERNS[pattern][:2]], [colour[c] for c in PATTERNS[pattern][2:]]])
+    mosaic = np.tile(tile, (8, 8)).astype(np.uint8)
+    msg = compressed_message(cv2.imencode(".png", mosaic)[1], f"bayer_{pattern}8; png compressed ")
+    frame = frame_from_compressed(msg, "cam")
+    assert frame.encoding == "bgr8"
+    np.testing.assert_array_equal(frame.image[8, 8], [40, 120, 200])
+
+
+def test_compressed_bayer_of_16_bits_is_refused():
+    msg = compressed_message(cv2.imencode(".png", np.zeros((4, 4), np.uint16))[1], "bayer_rggb16; png compressed ")
+    with pytest.raises(FrameError, match="bayer_rggb16") as error:
+        frame_from_compressed(msg, "cam")
+    assert error.value.reason == "encoding"

@@ -1,0 +1,29 @@
+"""Where the window's gauge (the network's arbitrary origin) lies in the odom frame.
+
+Without tracking every window stands for itself: the odom frame is the robot's base at the oldest set that the
+window holds, in the network's own length unit. Poses are therefore those of the current window only.
+"""
+
+from __future__ import annotations
+
+import torch
+
+
+def anchor_window(T_cam_world: torch.Tensor, T_base_first: torch.Tensor) -> torch.Tensor:
+    """T_odom_cam (N, 4, 4) of the window's views, the base at the time of the first view being odom's origin.
+
+    ``T_cam_world``: (N, 4, 4) as the network gives them, oldest view first. ``T_base_first``: (4, 4) extrinsics of
+    the first view's camera, or the optical-to-body rotation (REP 103) where they are not known, so that odom's
+    z axis still points up as that camera sees it. Computed where the tensors are, without host synchronisation.
+    """
+    return T_base_first @ T_cam_world[0] @ invert_rigid(T_cam_world)
+
+
+def invert_rigid(T: torch.Tensor) -> torch.Tensor:
+    """Closed-form inverse of rigid transforms (..., 4, 4)."""
+    R_inverse = T[..., :3, :3].transpose(-1, -2)
+    inverse = torch.zeros_like(T)
+    inverse[..., :3, :3] = R_inverse
+    inverse[..., :3, 3:] = -R_inverse @ T[..., :3, 3:]
+    inverse[..., 3, 3] = 1.0
+    return inverse

@@ -1,0 +1,122 @@
+"""The sliding window with a metric network: nested beside an any-view one, or by itself."""
+
+import numpy as np
+import pytest
+import torch
+from streaming_helpers import CAMERAS, make_model, make_set, make_stream, window_images
+
+from da3_ros.datatypes import CameraCalibration
+from da3_ros.errors import FrameError
+from da3_ros.model.sky import sky_mask
+
+K = np.array([[50.0, 0, 31.5], [0, 54.0, 23.5], [0, 0, 1]])
+CALIBRATION = CameraCalibration(64, 48, K)
+
+
+def focal_of(views):
+    """(1, N) mean of fx and fy in network pixels, NaN where the camera is not calibrated."""
+    return torch.tensor([[(view.view.K[0, 0] + view.view.K[1, 1]) / 2 for view in views]], dtype=torch.float32)
+
+
+@pytest.mark.parametrize("use_ray_pose", [False, True])
+@pytest.mark.parametrize("calibration", [None, CALIBRATION])
+def test_step_equals_the_nested_network_on_the_whole_window(use_ray_pose, calibration):
+    model = make_model("da3nested-giant-large")
+    rng = np.random.default_rng(1)
+    stream = make_stream(model, use_ray_pose=use_ray_pose)
+    stream.step(make_set(rng, 0, calibration=calibration))  # both cameras once, so that the canvas is known
+    stream.reset()
+    history = []
+    for step in range(1, 8):
+        present = CAMERAS if rng.random() < 0.6 else (CAMERAS[rng.integers(2)],)
+        frame_set = make_set(rng, step, present, calibration=calibration)
+        history = [*history, frame_set][-3:]
+        got = stream.step(frame_set)
+        with torch.inference_mode():
+            want = model(window_images(stream, history), use_ray_pose=use_ray_pose, focal=focal_of(got.views))
+        new = len(present)
+        torch.testing.assert_close(got.metres_per_unit, want.scale[0], rtol=1e-5, atol=0)
+        torch.testing.assert_close(got.metres_stddev, want.scale_stddev[0], rtol=1e-4, atol=0)
+        is_sky = sky_mask(want.sky[0, -new:])
+        assert torch.equal(got.sky, is_sky)
+        depth = torch.where(is_sky, torch.inf, got.depth * got.metres_per_unit)
+        torch.testing.assert_close(depth, want.depth[0, -new:], rtol=1e-5, atol=0)
+        torch.testing.assert_close(got.depth_conf, want.depth_conf[0, -new:], rtol=1e-5, atol=0)
+        translation = got.T_cam_world[:, :3, 3] * got.metres_per_unit
+        torch.testing.assert_close(translation, want.extrinsics[0, :, :, 3], rtol=1e-5, atol=1e-5)
+
+
+def test_the_metric_network_sees_each_image_once(monkeypatch):
+    model = make_model("da3nested-giant-large")
+    seen = []
+    maps = model.da3_metric.maps
+    monkeypatch.setattr(model.da3_metric, "maps", lambda images: seen.append(images.shape[1]) or maps(images))
+    stream = make_stream(model)
+    rng = np.random.default_rng(2)
+    for step in range(5):
+        stream.step(make_set(rng, step))
+    assert seen == [2] * 5
+
+
+def test_without_metric_scale_there_is_still_sky():
+    model = make_model("da3nested-giant-large")
+    prediction = make_stream(model, metric_scale=False).step(make_set(np.random.default_rng(3), 0))
+    assert prediction.metres_per_unit is None and prediction.sky.shape == prediction.depth.shape
+
+
+def test_padding_does_not_count_for_the_scale():
+    """A wide and a tall camera on one canvas: the scale is that of their contents."""
+    model = make_model("da3nested-giant-large")
+    rng = np.random.default_rng(4)
+    wide, tall = make_set(rng, 0, ("left",), size=(48, 96)), make_set(rng, 0, ("right",), size=(96, 48))
+    both = type(wide)(0, wide.frames + tall.frames)
+    stream = make_stream(model)
+    got = stream.step(both)
+    valid = torch.zeros((1, 2, *stream.canvas_hw), dtype=torch.bool)
+    for index, view in enumerate(got.views):
+        top, left, height, width = view.view.content
+        valid[0, index, top : top + height, left : left + width] = True
+    assert 0 < valid.float().mean() < 1
+    with torch.inference_mode():
+        images = window_images(stream, [both])
+        torch.testing.assert_close(got.metres_per_unit, model(images, valid=valid).scale[0], rtol=1e-5, atol=0)
+        assert model(images).scale[0] != got.metres_per_unit
+
+
+@pytest.mark.parametrize("name", ["da3metric-large", "da3mono-large"])
+def test_single_view_networks_give_depth_and_sky_of_the_newest_set(name):
+    model = make_model(name)
+    rng = np.random.default_rng(5)
+    stream = make_stream(model, stride=2)
+    for step in range(4):
+        frame_set = make_set(rng, step, calibration=CALIBRATION)
+        got = stream.step(frame_set)
+        assert (got is None) == (step % 2 == 0)
+    assert [view.newest for view in got.views] == [True, True] and got.decoded == (0, 1)
+    assert got.T_cam_world is None and got.K is None and got.depth_conf is None and got.reference_index is None
+    with torch.inference_mode():
+        maps = model.maps(window_images(stream, [frame_set]))
+    focal = focal_of(got.views)[0, :, None, None]
+    metres = maps.depth[0] * focal / 300 if name == "da3metric-large" else maps.depth[0]
+    torch.testing.assert_close(got.depth, metres, rtol=1e-5, atol=0)
+    assert torch.equal(got.sky, sky_mask(maps.sky[0]))
+    assert (got.metres_per_unit is None) == (name == "da3mono-large")
+
+
+@pytest.mark.parametrize("name", ["da3metric-large", "da3mono-large"])
+def test_an_uncalibrated_image_is_refused_by_networks_without_intrinsics(name):
+    with pytest.raises(FrameError, match=f"camera 'left': {name} predicts no intrinsics .* CameraInfo") as error:
+        make_stream(make_model(name)).step(make_set(np.random.default_rng(6), 0))
+    assert error.value.reason == "calibration"
+
+
+def test_metres_do_not_depend_on_the_networks_resolution():
+    """What the metric network says is multiplied by the focal length of the image that it saw."""
+    model = make_model("da3metric-large")
+    frame_set = make_set(np.random.default_rng(7), 0, calibration=CALIBRATION)
+    for process_res, scale in ((56, 56 / 64), (112, 112 / 64)):
+        stream = make_stream(model, process_res=process_res)
+        got = stream.step(frame_set)
+        with torch.inference_mode():
+            raw = model.maps(window_images(stream, [frame_set])).depth[0]
+        torch.testing.assert_close(got.depth, raw * 52.0 * scale / 300, rtol=1e-4, atol=0)
