@@ -1,0 +1,78 @@
+"""Quality of service: subscribe best effort, publish reliable (REP 2003), both overridable by parameters.
+
+The standard parameters ``qos_overrides.<topic>.<publisher|subscription>.<policy>`` set history, depth, reliability
+and durability.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from rclpy.exceptions import NameValidationException, ParameterException
+from rclpy.node import Node
+from rclpy.qos import (
+    DurabilityPolicy,
+    HistoryPolicy,
+    QoSPolicyKind,
+    QoSProfile,
+    ReliabilityPolicy,
+)
+from rclpy.qos_overriding_options import InvalidQosOverridesError, QoSOverridingOptions
+
+from da3_ros.errors import ConfigError
+
+_DEPTH = 5
+
+
+def subscription_profile() -> QoSProfile:
+    """Best effort, volatile, the last five: matches every camera driver and never blocks one."""
+    return _profile(ReliabilityPolicy.BEST_EFFORT)
+
+
+def publication_profile() -> QoSProfile:
+    """Reliable, volatile, the last five: matches every subscriber."""
+    return _profile(ReliabilityPolicy.RELIABLE)
+
+
+def _profile(reliability: ReliabilityPolicy) -> QoSProfile:
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST,
+        depth=_DEPTH,
+        reliability=reliability,
+        durability=DurabilityPolicy.VOLATILE,
+    )
+
+
+def overridable() -> QoSOverridingOptions:
+    """The policies that ``qos_overrides`` parameters may set."""
+    return QoSOverridingOptions(
+        (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY, QoSPolicyKind.DURABILITY)
+    )
+
+
+@contextmanager
+def clear_topic_errors(node: Node, topic: str) -> Iterator[None]:
+    """Turn what rclpy raises for an unusable topic name or ``qos_overrides`` value into a ConfigError."""
+    try:
+        yield
+    except NameValidationException as error:
+        raise ConfigError(f"'{topic}' cannot be a topic: {' '.join(str(error).split())}") from error
+    except (ParameterException, InvalidQosOverridesError, RuntimeError, AssertionError, ValueError) as error:
+        name = node.resolve_topic_name(topic)
+        raise ConfigError(
+            f"the topic '{name}' cannot be set up: {error or 'a value has the wrong type'}; check the parameters "
+            f"qos_overrides.{name}.*"
+        ) from error
+
+
+def unused_overrides(overrides: Iterable[str], node: Node) -> list[str]:
+    """Names among ``overrides`` that start with ``qos_overrides.`` and belong to no topic of ``node``."""
+    topics = {f"qos_overrides.{publisher.topic_name}.publisher." for publisher in node.publishers}
+    topics |= {f"qos_overrides.{subscription.topic_name}.subscription." for subscription in node.subscriptions}
+    return [name for name in overrides if name.startswith("qos_overrides.") and not name.startswith(tuple(topics))]
+
+
+def describe(profile: QoSProfile) -> str:
+    """The policies that decide about compatibility, for example ``best_effort, volatile``."""
+    return f"{profile.reliability.name.lower()}, {profile.durability.name.lower()}"

@@ -1,0 +1,149 @@
+"""Everything that exists while the node is configured; activating adds the cameras."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import Any
+
+from rclpy.lifecycle import LifecycleNode
+
+from da3_ros.config import Config
+from da3_ros.datatypes import Estimate
+from da3_ros.errors import FrameError
+from da3_ros.ingest.sync import ClockJump
+from da3_ros.ros.active import ActiveCameras
+from da3_ros.ros.decode import NO_INFO, Decoder
+from da3_ros.ros.diagnostics import Diagnostics
+from da3_ros.ros.engine import Engine, EngineHooks, ImageSet, StepPipeline
+from da3_ros.ros.findings import Sources
+from da3_ros.ros.log import Throttle
+from da3_ros.ros.publishers import EstimatePublishers
+from da3_ros.ros.qos import unused_overrides
+from da3_ros.ros.stats import Stats
+from da3_ros.ros.tf import Rig, TfOutput
+
+_WARN_PERIOD_S = 5.0
+
+
+class Session:
+    """Loads the model and makes the publishers; ``activate`` then lets images in.
+
+    ``fail`` gets exceptions of the worker threads. Raises Da3Error when the configuration does not work out.
+    """
+
+    def __init__(
+        self,
+        node: LifecycleNode,
+        config: Config,
+        make_pipeline: Callable[[Config], StepPipeline],
+        fail: Callable[[BaseException], None],
+    ):
+        self._node = node
+        self._config = config
+        self._throttle = Throttle(_WARN_PERIOD_S)
+        self._stats = Stats(config.cameras)
+        self._active: ActiveCameras | None = None
+        with ExitStack() as undo:
+            self._publishers = EstimatePublishers(node, config)
+            undo.callback(self._publishers.close)
+            self._rig = Rig(node, config)
+            undo.callback(self._rig.close)
+            self._tf = TfOutput(node, config)
+            self._decoder = Decoder(config, self._frame_dropped)
+            hooks = EngineHooks(
+                decode=self._decoder.decode,
+                request=self._publishers.request,
+                rig=self._rig.update,
+                publish=self._publish,
+                dropped=self._frame_dropped,
+                failed=fail,
+            )
+            self._engine = Engine(config, make_pipeline, hooks, self._stats)
+            undo.pop_all()
+        sources = Sources(config, self._stats, self._engine.description, lambda: self._active)
+        self._diagnostics = Diagnostics(node, config, sources)
+        details = ", ".join(f"{key} {value}" for key, value in self._engine.description.items())
+        node.get_logger().info(f"configured for {', '.join(config.cameras)}: {details}")
+
+    def activate(self, overrides: Mapping[str, Any]) -> None:
+        """Subscribe to the cameras. ``overrides``: parameter overrides by name, to find QoS ones without effect.
+
+        Raises ConfigError for topics and QoS overrides that cannot be used.
+        """
+        self._active = ActiveCameras(
+            self._node,
+            self._config,
+            self._stats,
+            self._rig,
+            submit=self._submit,
+            on_jump=self._on_jump,
+            dropped=self._frame_dropped,
+        )
+        self._decoder.use(self._active.subscriptions.info)
+        self._rig.forget()
+        self._engine.reset(self._publishers.forget_path)
+        self._tf.announce()
+        for name in unused_overrides(overrides, self._node):
+            self._node.get_logger().warning(f"the parameter {name} has no effect: the node has no such topic")
+
+    def deactivate(self) -> None:
+        """Unsubscribe and forget what waits; the model stays loaded."""
+        active, self._active = self._active, None
+        if active is not None:
+            active.close()
+        self._engine.drain()
+
+    def reset(self, reason: str) -> bool:
+        """Forget images, window and path; False when the node is not active."""
+        if self._active is None:
+            return False
+        self._active.synchronizer.reset()
+        self._forget(reason)
+        return True
+
+    def update(self, config: Config) -> None:
+        """Take over dynamic parameters."""
+        self._engine.update_points(config.points)
+
+    def close(self, timeout_s: float) -> bool:
+        """Release everything; False when a step is still running after ``timeout_s``."""
+        self.deactivate()
+        self._diagnostics.close()
+        ended = self._engine.close(timeout_s)
+        self._tf.close()
+        self._rig.close()
+        self._publishers.close()
+        return ended
+
+    def _submit(self, image_set: ImageSet) -> None:
+        self._stats.count("sets")
+        self._engine.submit(image_set)
+
+    def _publish(self, estimate: Estimate, description: Mapping[str, Any]) -> None:
+        if self._active is None:  # deactivated while this step was under way
+            return
+        self._tf.publish(estimate)
+        self._publishers.publish(estimate, description)
+
+    def _on_jump(self, jump: ClockJump) -> None:
+        """Stamps went backwards: nothing from before may be mixed with what follows."""
+        reason = f"time went back by {jump.by_ns / 1e9:.3f} s, first seen at camera '{jump.camera}'"
+        self._stats.clock_jumped(reason, time.monotonic())
+        self._rig.clear()
+        self._forget(reason)
+
+    def _forget(self, reason: str) -> None:
+        self._node.get_logger().warning(f"reset of synchronization, window and path: {reason}")
+        self._engine.reset(self._publishers.forget_path)
+
+    def _frame_dropped(self, error: FrameError) -> None:
+        if error.reason == NO_INFO:  # normal at first; diagnostics speak up when it does not come at all
+            self._stats.frame_awaits_info(error.camera, error.reason)
+            return
+        now_s = time.monotonic()
+        self._stats.frame_dropped(error.camera, error.reason, str(error), now_s)
+        more = self._throttle.passes((error.camera, error.reason), now_s)
+        if more is not None:
+            self._node.get_logger().warning(f"{error}; the frame is dropped{more}")

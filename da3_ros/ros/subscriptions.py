@@ -1,0 +1,91 @@
+"""One image subscription and one CameraInfo subscription for each camera. Callbacks only note and pass on."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rclpy.node import Node
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from da3_ros.config import Config
+from da3_ros.ros.compat.message_filters import SimpleFilter, Subscriber
+from da3_ros.ros.qos import clear_topic_errors, overridable, subscription_profile
+from da3_ros.ros.stats import Stats
+
+
+class CameraSubscriptions:
+    """The image filters by camera, and the newest CameraInfo of each. Raises ConfigError for bad QoS overrides."""
+
+    def __init__(self, node: Node, config: Config, stats: Stats):
+        self._node = node
+        self._stats = stats
+        self._lock = threading.Lock()
+        self._infos: dict[str, CameraInfo] = {}
+        self._images: dict[str, Subscriber] = {}
+        self._info_subscribers: dict[str, Subscriber] = {}
+        try:
+            for camera in config.cameras:
+                self._subscribe(camera, config)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def images(self) -> Mapping[str, SimpleFilter]:
+        """Filters whose output is each image message, by camera."""
+        return self._images
+
+    def image_subscription(self, camera: str) -> Any:
+        """The rclpy subscription to the images of ``camera``."""
+        return self._images[camera].sub
+
+    def info_subscription(self, camera: str) -> Any | None:
+        """The rclpy subscription to CameraInfo; None for a camera without calibration."""
+        subscriber = self._info_subscribers.get(camera)
+        return None if subscriber is None else subscriber.sub
+
+    def info(self, camera: str) -> CameraInfo | None:
+        """The newest CameraInfo of ``camera``; None before the first. Callable from any thread."""
+        with self._lock:
+            return self._infos.get(camera)
+
+    def close(self) -> None:
+        """Unsubscribe from everything."""
+        for subscriber in (*self._images.values(), *self._info_subscribers.values()):
+            self._node.destroy_subscription(subscriber.sub)
+        self._images.clear()
+        self._info_subscribers.clear()
+
+    def _subscribe(self, camera: str, config: Config) -> None:
+        compressed = config.camera_config(camera).transport == "compressed"
+        images = self._make(CompressedImage if compressed else Image, config.image_topic(camera))
+        images.registerCallback(self._note_image, camera)
+        self._images[camera] = images
+        topic = config.camera_info_topic(camera)
+        if topic is not None:
+            infos = self._make(CameraInfo, topic)
+            infos.registerCallback(self._keep_info, camera)
+            self._info_subscribers[camera] = infos
+
+    def _make(self, message_type: type, topic: str) -> Subscriber:
+        with clear_topic_errors(self._node, topic):
+            return Subscriber(
+                self._node,
+                message_type,
+                topic,
+                qos_profile=subscription_profile(),
+                qos_overriding_options=overridable(),
+            )
+
+    def _note_image(self, message: Image | CompressedImage, camera: str) -> None:
+        header = message.header
+        stamp_ns = header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
+        self._stats.image_arrived(camera, stamp_ns, header.frame_id, time.monotonic())
+
+    def _keep_info(self, message: CameraInfo, camera: str) -> None:
+        with self._lock:
+            self._infos[camera] = message
+        self._stats.info_arrived(camera)

@@ -1,0 +1,156 @@
+"""Transforms: the rig's extrinsics in, the robot's and the cameras' estimated poses out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+
+import numpy as np
+from rclpy.node import Node
+from rclpy.time import Time
+
+from da3_ros.config import Config
+from da3_ros.datatypes import Estimate
+from da3_ros.ros import to_msg
+from da3_ros.ros.compat.tf2_ros import (
+    Buffer,
+    StaticTransformBroadcaster,
+    TransformBroadcaster,
+    TransformException,
+    TransformListener,
+)
+
+ESTIMATED_SUFFIX = "_estimated"
+
+
+def shared_frames(frame_ids: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """Frame id -> the cameras that share it, for every frame id that more than one camera has.
+
+    ``frame_ids``: camera -> optical frame id.
+    """
+    by_frame: dict[str, list[str]] = {}
+    for camera, frame_id in frame_ids.items():
+        if frame_id:
+            by_frame.setdefault(frame_id, []).append(camera)
+    return {frame: tuple(cameras) for frame, cameras in by_frame.items() if len(cameras) > 1}
+
+
+class Rig:
+    """T_base_cam of each camera from /tf and /tf_static, as far as it is known; never a guess. Thread-safe.
+
+    A camera whose transform is missing, or whose frame id another camera has too, is not in the rig, and
+    ``problems`` says why.
+    """
+
+    def __init__(self, node: Node, config: Config):
+        self._base = config.frames.base
+        self._needed = config.model.has_poses
+        self._buffer = Buffer()
+        self._listener = TransformListener(self._buffer, node)
+        self._lock = threading.Lock()
+        self._known: dict[str, np.ndarray] = {}
+        self._problems: dict[str, str] = {}
+
+    def update(self, frame_ids: Mapping[str, str]) -> dict[str, np.ndarray] | None:
+        """Look the transforms up anew; the whole rig if it changed since the last call, else None.
+
+        ``frame_ids``: camera -> optical frame id of the frames at hand; cameras that are not in it keep what is
+        known of them. The newest transforms are used: a rig is taken to be rigid.
+        """
+        with self._lock:
+            known = {camera: T for camera, T in self._known.items() if camera not in frame_ids}
+            problems = {camera: text for camera, text in self._problems.items() if camera not in frame_ids}
+        shared = shared_frames(frame_ids)
+        for camera, frame_id in frame_ids.items():
+            found = self._look_up(camera, frame_id, shared)
+            if isinstance(found, str):
+                problems[camera] = found
+            else:
+                known[camera] = found
+        with self._lock:
+            same = known.keys() == self._known.keys() and all(
+                np.array_equal(T, self._known[camera]) for camera, T in known.items()
+            )
+            self._known, self._problems = known, problems
+        return None if same else dict(known)
+
+    def problems(self) -> dict[str, str]:
+        """Camera -> why its place on the robot is not known; empty for networks that have no use for it."""
+        with self._lock:
+            return dict(self._problems) if self._needed else {}
+
+    def forget(self) -> None:
+        """The next ``update`` reports the rig even if it did not change."""
+        with self._lock:
+            self._known, self._problems = {}, {}
+
+    def clear(self) -> None:
+        """Forget the transforms that are not static, as after a clock jump."""
+        self._buffer.clear()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._listener.unregister()
+
+    def _look_up(self, camera: str, frame_id: str, shared: Mapping[str, tuple[str, ...]]) -> np.ndarray | str:
+        if not frame_id:
+            return f"its images have no frame_id: set it in the driver or with camera.{camera}.frame_id"
+        if frame_id in shared:
+            return (
+                f"cameras {' and '.join(shared[frame_id])} have the same frame_id '{frame_id}': give each its own, "
+                f"in the driver or with camera.{camera}.frame_id"
+            )
+        try:
+            found = self._buffer.lookup_transform(self._base, frame_id, Time())
+        except TransformException as error:
+            return (
+                f"no transform {self._base} -> {frame_id} ({error}): publish it on /tf_static, or name the robot's "
+                "frame in frames.base"
+            )
+        return to_msg.from_transform(found.transform)
+
+
+class TfOutput:
+    """Broadcasts odom -> base, odom -> <camera frame>_estimated, and the identity map -> odom (REP 105).
+
+    map -> odom is the identity because nothing corrects odom yet. All of it is off with frames.publish_tf false, as
+    when the robot's own localisation publishes these transforms, and with a network that predicts no poses.
+    """
+
+    def __init__(self, node: Node, config: Config):
+        self._node = node
+        self._frames = config.frames
+        self._wanted = config.frames.publish_tf and config.model.has_poses
+        self._broadcasters: tuple[TransformBroadcaster, StaticTransformBroadcaster] | None = None
+
+    def announce(self) -> None:
+        """Start broadcasting; sends map -> odom."""
+        if not self._wanted or self._broadcasters is not None:
+            return
+        moving, static = TransformBroadcaster(self._node), StaticTransformBroadcaster(self._node)
+        now_ns = self._node.get_clock().now().nanoseconds
+        static.sendTransform(to_msg.to_transform(np.eye(4), now_ns, self._frames.map, self._frames.odom))
+        self._broadcasters = moving, static
+
+    def close(self) -> None:
+        """Stop broadcasting; map -> odom is no longer given to those who join later."""
+        for broadcaster in self._broadcasters or ():
+            self._node.destroy_publisher(broadcaster.pub_tf)
+        self._broadcasters = None
+
+    def publish(self, estimate: Estimate) -> None:
+        """Broadcast the poses of the newest set."""
+        if self._broadcasters is None:
+            return
+        odom = self._frames.odom
+        transforms = []
+        if estimate.T_odom_base is not None:
+            transforms.append(to_msg.to_transform(estimate.T_odom_base, estimate.stamp_ns, odom, self._frames.base))
+        newest = [view for view in estimate.views if view.newest and view.frame_id]
+        shared = shared_frames({view.camera: view.frame_id for view in newest})
+        for view in newest:
+            if view.frame_id not in shared and view.T_odom_cam is not None:
+                child = view.frame_id + ESTIMATED_SUFFIX
+                transforms.append(to_msg.to_transform(view.T_odom_cam, view.stamp_ns, odom, child))
+        if transforms:
+            self._broadcasters[0].sendTransform(transforms)
