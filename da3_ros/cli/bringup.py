@@ -1,0 +1,65 @@
+"""``da3-ros bringup``: the same processes as the launch file, started without ``launch``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from da3_ros.bringup import DEFAULT_CONFIG, LOG_LEVELS, bringup
+from da3_ros.cli.processes import run_until_first_ends
+from da3_ros.errors import ConfigError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``da3-ros bringup``; the launch file has the same."""
+    parser.add_argument(
+        "--config",
+        default=DEFAULT_CONFIG,
+        metavar="FILE",
+        help="ROS parameter file, or the name of an example (default: %(default)s)",
+    )
+    parser.add_argument("--model", default="", metavar="VARIANT", help="network variant, such as da3-base")
+    parser.add_argument("--checkpoint", default="", metavar="PATH", help="safetensors, hub id, or 'random'")
+    parser.add_argument("--namespace", default="", help="namespace of the node and all its topics")
+    parser.add_argument("--use-sim-time", action="store_true", help="take the time from /clock")
+    parser.add_argument("--rviz", action="store_true", help="start RViz too")
+    parser.add_argument("--log-level", default="info", choices=LOG_LEVELS, help="of the node (default: %(default)s)")
+    parser.add_argument(
+        "--no-autostart", action="store_true", help="wait for a lifecycle manager to configure and activate"
+    )
+    parser.add_argument(
+        "-p",
+        dest="parameters",
+        action="append",
+        default=[],
+        metavar="NAME:=VALUE",
+        help="set a parameter of the node, for example window.sets:=6 (may be repeated)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run until the first process ends or a signal comes; returns that process's exit code."""
+    processes = bringup(
+        args.config,
+        model=args.model,
+        checkpoint=args.checkpoint,
+        namespace=args.namespace,
+        use_sim_time=args.use_sim_time,
+        rviz=args.rviz,
+        log_level=args.log_level,
+        autostart=not args.no_autostart,
+        overrides=dict(_parse(text) for text in args.parameters),
+    )
+    return run_until_first_ends(processes)
+
+
+def _parse(text: str) -> tuple[str, Any]:
+    """``NAME:=VALUE``; what is no JSON number, list or boolean is a string."""
+    name, separator, value = text.partition(":=")
+    if not separator or not name:
+        raise ConfigError(f"-p takes NAME:=VALUE, for example -p window.sets:=6, not {text!r}")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
