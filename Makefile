@@ -9,7 +9,7 @@ unexport PYTHONPATH
 endif
 unexport PYTHONHOME
 
-BUILD_ENV = $(or $(PYTHON),python3) .ci/environment $(if $(PYTHON),--python "$(PYTHON)")
+BUILD_ENV = python3 .ci/environment $(if $(PYTHON),--python "$(PYTHON)")
 
 .PHONY: help env demo test lint bench clean distclean
 

@@ -7,7 +7,7 @@ import os
 import xml.etree.ElementTree as ElementTree
 from glob import glob
 
-from setuptools import find_packages, setup
+from setuptools import find_namespace_packages, setup
 
 package = ElementTree.parse(os.path.join(os.path.dirname(os.path.abspath(__file__)), "package.xml")).getroot()
 
@@ -16,9 +16,9 @@ setup(
     version=package.findtext("version"),
     description=package.findtext("description"),
     license="Apache-2.0",
-    packages=find_packages(include=["da3_ros", "da3_ros.*"]),
-    # The folder is no package: it is where `import da3_ros.msg` ends when no messages were built.
-    package_data={"": ["*.json", "*.safetensors", "*.yaml", "*.txt", "_unbuilt/*.py"]},
+    # Folders without an __init__.py too: data, and _unbuilt, where `import da3_ros.msg` ends without ROS.
+    packages=find_namespace_packages(include=["da3_ros", "da3_ros.*"]),
+    package_data={"": ["*.json", "*.npz", "*.safetensors", "*.txt", "*.yaml"]},
     data_files=[
         ("share/da3_ros", ["package.xml"]),
         ("share/da3_ros/config", sorted(path for path in glob("config/*") if os.path.isfile(path))),
@@ -38,5 +38,7 @@ setup(
         "tqdm",
         "transforms3d",
     ],
+    # Drawing 3D Gaussians (da3_ros/rendering.py) compiles CUDA code at its first use.
+    extras_require={"render": ["gsplat>=1.5"]},
     entry_points={"console_scripts": ["da3-ros = da3_ros.cli.main:main"]},
 )

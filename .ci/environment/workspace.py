@@ -46,7 +46,7 @@ class Workspace:
         """Run colcon; ``clean`` where more than the list of files changed, as old messages would stay behind."""
         self.check_sources()
         if clean:
-            for name in self.names:
+            for name in ("tf2_msgs", "da3_ros"):
                 remove(self.root / "build" / name)
                 remove(self.root / "install" / name)
         paths = [self.root]

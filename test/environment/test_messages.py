@@ -1,6 +1,7 @@
 """The built messages: importable from everywhere, with the type hashes that other nodes compute."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -55,12 +56,21 @@ def test_source_and_messages_import_from_any_folder(root, tmp_path):
         assert done.stdout.strip() == "rig", done.stderr
 
 
+def test_the_programs_are_there_and_executable():
+    from ament_index_python.packages import get_package_prefix
+
+    for program in ("lib/da3_ros/da3_node", "bin/da3-ros"):
+        path = Path(get_package_prefix("da3_ros")) / program
+        assert os.access(path, os.X_OK), path
+        assert path.read_text().startswith("#!/")
+
+
 def test_a_process_with_a_bare_environment_finds_ros(tmp_path):
     program = "import rclpy; rclpy.init(); rclpy.create_node('bare'); print('up')"
     done = subprocess.run(
         [sys.executable, "-c", program], env={"HOME": str(tmp_path)}, capture_output=True, text=True, check=False
     )
-    if "ROS_DISTRO" not in __import__("os").environ:
+    if "ROS_DISTRO" not in os.environ:
         assert done.stdout.strip() == "up", done.stderr
 
 

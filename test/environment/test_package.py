@@ -24,8 +24,8 @@ ROSDEP = {
 }
 # No rosdep key exists; package.xml says so in a comment.
 NO_ROSDEP_KEY = {"safetensors"}
-# Compared with, or used for other things than running, and never required: where they are imported they are guarded.
-OPTIONAL = {"depth_anything_3"}
+# Never required, and guarded where they are imported: the reference to compare with, and setup.py's extras.
+OPTIONAL = {"depth_anything_3", "gsplat"}
 
 
 @pytest.fixture
