@@ -14,6 +14,7 @@ from da3_ros.errors import Da3Error, UnavailableError
 from da3_ros.ros.log import bridge_logging, unbridge_logging
 from da3_ros.ros.params import NodeParameters
 from da3_ros.ros.process import end_process, run
+from da3_ros.ros.qos import check_overrides
 
 if TYPE_CHECKING:
     from da3_ros.ros.engine import StepPipeline
@@ -87,6 +88,7 @@ class Da3Node(LifecycleNode):
 
     def _configure(self) -> None:
         config = self._parameter_values.config()
+        check_overrides(self._parameter_overrides)
         try:
             # Imported here so that the node is up, and can say what is missing, before torch is loaded.
             from da3_ros.pipeline import Pipeline

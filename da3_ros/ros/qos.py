@@ -6,11 +6,12 @@ and durability.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from rclpy.exceptions import NameValidationException, ParameterException
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.qos import (
     DurabilityPolicy,
     HistoryPolicy,
@@ -64,6 +65,29 @@ def clear_topic_errors(node: Node, topic: str) -> Iterator[None]:
             f"the topic '{name}' cannot be set up: {error or 'a value has the wrong type'}; check the parameters "
             f"qos_overrides.{name}.*"
         ) from error
+
+
+_POLICY_VALUES = {"history": HistoryPolicy, "reliability": ReliabilityPolicy, "durability": DurabilityPolicy}
+
+
+def check_overrides(overrides: Mapping[str, Parameter]) -> None:
+    """Raise ConfigError for ``qos_overrides.*`` values that no policy has, all of them in one sentence.
+
+    Topics are set up only on activation; a bad value must be said, and mended, before the model is loaded.
+    """
+    problems = []
+    for name, parameter in overrides.items():
+        if not name.startswith("qos_overrides."):
+            continue
+        policy, value = name.rpartition(".")[2], parameter.value
+        if policy in _POLICY_VALUES:
+            known = [member.name.lower() for member in _POLICY_VALUES[policy] if member.name != "UNKNOWN"]
+            if value not in known:
+                problems.append(f"{name} must be one of {', '.join(known)}, not {value!r}")
+        elif policy == "depth" and (not isinstance(value, int) or value < 1):
+            problems.append(f"{name} must be a whole number from 1 on, not {value!r}")
+    if problems:
+        raise ConfigError("; ".join(problems))
 
 
 def unused_overrides(overrides: Iterable[str], node: Node) -> list[str]:

@@ -92,15 +92,13 @@ def test_a_model_that_cannot_be_loaded_leaves_the_node_unconfigured(graph, make_
         ({"qos_overrides./left/image_raw.subscription.depth": "five"}, ["qos_overrides./left/image_raw"]),
     ],
 )
-def test_a_topic_that_cannot_be_set_up_fails_activate_and_nothing_else(graph, make_node, log, parameters, words):
+def test_a_qos_override_that_cannot_be_fails_configure(graph, make_node, log, parameters, words):
     node = make_node(**parameters)
-    node.configure()
-    assert not graph.change_state(Transition.TRANSITION_ACTIVATE)
-    assert graph.state() == "inactive"
+    assert not graph.change_state(Transition.TRANSITION_CONFIGURE)
+    assert graph.state() == "unconfigured"
     lines = log()
     assert all(word in lines[-1] for word in words), lines
     assert not [s for s in node.node.subscriptions if "image" in s.topic_name]
-    assert graph.change_state(Transition.TRANSITION_CLEANUP)
 
 
 def test_qos_overrides_are_used_and_those_without_effect_are_named(graph, make_node, log):
