@@ -108,8 +108,13 @@ def run_node(sequence: Sequence, settings: RunSettings, bag: Path, recording: Pa
     return Played(output["steps"], output["messages"])
 
 
+def _recorded(sequence: Sequence) -> list[str]:
+    """Topics of each camera that the node is to publish."""
+    return [f"/{camera.name}/{output}" for camera in sequence.cameras for output in _OUTPUTS]
+
+
 def _recorder(sequence: Sequence, recording: Path, environment: dict[str, str], logs: Path):
-    expected = [f"/{camera.name}/{output}" for camera in sequence.cameras for output in _OUTPUTS]
+    expected = _recorded(sequence)
     expected += ["/points", "/window", "/path", "/diagnostics"]
     command = [
         *_module("da3_ros.ros.record"), str(recording), "--node", "da3_node", "--expect", *expected,
@@ -125,7 +130,7 @@ def _play(
     topics += [camera_info_topic(camera.name) for camera in sequence.cameras if camera.calibration is not None]
     command = [
         *_module("da3_ros.ros.play"), str(bag), "--rate", str(settings.rate_hz), "--reliability", settings.reliability,
-        "--wait-for", *topics,
+        "--wait-for", *topics, "--wait-heard", *_recorded(sequence),
     ]  # fmt: skip
     # The player's progress bar goes to our own terminal.
     player = subprocess.Popen(

@@ -72,6 +72,7 @@ class Sources:
     stats: Stats
     description: Mapping[str, Any]
     active: Callable[[], Network | None]
+    listened: Callable[[], list[str]]
 
 
 def camera_report(sources: Sources, camera: str, now_s: float) -> Report:
@@ -287,6 +288,7 @@ def pipeline_report(sources: Sources, now_s: float) -> Report:
     values: dict[str, object] = {"rate (Hz)": hz}
     for name, value in description.items():
         values[f"model {name}"] = value
+    values["topics with listeners"] = ", ".join(sources.listened())
     for name, count in sorted(stats.counts().items()):
         values[name] = count
     for name, times in stats.stages().items():

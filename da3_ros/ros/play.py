@@ -64,11 +64,13 @@ class Player(Node):
         self._answers: set[int] = set()
         self._report_s = 0.0
         self._seen: dict[str, bool] = {}  # camera status in /diagnostics -> whether it names this node as publisher
+        self._heard: set[str] = set()  # topics of the node that it knows a listener of
         self.create_subscription(WindowEstimate, "window", self._on_answer, 50)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_report, 10)
 
-    def wait_for_listeners(self, topics: Sequence[str], timeout_s: float) -> None:
-        """Return once somebody listens on each of ``topics``, and the node says of each camera that it sees us.
+    def wait_for_listeners(self, topics: Sequence[str], outputs: Sequence[str], timeout_s: float) -> None:
+        """Return once somebody listens on each of ``topics``, the node says of each camera that it sees us, and of
+        each of its own topics in ``outputs`` that it has a listener: it makes nothing that nobody hears.
 
         Seen from here alone a connection may look complete while the other side still lacks its half, and what is
         sent best effort then is lost. Raises UnavailableError with what is missing.
@@ -77,7 +79,8 @@ class Player(Node):
         def missing() -> list[str]:
             deaf = [topic for topic in topics if self._senders[topic].get_subscription_count() == 0]
             blind = [f"the node's {name}" for name, sees_us in self._seen.items() if not sees_us]
-            return deaf + (blind if self._seen else ["the node's /diagnostics"])
+            unheard = [f"the node's {topic}" for topic in outputs if topic not in self._heard]
+            return deaf + (blind + unheard if self._seen else ["the node's /diagnostics"])
 
         if not self._spin_until(lambda: not missing(), timeout_s):
             raise UnavailableError(f"nobody listens after {timeout_s:g} s to: {', '.join(missing())}")
@@ -157,6 +160,9 @@ class Player(Node):
             publishers = [item.value for item in status.values if item.key == "publishers"]
             if publishers:
                 self._seen[status.name] = self.get_fully_qualified_name() in publishers[0]
+            for item in status.values:
+                if item.key == "topics with listeners":
+                    self._heard = set(item.value.split(", "))
 
 
 def message_class(name: str) -> Any:
@@ -196,13 +202,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--ahead", type=int, default=1, help="steps that may be without an answer, without --rate")
     parser.add_argument("--reliability", choices=("reliable", "best_effort"), default="reliable")
     parser.add_argument("--wait-for", nargs="*", default=[], metavar="TOPIC", help="do not start without a listener")
+    parser.add_argument(
+        "--wait-heard", nargs="*", default=[], metavar="TOPIC", help="topics of the node that need a listener first"
+    )
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds to wait for listeners")
     args = parser.parse_args(arguments)
     rclpy.init()
     try:
         with Reader(args.bag) as reader:
             player = Player(reader, args.reliability)
-            player.wait_for_listeners(args.wait_for, args.timeout)
+            player.wait_for_listeners(args.wait_for, args.wait_heard, args.timeout)
             print(json.dumps(asdict(player.play(args.rate, args.ahead))))
     except Da3Error as error:
         print(json.dumps({"error": str(error)}))

@@ -87,6 +87,11 @@ class EstimatePublishers:
             self._send("odometry", lambda: to_msg.to_odometry(T_odom_child, stamp_ns, odom, child))
             self._send("path", lambda: to_msg.to_path(self._poses, stamp_ns, odom))
 
+    def listened(self) -> list[str]:
+        """Full names of the topics that somebody listens to, as this node sees it."""
+        heard = [publisher for publisher in self._publishers.values() if publisher.get_subscription_count() > 0]
+        return sorted(publisher.topic_name for publisher in heard)
+
     def forget_path(self) -> None:
         """Start the path anew, as after a reset. To be called from the thread that publishes."""
         self._poses.clear()

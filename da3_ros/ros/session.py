@@ -62,7 +62,9 @@ class Session:
             )
             self._engine = Engine(config, make_pipeline, hooks, self._stats)
             undo.pop_all()
-        sources = Sources(config, self._stats, self._engine.description, lambda: self._active)
+        sources = Sources(
+            config, self._stats, self._engine.description, lambda: self._active, self._publishers.listened
+        )
         self._diagnostics = Diagnostics(node, config, sources)
         details = ", ".join(f"{key} {value}" for key, value in self._engine.description.items())
         node.get_logger().info(f"configured for {', '.join(config.cameras)}: {details}")
