@@ -43,8 +43,9 @@ class Recorder(Node):
         self.create_timer(_LOOK_PERIOD_S, self._look)
 
     def hears(self, topics: Sequence[str]) -> bool:
-        """Whether all of ``topics`` are being recorded."""
-        return set(topics) <= self._topics
+        """Whether all of ``topics`` are being recorded, their publishers being connected."""
+        connected = {sub.topic_name for sub in self.subscriptions if sub.get_publisher_count() > 0}
+        return set(topics) <= self._topics & connected
 
     def _look(self) -> None:
         try:
