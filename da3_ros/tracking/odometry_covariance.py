@@ -1,0 +1,42 @@
+"""How far the odometry may be off: the covariance of the body's pose in odom, step by step."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+class OdometryCovariance:
+    """Uncertainty of T_odom_base grown along the way, ordered as in nav_msgs/Odometry: x, y, z, turns about them.
+
+    Errors are small ones of the pose in odom's axes, at the body: position in metres, rotation in radians. Each step
+    adds its own, an earlier turn moves every later position sideways, and the relative error of the scale, which
+    all of the way shares, lengthens the way as a whole.
+    """
+
+    def __init__(self) -> None:
+        self._covariance = np.zeros((6, 6))
+        self._last: np.ndarray | None = None
+        self._origin = np.zeros(3)
+
+    def step(
+        self, T_odom_base: np.ndarray, rotation_variance: float, translation_variance: float, scale_variance: float
+    ) -> np.ndarray:
+        """Covariance (6, 6) at T_odom_base (4, 4).
+
+        ``rotation_variance`` (rad^2) and ``translation_variance`` (m^2), for each axis, are those of this step's
+        displacement; ``scale_variance`` is that of the logarithm of the scale.
+        """
+        position = T_odom_base[:3, 3]
+        if self._last is None:
+            self._origin = position.copy()
+        else:
+            x, y, z = position - self._last
+            move = np.eye(6)
+            move[:3, 3:] = [[0.0, z, -y], [-z, 0.0, x], [y, -x, 0.0]]  # -[displacement]_x: what a turn does to it
+            self._covariance = move @ self._covariance @ move.T
+            self._covariance += np.diag([translation_variance] * 3 + [rotation_variance] * 3)
+        self._last = position.copy()
+        total = self._covariance.copy()
+        way = position - self._origin
+        total[:3, :3] += scale_variance * np.outer(way, way)
+        return total

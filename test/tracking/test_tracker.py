@@ -1,0 +1,160 @@
+"""The tracker apart from the network: exact predictions in random gauges, then with noise and outliers."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import window_simulation as sim
+
+from da3_ros.geometry.se3 import invert, rotation_angle
+from da3_ros.tracking import ScaleFilter, Tracker
+from da3_ros.tracking.scale_sources import scale_from_metres
+
+
+def step(tracker, window, mounts, measured=()):
+    return tracker.step(window.views, window.T_cam_world, window.decoded, window.depth, None, mounts, measured)
+
+
+class Run:
+    """A way tracked from its first window to its last, beside the truth."""
+
+    def __init__(self, way, rig, *, known_rig=True, metres_stddev=None, seed=0, **simulated):
+        tracker = Tracker(ScaleFilter(time_constant_s=5.0, jump_after=5), torch.device("cpu"))
+        rng = np.random.default_rng(seed)
+        estimated, true, self.results, self.scale_error = [], [], [], []
+        for window in sim.windows(way, rig, seed=seed, **simulated):
+            measured = []
+            if metres_stddev is not None:
+                metres = window.metres_per_unit * math.exp(rng.normal() * metres_stddev)
+                measured = [scale_from_metres(torch.tensor(metres), torch.tensor(metres * metres_stddev))]
+            result = step(tracker, window, rig if known_rig else {}, measured)
+            newest = len(window.views) - 1
+            posed = result.T_odom_cam[newest] if result.T_odom_base is None else result.T_odom_base
+            estimated.append(posed.numpy())
+            true.append(window.T_world_cam[newest] if result.T_odom_base is None else window.T_world_base)
+            self.results.append(result)
+            self.scale_error.append(abs(float(result.scale.metres_per_unit) / window.metres_per_unit - 1))
+        self.estimated, true = np.stack(estimated), np.stack(true)
+        self.true = self.estimated[0] @ invert(true[0]) @ true
+
+    @property
+    def distance(self) -> float:
+        return float(np.linalg.norm(np.diff(self.true[:, :3, 3], axis=0), axis=1).sum())
+
+    @property
+    def drift(self) -> float:
+        """Largest position error, relative to the distance."""
+        return float(np.linalg.norm(self.estimated[:, :3, 3] - self.true[:, :3, 3], axis=1).max()) / self.distance
+
+    @property
+    def rotation_error(self) -> float:
+        return max(rotation_angle(a[:3, :3].T @ b[:3, :3]) for a, b in zip(self.estimated, self.true, strict=True))
+
+    @property
+    def largest_jump(self) -> float:
+        """Largest difference between the estimated and the true displacement of a step, metres."""
+        steps = [np.diff(poses[:, :3, 3], axis=0) for poses in (self.estimated, self.true)]
+        return float(np.linalg.norm(steps[0] - steps[1], axis=1).max())
+
+
+RIGS = {"one camera": sim.FRONT, "stereo": sim.STEREO, "ring without overlap": sim.RING}
+WAYS = {"straight": sim.straight(60), "circle": sim.circle(80), "stop and go": sim.stop_and_go(80)}
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize("rig", RIGS.values(), ids=RIGS)
+def test_exact_windows_in_random_gauges_become_one_frame(rig, way):
+    run = Run(way, rig, metres_stddev=1e-6 if len(rig) == 1 else None)
+    assert run.drift < 1e-3
+    assert run.rotation_error < 1e-3
+    assert max(run.scale_error) < 1e-3
+    assert run.largest_jump < 1e-3
+
+
+def test_turning_on_the_spot_keeps_place_and_scale():
+    run = Run(sim.turning(60), sim.STEREO)
+    assert np.abs(run.estimated[:, :3, 3]).max() < 1e-3
+    assert run.rotation_error < 1e-3
+    assert max(run.scale_error) < 1e-3
+
+
+def test_pure_rotation_of_one_camera_is_recognised_and_the_depth_carries_the_scale():
+    camera = {"front": sim.mount(0.0, 0.0, 0.0)}
+    run = Run(sim.turning(40), camera, metres_stddev=0.01)
+    assert all(float(result.baseline) < 0.01 for result in run.results[2:])
+    assert all(bool(result.carried) for result in run.results[1:])
+    assert np.median(run.scale_error) < 0.02
+
+
+@pytest.mark.parametrize("way", [sim.straight(80), sim.circle(120)], ids=["straight", "circle"])
+def test_noisy_depth_drifts_under_one_percent(way):
+    noise = sim.Noise(depth=0.05, view_depth=0.02)
+    run = Run(way, sim.STEREO, noise=noise)
+    assert run.drift < 0.01
+    assert np.median(run.scale_error) < 0.02
+
+
+def test_a_fifth_of_wrong_depth_changes_little():
+    clean = Run(sim.circle(80), sim.FRONT, metres_stddev=0.02, noise=sim.Noise(depth=0.02))
+    spoilt = Run(sim.circle(80), sim.FRONT, metres_stddev=0.02, noise=sim.Noise(depth=0.02, outliers=0.2))
+    assert spoilt.drift < clean.drift + 0.01
+    assert float(spoilt.results[-1].steady) < 0.9 < float(clean.results[-1].steady)
+
+
+def test_a_camera_drops_out_and_returns():
+    missing = {step: {"left"} for step in range(20, 40)}
+    run = Run(sim.circle(60), sim.STEREO, missing=missing, noise=sim.Noise(depth=0.05))
+    assert run.drift < 0.01
+    assert run.largest_jump < 0.01
+
+
+def test_a_window_that_shares_nothing_stays_where_the_last_one_was():
+    tracker = Tracker(ScaleFilter(5.0, 5), torch.device("cpu"))
+    first, *_, last = sim.windows(sim.straight(20), sim.STEREO)
+    before = step(tracker, first, sim.STEREO)
+    after = step(tracker, last, sim.STEREO)
+    assert before.connected is False and after.connected is False
+    assert bool(after.carried) is False
+    assert torch.allclose(after.T_odom_base, before.T_odom_base, atol=1e-6)
+
+
+def test_without_any_source_the_scale_is_continuous_but_not_metric():
+    run = Run(sim.circle(80), sim.FRONT, known_rig=False)
+    assert not bool(run.results[-1].scale.metric)
+    ratio = [float(r.scale.metres_per_unit) for r in run.results]
+    assert len(set(np.round(ratio, 3))) > 10  # the windows' own units differ
+    steps = [np.linalg.norm(np.diff(poses[:, :3, 3], axis=0), axis=1) for poses in (run.estimated, run.true)]
+    relative = steps[0][5:] / steps[1][5:]
+    assert relative.std() / relative.mean() < 1e-3
+
+
+def test_a_moved_camera_shows_in_its_residual():
+    rig = dict(sim.RING)
+    tilted = dict(rig)
+    tilted["camera1"] = rig["camera1"].copy()
+    tilted["camera1"][:3, :3] = sim.yaw(math.radians(1.8)) @ rig["camera1"][:3, :3]
+    tracker = Tracker(ScaleFilter(5.0, 5), torch.device("cpu"))
+    for window in sim.windows(sim.circle(10), tilted):
+        result = step(tracker, window, rig)
+    turns = np.degrees(result.body_misfit[:, :3].numpy())
+    np.testing.assert_allclose(turns[1], [0.0, 0.0, 1.8], atol=0.1)  # about the body's z axis
+    assert np.abs(np.delete(turns, 1, axis=0)).max() < 0.1
+
+
+def test_reset_starts_again_at_the_origin():
+    tracker = Tracker(ScaleFilter(5.0, 5), torch.device("cpu"))
+    for window in sim.windows(sim.straight(5), sim.STEREO):
+        moved = step(tracker, window, sim.STEREO)
+    assert moved.T_odom_base[:3, 3].norm() > 0.1
+    tracker.reset()
+    window = next(sim.windows(sim.straight(5), sim.STEREO))
+    again = step(tracker, window, sim.STEREO)
+    assert torch.allclose(again.T_odom_base, torch.eye(4, dtype=torch.float64), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_figure_of_eight_of_two_thousand_steps():
+    run = Run(sim.figure_of_eight(2000, turns=16), sim.STEREO, noise=sim.Noise(depth=0.05))
+    assert run.drift < 1e-3
+    assert max(run.scale_error) < 0.02
