@@ -1,0 +1,142 @@
+"""Depth maps against true ones: AbsRel, RMSE and delta1-3, as they are or after the best scale, or scale and shift."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from da3_ros.errors import InputError
+
+Alignment = Literal["none", "median", "scale", "scale_shift"]
+_DELTA = 1.25  # of delta1; delta2 and delta3 are its powers (Eigen et al. 2014)
+
+
+@dataclass(frozen=True)
+class DepthPairs:
+    """Predicted and true depth of the pixels that have both: (n,) float64 each, > 0.
+
+    ``covered``: the share of the pixels with truth that have a prediction. Pixels without one count nowhere else, so
+    errors of two methods compare only at like coverage.
+    """
+
+    predicted: torch.Tensor
+    true: torch.Tensor
+    covered: float
+
+    @staticmethod
+    def joined(parts: Iterable[DepthPairs]) -> DepthPairs:
+        """The pixels of several images as if they were one: for one alignment of a whole recording."""
+        parts = list(parts)
+        truths = sum(len(part.true) / part.covered for part in parts if part.covered > 0)
+        predicted = torch.cat([part.predicted for part in parts])
+        return DepthPairs(
+            predicted,
+            torch.cat([part.true for part in parts]),
+            len(predicted) / truths if truths else float("nan"),
+        )
+
+
+@dataclass(frozen=True)
+class DepthErrors:
+    """Errors over the valid pixels of one image (or of several, joined); NaN where there is no pixel to compare.
+
+    ``abs_rel``: mean of |p - t| / t. ``rmse``: in the unit of the truth. ``delta1`` to ``delta3``: shares of pixels
+    with max(p / t, t / p) < 1.25, 1.25^2, 1.25^3. p is ``scale`` times the prediction plus ``shift``.
+    """
+
+    abs_rel: float
+    rmse: float
+    delta1: float
+    delta2: float
+    delta3: float
+    covered: float
+    pixels: int
+    scale: float
+    shift: float
+
+
+def pair_depths(
+    predicted: torch.Tensor | np.ndarray,
+    true: torch.Tensor | np.ndarray,
+    mask: torch.Tensor | np.ndarray | None = None,
+    max_depth: float = float("inf"),
+) -> DepthPairs:
+    """The pixels of ``predicted`` and ``true`` (any equal shape, z-depth) that can be compared.
+
+    Truth counts where it is finite, above 0, at most ``max_depth`` and inside ``mask`` (bool, same shape); a
+    prediction that is NaN, infinite (sky) or not above 0 is none. Raises InputError for unequal shapes.
+    """
+    p, t = torch.as_tensor(predicted), torch.as_tensor(true)
+    if p.shape != t.shape or (mask is not None and tuple(mask.shape) != tuple(t.shape)):
+        raise InputError(
+            f"predicted depth {tuple(p.shape)}, true depth {tuple(t.shape)} and mask "
+            f"{None if mask is None else tuple(mask.shape)} cannot be compared: bring them to one size"
+        )
+    known = t.isfinite() & (t > 0) & (t <= max_depth)
+    if mask is not None:
+        known = known & torch.as_tensor(mask, device=t.device).bool()
+    both = known & p.isfinite() & (p > 0)
+    truths = int(known.sum())
+    covered = int(both.sum()) / truths if truths else float("nan")
+    return DepthPairs(p[both].double(), t[both].double(), covered)
+
+
+def fit_depth(pairs: DepthPairs, alignment: Alignment) -> tuple[float, float]:
+    """Scale and shift that bring the prediction onto the truth.
+
+    ``median``: ratio of the two medians. ``scale``: least squares of scale * p - t. ``scale_shift``: least squares of
+    scale * p + shift - t (in depth, not disparity). NaN where the pixels do not determine them.
+    """
+    p, t = pairs.predicted, pairs.true
+    if alignment == "none":
+        return 1.0, 0.0
+    if not len(p):
+        return float("nan"), float("nan")
+    if alignment == "median":
+        return float(_median(t) / _median(p)), 0.0
+    if alignment == "scale":
+        return float((p * t).sum() / p.square().sum()), 0.0
+    spread = p - p.mean()
+    variance = spread.square().mean()
+    if variance <= (1e-9 * p.mean()) ** 2:
+        return float("nan"), float("nan")
+    scale = (spread * (t - t.mean())).mean() / variance
+    return float(scale), float(t.mean() - scale * p.mean())
+
+
+def depth_errors(pairs: DepthPairs, alignment: Alignment = "none") -> DepthErrors:
+    """Errors after ``alignment``; see ``fit_depth``."""
+    return errors_with(pairs, *fit_depth(pairs, alignment))
+
+
+def errors_with(pairs: DepthPairs, scale: float, shift: float = 0.0) -> DepthErrors:
+    """Errors of ``scale`` * prediction + ``shift``, for one alignment of many images."""
+    nan = float("nan")
+    t = pairs.true
+    if not len(t) or not np.isfinite((scale, shift)).all():
+        return DepthErrors(nan, nan, nan, nan, nan, pairs.covered, len(t), scale, shift)
+    p = scale * pairs.predicted + shift
+    # A shift can push depth to or below zero: then no ratio is near 1.
+    ratio = torch.where(p > 0, torch.maximum(p / t, t / p), torch.inf)
+    delta1, delta2, delta3 = (float((ratio < _DELTA**power).double().mean()) for power in (1, 2, 3))
+    return DepthErrors(
+        abs_rel=float(((p - t).abs() / t).mean()),
+        rmse=float((p - t).square().mean().sqrt()),
+        delta1=delta1,
+        delta2=delta2,
+        delta3=delta3,
+        covered=pairs.covered,
+        pixels=len(t),
+        scale=scale,
+        shift=shift,
+    )
+
+
+def _median(values: torch.Tensor) -> torch.Tensor:
+    """Median that lies half-way between the middle two of an even number; torch's own takes the lower one."""
+    ranked = values.sort().values
+    return (ranked[(len(ranked) - 1) // 2] + ranked[len(ranked) // 2]) / 2

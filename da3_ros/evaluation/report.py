@@ -1,0 +1,184 @@
+"""The report of one evaluation: a single HTML file that needs nothing else, neither network nor files beside it."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from da3_ros.errors import InputError
+from da3_ros.evaluation.report_examples import DepthExample
+from da3_ros.evaluation.report_maps import example_maps
+from da3_ros.evaluation.report_plots import confidence_plots, over_time_plots, start_of, trajectory_plots
+from da3_ros.evaluation.report_style import SCRIPT, STYLE
+from da3_ros.evaluation.report_table import table
+
+_PACKAGES = ("da3_ros", "torch", "numpy", "opencv-python-headless", "rosbags", "scipy", "evo", "open3d")
+_ALIGNMENTS = {
+    "none": "none",
+    "median": "median of the frame",
+    "scale": "scale",
+    "scale_shift": "scale and shift",
+    "first": "first pose",
+    "se3": "rotation and shift (SE3)",
+    "sim3": "and scale (Sim3)",
+}
+
+
+_DEPTH_ERRORS = {
+    "abs_rel": "AbsRel",
+    "rmse": "RMSE (m)",
+    "delta1": "\N{GREEK SMALL LETTER DELTA}1",
+    "delta2": "\N{GREEK SMALL LETTER DELTA}2",
+    "delta3": "\N{GREEK SMALL LETTER DELTA}3",
+    "covered": "covered",
+}
+_POSE_ERRORS = ("rmse", "mean", "median", "largest")
+_CONSISTENCY = ("pairs", "overlap", "median_error", "within_5", "within_10", "scale_flicker", "local_flicker")
+_SURFACE = ("accuracy", "completeness", "chamfer", "precision", "recall", "f1")
+
+
+def write_report(
+    path: Path,
+    metrics: Mapping[str, Any],
+    examples: Sequence[tuple[str, DepthExample]],
+    parameters: Mapping[str, Any],
+) -> None:
+    """Write the page about ``metrics`` (what metrics.json holds) to ``path``.
+
+    ``examples``: depth maps and why each is shown; ``parameters``: of the node, those that are not the default.
+    Raises InputError for a file that cannot be written.
+    """
+    sections = [
+        _section("Summary", _summary(metrics)),
+        _section("Trajectory", trajectory_plots(metrics["trajectory"])),
+        _section("Error over time", over_time_plots(metrics)),
+        _section("Depth examples", "".join(example_maps(why, each, start_of(metrics)) for why, each in examples)),
+        _section("Does low confidence mean high error?", confidence_plots(metrics["depth"])),
+        _section("Run", _run(metrics, parameters)),
+    ]
+    bags = ", ".join(metrics["bags"])
+    page = (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(Path(metrics['bags'][0]).name)}: evaluation</title><style>{STYLE}</style></head><body><main>"
+        f'<header><div><h1>Evaluation</h1><p class="dim">{escape(bags)}</p></div>'
+        '<button type="button" class="theme">Light / dark</button></header>'
+        f"{_warning(metrics['run'])}{_tiles(metrics)}{''.join(sections)}</main><script>{SCRIPT}</script></body></html>\n"
+    )
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _section(title: str, content: str) -> str:
+    return f"<section><h2>{escape(title)}</h2>{content}</section>" if content else ""
+
+
+def _warning(run: Mapping[str, Any]) -> str:
+    if run.get("weights_trained") is not False:
+        return ""
+    return '<p class="warning">The network has random weights: these numbers say nothing about Depth Anything 3.</p>'
+
+
+def _tiles(metrics: Mapping[str, Any]) -> str:
+    trajectory, run = metrics["trajectory"] or {}, metrics["run"]
+    found: list[tuple[str, float | None, str]] = []
+    for camera, score in metrics["depth"].items():
+        errors, of = score["per_frame"], f" of {camera}" if len(metrics["depth"]) > 1 else ""
+        found.append((f"AbsRel{of}, as it is", errors["none"]["abs_rel"], ""))
+        found.append((f"AbsRel{of}, medians aligned", errors["median"]["abs_rel"], ""))
+    if trajectory:
+        ate = trajectory["ate"]["se3"]
+        found.append(("ATE (SE3), RMSE", ate and ate["rmse"], " m"))
+        found.append(("Pose AUC@30", (trajectory["auc"] or {}).get("30"), ""))
+        found.append(("Length error", trajectory["scale_error"] and 100 * trajectory["scale_error"], " %"))
+    found.append(("Estimates per second", run.get("rate_hz"), ""))
+    tiles = "".join(
+        f'<div class="tile"><b>{value:.3g}{unit}</b><span class="dim">{escape(name)}</span></div>'
+        for name, value, unit in found
+        if value is not None
+    )
+    return f'<div class="tiles">{tiles}</div>'
+
+
+def _summary(metrics: Mapping[str, Any]) -> str:
+    parts = []
+    for camera, score in metrics["depth"].items():
+        rows = [
+            [_ALIGNMENTS[alignment], *(errors[name] for name in _DEPTH_ERRORS)]
+            for alignment, errors in score["per_frame"].items()
+        ]
+        parts.append(f"<h3>Depth of {escape(camera)}: mean of {score['frames']} frames, each aligned by itself</h3>")
+        parts.append(table(("alignment", *_DEPTH_ERRORS.values()), rows))
+    trajectory = metrics["trajectory"]
+    if trajectory:
+        rows = [
+            [_ALIGNMENTS[alignment], *((errors or {}).get(name) for name in _POSE_ERRORS)]
+            for alignment, errors in trajectory["ate"].items()
+        ]
+        rows = [[f"ATE (m), {row[0]}", *row[1:]] for row in rows]
+        for key, text in (("rpe", "as it is"), ("rpe_scaled", "lengths scaled")):
+            errors = trajectory[key] or {"translation": {}, "rotation_deg": {}}
+            rows.append([f"RPE (m), {text}", *(errors["translation"].get(name) for name in _POSE_ERRORS)])
+        errors = trajectory["rpe"] or {"rotation_deg": {}}
+        rows.append(["RPE (\N{DEGREE SIGN})", *(errors["rotation_deg"].get(name) for name in _POSE_ERRORS)])
+        parts.append(
+            f"<h3>Poses: {trajectory['associated_poses']} of {trajectory['estimated_poses']} have a true one, "
+            f"over {trajectory['path_length']:.3g} m</h3>"
+        )
+        parts.append(table(("error", *_POSE_ERRORS), rows))
+    aucs = [("whole recording", trajectory["auc"])] if trajectory and trajectory["auc"] else []
+    if metrics["windows"]:
+        aucs.append((f"within {metrics['windows']['count']} windows", metrics["windows"]["auc"]))
+    if aucs:
+        parts.append("<h3>Relative poses, AUC by threshold</h3>")
+        parts.append(
+            table(("", *(f"{key}\N{DEGREE SIGN}" for key in aucs[0][1])), [[name, *auc.values()] for name, auc in aucs])
+        )
+    consistent = {camera: found for camera, found in metrics["consistency"].items() if found["pairs"]}
+    if consistent:
+        parts.append("<h3>Depth of neighbouring frames, moved into each other (needs no truth)</h3>")
+        parts.append(
+            table(
+                ("camera", *(name.replace("_", " ") for name in _CONSISTENCY)),
+                [[camera, *(found[name] for name in _CONSISTENCY)] for camera, found in consistent.items()],
+            )
+        )
+    if metrics["surface"]:
+        parts.append(f"<h3>Surface fused from {metrics['surface']['views']} views</h3>")
+        parts.append(table(_SURFACE, [[metrics["surface"][name] for name in _SURFACE]]))
+    return "".join(parts)
+
+
+def _run(metrics: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:
+    run = dict(metrics["run"])
+    latency, dropped = run.pop("latency_ms", {}), run.pop("dropped", {})
+    parts = [table(("", ""), [(name.replace("_", " "), value) for name, value in run.items()], "settings")]
+    if latency:
+        parts.append("<h3>Latency (ms)</h3>")
+        parts.append(
+            table(("stage", "median", "95 %", "longest"), [[stage, *each.values()] for stage, each in latency.items()])
+        )
+    notes = [*metrics["notes"], *((metrics["trajectory"] or {}).get("notes", ()))]
+    notes += [f"lost: {text}" for text in metrics["lost"]] + [
+        f"not used: {n} images of {what}" for what, n in dropped.items()
+    ]
+    if notes:
+        parts.append(f"<h3>Notes</h3><ul class='notes'>{''.join(f'<li>{escape(text)}</li>' for text in notes)}</ul>")
+    if parameters:
+        parts.append("<h3>Parameters that are not the default</h3>" + table(("", ""), parameters.items(), "settings"))
+    versions = [(name, _version(name)) for name in _PACKAGES] + [("Python", platform.python_version())]
+    parts.append("<h3>Versions</h3>" + table(("", ""), [each for each in versions if each[1]], "settings"))
+    return "".join(parts)
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""

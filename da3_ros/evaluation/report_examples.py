@@ -1,0 +1,147 @@
+"""Depth maps that the report shows: some at even distances in time, and the worst one, small and as PNG data URIs."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+
+from da3_ros.datatypes import CameraCalibration
+from da3_ros.errors import InputError
+from da3_ros.evaluation.depth import fit_depth, pair_depths
+from da3_ros.evaluation.score import EstimatedFrame
+from da3_ros.evaluation.truth import depth_at_truth, stamp_of
+from da3_ros.ingest.bag import Bag
+
+_EVEN = 3  # of each camera, at least; up to one less than twice as many are kept meanwhile
+_LONGEST_SIDE = 320  # of the maps
+_NO_VALUE = (128, 128, 128)
+
+
+@dataclass(frozen=True)
+class DepthExample:
+    """One frame, (h, w) each. With truth all is at the true depth's pixels, and ``depth`` is times ``scale``, the ratio
+    of the medians; ``error``: |depth - true| / true, its mean ``abs_rel``. Without: as the network gives it."""
+
+    camera: str
+    stamp_ns: int
+    depth: np.ndarray
+    confidence: np.ndarray | None = None
+    true: np.ndarray | None = None
+    error: np.ndarray | None = None
+    scale: float = 1.0
+    abs_rel: float = float("nan")
+    picture: np.ndarray | None = None  # (h, w, 3) uint8 BGR
+
+
+class DepthExamples:
+    """Keeps few of the frames that it is shown, however long the recording is."""
+
+    def __init__(self, max_depth: float = float("inf")):
+        self._max_depth = max_depth
+        self._even: dict[str, list[DepthExample]] = {}
+        self._every: dict[str, int] = {}
+        self._seen: dict[str, int] = {}
+        self._worst: dict[str, DepthExample] = {}
+
+    def add(self, frame: EstimatedFrame, true: np.ndarray | None, calibration: CameraCalibration) -> None:
+        """The next frame of its camera; ``calibration`` of the camera that saw ``true`` (H, W)."""
+        camera = frame.camera
+        number = self._seen.get(camera, 0)
+        self._seen[camera] = number + 1
+        every = self._every.setdefault(camera, 1)
+        if true is None and number % every:
+            return
+        example = self._example(frame, true, calibration)
+        if np.isfinite(example.abs_rel) and (
+            camera not in self._worst or example.abs_rel > self._worst[camera].abs_rel
+        ):
+            self._worst[camera] = example
+        if number % every == 0:
+            kept = self._even.setdefault(camera, [])
+            kept.append(example)
+            if len(kept) == 2 * _EVEN:
+                del kept[1::2]
+                self._every[camera] = 2 * every
+
+    def chosen(self) -> list[tuple[str, DepthExample]]:
+        """What to show, each with why: by camera and time, and the worst one of a camera after the others."""
+        found = []
+        for camera, examples in self._even.items():
+            found += [("", example) for example in examples]
+            if camera in self._worst:
+                found.append(("worst frame", self._worst[camera]))
+        return found
+
+    def _example(self, frame: EstimatedFrame, true: np.ndarray | None, calibration: CameraCalibration) -> DepthExample:
+        if true is None:
+            step = _step(frame.depth)
+            confidence = None if frame.confidence is None else frame.confidence[::step, ::step].copy()
+            return DepthExample(frame.camera, frame.stamp_ns, frame.depth[::step, ::step].copy(), confidence)
+        step = _step(true)
+        depth = depth_at_truth(frame.depth, frame.K, true.shape, calibration)[::step, ::step]
+        confidence = None
+        if frame.confidence is not None:
+            confidence = depth_at_truth(frame.confidence, frame.K, true.shape, calibration)[::step, ::step]
+        true = np.where(true <= self._max_depth, true, np.nan)[::step, ::step]
+        scale, _ = fit_depth(pair_depths(depth, true), "median")
+        depth = depth * np.float32(scale if np.isfinite(scale) else 1.0)
+        error = np.where(np.isfinite(depth), np.abs(depth - true) / true, np.nan)
+        abs_rel = float(np.nanmean(error)) if np.isfinite(error).any() else float("nan")
+        return DepthExample(frame.camera, frame.stamp_ns, depth, confidence, true, error, scale, abs_rel)
+
+
+def with_pictures(
+    bag: Bag, topics: dict[str, str], examples: Sequence[tuple[str, DepthExample]]
+) -> list[tuple[str, DepthExample]]:
+    """The same with the pictures that belong to them, from the image ``topics`` of the cameras, if there."""
+    # Imported here: only the report converts pictures on the CPU.
+    from rosbags.image import ImageError, message_to_cvimage
+
+    wanted = {(example.camera, example.stamp_ns) for _, example in examples}
+    cameras = {topic: camera for camera, topic in topics.items()}
+    pictures: dict[tuple[str, int], np.ndarray] = {}
+    for found in bag.messages(cameras.keys() & bag.topics.keys()) if wanted else ():
+        key = cameras[found.topic], stamp_of(found.message)
+        if key in wanted and key not in pictures:
+            try:
+                pixels: Any = message_to_cvimage(found.message, "bgr8")
+            except (ImageError, cv2.error, ValueError):
+                continue  # what the node's own converter reads and this one does not: shown without
+            scale = min(1.0, _LONGEST_SIDE / max(pixels.shape[:2]))
+            pictures[key] = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return [(why, replace(each, picture=pictures.get((each.camera, each.stamp_ns)))) for why, each in examples]
+
+
+def value_range(*maps: np.ndarray | None) -> tuple[float, float]:
+    """The 2nd and the 98th percentile of the finite values, for the colours; (0, 1) where there are none."""
+    finite = np.concatenate([each[np.isfinite(each)] for each in maps if each is not None])
+    if not finite.size:
+        return 0.0, 1.0
+    low, high = np.percentile(finite, (2, 98)).tolist()
+    return low, max(high, low + 1e-6)
+
+
+def coloured(values: np.ndarray, span: tuple[float, float], palette: int) -> np.ndarray:
+    """(h, w, 3) uint8 BGR of ``values``: ``span`` over one of OpenCV's palettes, grey where they are not finite."""
+    finite = np.isfinite(values)
+    part = (np.where(finite, values, span[0]) - span[0]) / (span[1] - span[0])
+    colours = cv2.applyColorMap((np.clip(part, 0, 1) * 255).round().astype(np.uint8), palette)
+    colours[~finite] = _NO_VALUE
+    return colours
+
+
+def png_uri(pixels: np.ndarray) -> str:
+    """A data URI of (h, w, 3) uint8 BGR."""
+    written, data = cv2.imencode(".png", pixels)
+    if not written:
+        raise InputError(f"an image of shape {pixels.shape} cannot be written as PNG")
+    return f"data:image/png;base64,{base64.b64encode(data.tobytes()).decode()}"
+
+
+def _step(values: np.ndarray) -> int:
+    return -(-max(values.shape) // _LONGEST_SIDE)

@@ -1,0 +1,132 @@
+"""The plots of the report: trajectory, errors over time, and what the confidence says of the errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from da3_ros.errors import InputError
+from da3_ros.evaluation.report_charts import Series, line_chart
+from da3_ros.evaluation.report_table import shown
+from da3_ros.evaluation.trajectory import Trajectory, TrajectoryAlignment, align
+
+_FEW = 40  # points of a line that are marked
+
+
+def trajectory_plots(trajectory: Mapping[str, Any] | None) -> str:
+    """The estimated and the true way from above and from the side; nothing without truth."""
+    if not trajectory:
+        return ""
+    estimated, how = _aligned(trajectory["positions"], "se3")
+    scaled, _ = _aligned(trajectory["positions"], "sim3")
+    true = np.array(trajectory["positions"]["true"])
+    views = []
+    for name, (x, y) in (("Top", (0, 1)), ("Side", (0, 2))):
+        lines = [
+            Series("truth", true[:, x].tolist(), true[:, y].tolist(), 1),
+            Series("estimate", estimated[:, x].tolist(), estimated[:, y].tolist(), 2),
+            Series("estimate, lengths scaled too", scaled[:, x].tolist(), scaled[:, y].tolist(), 3, dashed=True),
+        ]
+        chart = line_chart(lines, f"{'xyz'[x]} (m)", f"{'xyz'[y]} (m)", (560, 380), equal=True)
+        views.append(f"<div><h3>{name}</h3>{chart}</div>")
+    frame = f" of {escape(trajectory['frame'])}" if trajectory.get("frame") else ""
+    return (
+        f'<p class="dim">Positions{frame} in the world of the truth (z is taken to be up), {escape(how)}.</p>'
+        f'<div class="row">{"".join(views)}</div>'
+    )
+
+
+def _aligned(positions: Mapping[str, Any], alignment: TrajectoryAlignment) -> tuple[np.ndarray, str]:
+    """The estimated positions (n, 3) in the true world, and how they came there."""
+    estimated, true = (_still(np.array(positions[name])) for name in ("estimated", "true"))
+    try:
+        return align(estimated, true, alignment).poses(estimated.T_world_body)[
+            :, :3, 3
+        ], "aligned by rotation and shift"
+    except InputError:
+        offset = true.positions[0] - estimated.positions[0]
+        return estimated.positions + offset, "shifted to the same start, since they determine no rotation"
+
+
+def _still(positions: np.ndarray) -> Trajectory:
+    T = np.tile(np.eye(4), (len(positions), 1, 1))
+    T[:, :3, 3] = positions
+    return Trajectory(np.arange(len(positions), dtype=np.int64), T)
+
+
+def start_of(metrics: Mapping[str, Any]) -> int:
+    """Stamp (ns) from which the report counts the time."""
+    stamps = [entry["stamp_ns"] for score in metrics["depth"].values() for entry in score["over_time"][:1]]
+    stamps += metrics["trajectory"]["positions"]["stamps_ns"][:1] if metrics["trajectory"] else []
+    return min(stamps, default=0)
+
+
+def over_time_plots(metrics: Mapping[str, Any]) -> str:
+    """Errors of the depth of each camera, its scale, and the error of the position."""
+    start_ns = start_of(metrics)
+    charts = []
+    for camera, score in metrics["depth"].items():
+        entries = score["over_time"]
+        error = [
+            _drawn(entries, start_ns, "abs_rel", "as it is", 2),
+            _drawn(entries, start_ns, "abs_rel_median", "medians aligned", 1),
+        ]
+        share = [
+            _drawn(entries, start_ns, "delta1", "as it is", 2),
+            _drawn(entries, start_ns, "delta1_median", "medians aligned", 1),
+            _drawn(entries, start_ns, "covered", "covered", 3),
+        ]
+        for label, lines in (("AbsRel", error), ("\N{GREEK SMALL LETTER DELTA}1, share of pixels", share)):
+            charts.append((f"Depth of {camera}", line_chart(lines, "time (s)", label, from_zero=True)))
+        scale = line_chart(
+            [_drawn(entries, start_ns, "scale", "ratio of the medians", 4)], "time (s)", "true / estimated depth"
+        )
+        charts.append((f"Scale of {camera}", scale))
+    trajectory = metrics["trajectory"]
+    if trajectory:
+        estimated, how = _aligned(trajectory["positions"], "se3")
+        distance = np.linalg.norm(estimated - np.array(trajectory["positions"]["true"]), axis=1).tolist()
+        seconds = [(stamp - start_ns) / 1e9 for stamp in trajectory["positions"]["stamps_ns"]]
+        line = Series("distance from the true position", seconds, distance, 1, dots=len(seconds) <= _FEW)
+        charts.append((f"Position, {how}", line_chart([line], "time (s)", "error (m)", from_zero=True)))
+    blocks = "".join(f"<div><h3>{escape(title)}</h3>{chart}</div>" for title, chart in charts)
+    return f'<div class="row">{blocks}</div>' if charts else ""
+
+
+def _drawn(entries: Sequence[Mapping[str, Any]], start_ns: int, key: str, label: str, colour: int) -> Series:
+    seconds = [(entry["stamp_ns"] - start_ns) / 1e9 for entry in entries]
+    return Series(label, seconds, [entry[key] for entry in entries], colour, dots=len(entries) <= _FEW)
+
+
+def confidence_plots(depth: Mapping[str, Any]) -> str:
+    """Of each camera with confidence: errors by confidence, and what is left once the least confident are dropped."""
+    parts = []
+    for camera, score in depth.items():
+        found = score.get("confidence")
+        if found and "note" not in found:
+            count = len(found["confidence"])
+            bins = [100 * (index + 0.5) / count for index in range(count)]
+            dropped = [100 * index / count for index in range(count)]
+            by_bin = [
+                Series("mean", bins, found["mean_error"], 1, dots=True),
+                Series("median", bins, found["median_error"], 3, dots=True),
+            ]
+            kept = [
+                Series("least confident dropped first", dropped, found["kept_error"], 1, dots=True),
+                Series("largest error dropped first", dropped, found["oracle_error"], 2, dashed=True),
+            ]
+            charts = (
+                line_chart(by_bin, "pixels by confidence, least to most (%)", "AbsRel", from_zero=True),
+                line_chart(kept, "pixels dropped (%)", "AbsRel of the rest", from_zero=True),
+            )
+            parts.append(
+                f"<h3>{escape(camera)}</h3><p class='dim'>Rank correlation of confidence and error "
+                f"{shown(found['rank_correlation'])} (-1: confidence orders the errors perfectly, 0: it says nothing, "
+                f"above 0: it misleads). Area between the curves on the right: {shown(found['ause'])} of the mean "
+                f"error (0: perfect). {found['pixels']} pixels, the frames' medians aligned.</p>"
+                f"<div class='row'>{charts[0]}{charts[1]}</div>"
+            )
+    return "".join(parts)

@@ -1,0 +1,148 @@
+"""What is known to be true about a recording: depth topics, poses from topics or files, and where the cameras stand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from da3_ros.datatypes import CameraCalibration
+from da3_ros.errors import InputError
+from da3_ros.evaluation.trajectory import Trajectory
+from da3_ros.geometry.se3 import T_from, matrix_from_quat_xyzw
+from da3_ros.ingest.bag import Bag
+from da3_ros.ingest.bag_cameras import IMAGE
+
+POSE_TYPES = (
+    "nav_msgs/msg/Odometry",
+    "geometry_msgs/msg/PoseStamped",
+    "geometry_msgs/msg/PoseWithCovarianceStamped",
+    "geometry_msgs/msg/TransformStamped",
+)
+DEPTH_TOPIC = "ground_truth/depth"  # beside the image topic
+POSE_TOPIC = "/ground_truth/odometry"
+_MILLIMETRE = np.float32(0.001)
+
+
+@dataclass(frozen=True)
+class TruePoses:
+    """``frame``: whose poses these are (empty where the recording does not say)."""
+
+    trajectory: Trajectory
+    frame: str
+
+
+class DepthTruth:
+    """True depth of one camera by the stamp of its picture, read along with the estimates.
+
+    Messages are 32FC1 in metres or 16UC1 in millimetres (REP 118).
+    """
+
+    def __init__(self, bag: Bag, topic: str, tolerance_ns: int):
+        if topic not in bag.topics or bag.topics[topic].type != IMAGE:
+            depths = sorted(name for name, found in bag.topics.items() if found.type == IMAGE)
+            raise InputError(f"the recording has no depth topic {topic}; image topics: {', '.join(depths) or 'none'}")
+        self.topic = topic
+        self._tolerance_ns = tolerance_ns
+        self._messages = (found.message for found in bag.messages([topic]))
+        self._ahead: Any = next(self._messages, None)
+        self._kept: list[Any] = []
+
+    def at(self, stamp_ns: int) -> np.ndarray | None:
+        """Depth (H, W) float32 in metres, NaN where there is none, of the stamp nearest to ``stamp_ns``.
+
+        None where none is within the tolerance. Stamps must not decrease from call to call. Raises InputError for
+        other encodings.
+        """
+        while self._ahead is not None and stamp_of(self._ahead) <= stamp_ns + self._tolerance_ns:
+            self._kept.append(self._ahead)
+            self._ahead = next(self._messages, None)
+        self._kept = [message for message in self._kept if stamp_of(message) >= stamp_ns - self._tolerance_ns]
+        if not self._kept:
+            return None
+        return depth_from_image(min(self._kept, key=lambda message: abs(stamp_of(message) - stamp_ns)), self.topic)
+
+
+def depth_from_image(message: Any, topic: str) -> np.ndarray:
+    """(H, W) float32 metres of a depth image, NaN where it has none. Raises InputError for other encodings."""
+    kinds = {"32FC1": np.float32, "16UC1": np.uint16, "mono16": np.uint16}
+    if message.encoding not in kinds:
+        raise InputError(f"{topic} has encoding {message.encoding}: depth is 32FC1 (metres) or 16UC1 (millimetres)")
+    dtype = np.dtype(kinds[message.encoding]).newbyteorder(">" if message.is_bigendian else "<")
+    rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
+    values = rows[:, : message.width * dtype.itemsize].copy().view(dtype).astype(np.float32)
+    if dtype.kind == "u":
+        values *= _MILLIMETRE
+    return np.where(np.isfinite(values) & (values > 0), values, np.nan)
+
+
+def read_poses(bag: Bag, topic: str) -> TruePoses:
+    """The poses on ``topic``. Raises InputError where there is none of a type that holds poses."""
+    if topic not in bag.topics or bag.topics[topic].type not in POSE_TYPES:
+        there = sorted(name for name, found in bag.topics.items() if found.type in POSE_TYPES)
+        raise InputError(f"the recording has no topic {topic} with poses; there are: {', '.join(there) or 'none'}")
+    found = {}
+    frame = ""
+    for entry in bag.messages([topic]):
+        frame = getattr(entry.message, "child_frame_id", "")
+        found[stamp_of(entry.message)] = _pose(entry.message)
+    stamps = sorted(found)
+    if not stamps:
+        raise InputError(f"{topic} has no messages")
+    return TruePoses(Trajectory(np.array(stamps, dtype=np.int64), np.stack([found[s] for s in stamps])), frame)
+
+
+def stamp_of(message: Any) -> int:
+    """Nanoseconds of a message's header."""
+    stamp = message.header.stamp
+    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+
+
+def depth_at_truth(
+    depth: np.ndarray, K: np.ndarray, true_shape: tuple[int, int], calibration: CameraCalibration
+) -> np.ndarray:
+    """``depth`` (h, w) seen by the pinhole camera ``K``, at the pixels (H, W) of the camera with ``calibration``.
+
+    The nearest pixel's value; NaN outside. Both cameras are in one place and look the same way, so z-depth is the same.
+    """
+    height, width = true_shape
+    rays = _rays(height, width, calibration)
+    u = np.rint(rays[..., 0] * K[0, 0] + K[0, 2])
+    v = np.rint(rays[..., 1] * K[1, 1] + K[1, 2])
+    inside = (u >= 0) & (u < depth.shape[1]) & (v >= 0) & (v < depth.shape[0])
+    sampled = np.full(true_shape, np.nan, dtype=np.float32)
+    sampled[inside] = depth[v[inside].astype(int), u[inside].astype(int)]
+    return sampled
+
+
+def _rays(height: int, width: int, calibration: CameraCalibration) -> np.ndarray:
+    """Normalised coordinates (H, W, 2) of the pixels of an image, which may be smaller than the calibration's."""
+    scale = np.array((calibration.width / width, calibration.height / height))
+    v, u = np.mgrid[:height, :width].astype(np.float64)
+    pixels = (np.stack((u, v), axis=-1) + 0.5) * scale - 0.5
+    K = np.asarray(calibration.K, dtype=np.float64)
+    if calibration.distortion_model == "none":
+        return (pixels - K[:2, 2]) / np.diag(K)[:2]
+    undistort = cv2.fisheye.undistortPoints if calibration.distortion_model == "equidistant" else cv2.undistortPoints
+    rays = undistort(pixels.reshape(-1, 1, 2), K, np.array(calibration.D[:8], dtype=np.float64))
+    return rays.reshape(height, width, 2)
+
+
+def _pose(message: Any) -> np.ndarray:
+    """(4, 4) of a message of POSE_TYPES."""
+    inner = getattr(message, "pose", None) or message.transform
+    inner = getattr(inner, "pose", inner)
+    place = getattr(inner, "position", None) or inner.translation
+    turn = getattr(inner, "orientation", None) or inner.rotation
+    R = matrix_from_quat_xyzw(np.array((turn.x, turn.y, turn.z, turn.w)))
+    return T_from(R, np.array((place.x, place.y, place.z)))
+
+
+def pose_topics(bag: Bag) -> Iterator[str]:
+    """Topics that may hold true poses: ours, else whatever ``ground_truth`` is in the name of."""
+    for name, topic in sorted(bag.topics.items(), key=lambda item: item[0] != POSE_TOPIC):
+        if topic.type in POSE_TYPES and ("ground_truth" in name or "groundtruth" in name):
+            yield name
