@@ -54,10 +54,29 @@ def decode_compressed(data: np.ndarray, picture_format: str, camera: str) -> tup
             "encoding",
             f"the picture has {image.shape[2]} channels of {image.dtype}: publish 8-bit colour",
         )
-    # image_transport can have stored the channels in RGB order, which a decoder then takes for BGR.
-    if "compressed rgb" in picture_format:
+    if _stored_as_rgb(picture_format):
         encoding = encoding.replace("bgr", "rgb")
     return image, encoding
+
+
+def is_plain_jpeg(data: np.ndarray, picture_format: str) -> bool:
+    """Whether ``decode_compressed`` would take it for a complete JPEG whose pixels need nothing more than decoding."""
+    try:
+        _check_format(picture_format, "")
+        _check_complete(data.tobytes(), "")
+    except FrameError:
+        return False
+    return data[:2].tobytes() == _JPEG_START and not picture_format.startswith("bayer_")
+
+
+def rgb_encoding(picture_format: str) -> str:
+    """Encoding of the pixels of a colour JPEG for which a decoder gives red first, as in Frame."""
+    return "bgr8" if _stored_as_rgb(picture_format) else "rgb8"
+
+
+def _stored_as_rgb(picture_format: str) -> bool:
+    """image_transport can have stored the channels in RGB order, which a decoder then takes for BGR."""
+    return "compressed rgb" in picture_format
 
 
 def _check_format(picture_format: str, camera: str) -> None:

@@ -11,14 +11,16 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 
 from da3_ros.datatypes import CameraCalibration, Frame
 from da3_ros.errors import FrameError
 from da3_ros.ingest.calibration import calibration_from_info
-from da3_ros.ingest.decode import decode_compressed
+from da3_ros.ingest.decode import decode_compressed, rgb_encoding
 
 __all__ = [
     "Converter",
+    "as_bytes",
     "calibration_from_info",
     "frame_from_compressed",
     "frame_from_image",
@@ -79,15 +81,23 @@ def frame_from_image(
 
 
 def frame_from_compressed(
-    msg: Any, camera: str, frame_id_override: str = "", calibration: CameraCalibration | None = None
+    msg: Any,
+    camera: str,
+    frame_id_override: str = "",
+    calibration: CameraCalibration | None = None,
+    picture: torch.Tensor | None = None,
 ) -> Frame:
     """The frame of a sensor_msgs/CompressedImage with a JPEG or PNG picture, decoded on the CPU.
 
-    Raises FrameError for other formats, a picture that is damaged or cut off, a ``calibration`` of another
-    size and a missing stamp.
+    ``picture``: its pixels (H, W, 3) uint8, red first, where a GPU has decoded it already. Raises FrameError for other
+    formats, a picture that is damaged or cut off, a ``calibration`` of another size and a missing stamp.
     """
     stamp_ns = stamp_from_header(msg.header, camera)
-    image, encoding = decode_compressed(_as_bytes(msg.data), msg.format, camera)
+    image: np.ndarray | torch.Tensor
+    if picture is None:
+        image, encoding = decode_compressed(as_bytes(msg.data), msg.format, camera)
+    else:
+        image, encoding = picture, rgb_encoding(msg.format)
     _check_calibration(calibration, image.shape[0], image.shape[1], camera)
     return Frame(camera, stamp_ns, image, encoding, frame_id_override or msg.header.frame_id, calibration)
 
@@ -123,7 +133,7 @@ def _check_calibration(calibration: CameraCalibration | None, height: int, width
         )
 
 
-def _as_bytes(data: Any) -> np.ndarray:
+def as_bytes(data: Any) -> np.ndarray:
     """Message data (array, bytes, memoryview, numpy array) as uint8 (n,), without a copy."""
     if isinstance(data, np.ndarray):
         return data.reshape(-1).view(np.uint8)
@@ -150,7 +160,7 @@ def _direct_pixels(msg: Any, camera: str, encoding: str, bytes_per_pixel: int) -
             f"step is {step} bytes, but a row of {width} pixels in {msg.encoding} has {row_bytes}: the driver behind "
             f"camera.{camera}.image_topic must set step and encoding right",
         )
-    data = _as_bytes(msg.data)
+    data = as_bytes(msg.data)
     if data.size != rows * step:
         raise FrameError(
             camera,

@@ -1,0 +1,151 @@
+"""What becomes of an estimate: which topics there are, with which messages, and which transforms."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from da3_ros.config import Config
+from da3_ros.datatypes import CameraCalibration, CameraOutput, Estimate, OutputRequest
+from da3_ros.egress.messages import MessageBuilder
+
+ESTIMATED_SUFFIX = "_estimated"
+IMAGE, INFO, CLOUD = "sensor_msgs/msg/Image", "sensor_msgs/msg/CameraInfo", "sensor_msgs/msg/PointCloud2"
+
+
+def output_topics(config: Config) -> dict[str, str]:
+    """Every topic that ``config.publish`` asks for, under its namespace-relative name, and its type."""
+    publish, model = config.publish, config.model
+    topics = []
+    for camera in config.cameras:
+        topics += [
+            (publish.depth, f"{camera}/depth/image_rect", IMAGE),
+            (publish.camera_info, f"{camera}/depth/camera_info", INFO),
+            (publish.sky and model.has_sky, f"{camera}/sky", IMAGE),
+            (publish.points, f"{camera}/points", CLOUD),
+            (publish.confidence and model.has_poses, f"{camera}/confidence", IMAGE),
+        ]
+    if model.has_poses:
+        topics += [
+            (publish.merged_points, "points", CLOUD),
+            (publish.window, "window", "da3_ros/msg/WindowEstimate"),
+            (publish.odometry, "odometry", "nav_msgs/msg/Odometry"),
+            (publish.path, "path", "nav_msgs/msg/Path"),
+        ]
+    return {topic: kind for wanted, topic, kind in topics if wanted}
+
+
+def output_request(cameras: Sequence[str], heard: Callable[[str], bool]) -> OutputRequest:
+    """What must be computed for the topics that are ``heard`` (by their namespace-relative names)."""
+
+    def of(*names: str) -> frozenset[str]:
+        return frozenset(camera for camera in cameras if any(heard(f"{camera}/{name}") for name in names))
+
+    return OutputRequest(
+        # The depth's camera_info is made with the depth, so that the two always agree.
+        depth=of("depth/image_rect", "depth/camera_info"),
+        confidence=of("confidence"),
+        points=of("points"),
+        sky=of("sky"),
+        merged_points=heard("points"),
+    )
+
+
+class EstimateMessages:
+    """Makes the messages of one estimate after the other; keeps the poses of ``path``."""
+
+    def __init__(self, build: MessageBuilder, config: Config):
+        self._build = build
+        self._config = config
+        self._poses: deque[Any] = deque(maxlen=config.publish.path_length)
+
+    def of(self, estimate: Estimate, description: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[], Any]]]:
+        """Topics and what makes their messages, whether they are in ``output_topics`` or not.
+
+        ``description`` is ``Pipeline.description``.
+        """
+        build, odom, stamp_ns = self._build, self._config.frames.odom, estimate.stamp_ns
+        for output in estimate.outputs:
+            yield from self._of_camera(output)
+        if estimate.merged_points is not None:
+            cloud = estimate.merged_points
+            yield "points", lambda: build.cloud(cloud, stamp_ns)
+        if estimate.has_poses:
+            yield "window", lambda: build.window(estimate, odom, description)
+        tracked = tracked_pose(estimate, self._config)
+        if tracked is not None:
+            T_odom_child, pose_ns, child = tracked
+            self._poses.append(build.pose_stamped(T_odom_child, pose_ns, odom))
+            yield "odometry", lambda: build.odometry(T_odom_child, pose_ns, odom, child)
+            yield "path", lambda: build.path(self._poses, pose_ns, odom)
+
+    def transforms(self, estimate: Estimate) -> list[Any]:
+        """odom -> base, and odom -> <camera frame>_estimated of the newest set, where they are known."""
+        build, odom, base = self._build, self._config.frames.odom, self._config.frames.base
+        found = []
+        if estimate.T_odom_base is not None:
+            found.append(build.transform(estimate.T_odom_base, estimate.stamp_ns, odom, base))
+        newest = [view for view in estimate.views if view.newest and view.frame_id]
+        shared = shared_frames({view.camera: view.frame_id for view in newest})
+        for view in newest:
+            if view.frame_id not in shared and view.T_odom_cam is not None:
+                child = view.frame_id + ESTIMATED_SUFFIX
+                found.append(build.transform(view.T_odom_cam, view.stamp_ns, odom, child))
+        return found
+
+    def static_transforms(self, stamp_ns: int) -> list[Any]:
+        """map -> odom (REP 105): the identity, because nothing corrects odom yet."""
+        frames = self._config.frames
+        return [self._build.transform(np.eye(4), stamp_ns, frames.map, frames.odom)]
+
+    def resume_path(self, poses: Iterable[Any]) -> None:
+        """Go on with a path of ``poses`` (PoseStamped)."""
+        self._poses.extend(poses)
+
+    def forget_path(self) -> None:
+        """Start the path anew, as after a reset."""
+        self._poses.clear()
+
+    def _of_camera(self, output: CameraOutput) -> Iterator[tuple[str, Callable[[], Any]]]:
+        build, name, stamp_ns, frame_id = self._build, output.camera, output.stamp_ns, output.frame_id
+        depth, confidence, sky, points = output.depth, output.confidence, output.sky, output.points
+        if depth is not None:
+            yield f"{name}/depth/image_rect", lambda: build.image(depth, stamp_ns, frame_id)
+            # A rectified pinhole image of exactly the depth's size.
+            pinhole = CameraCalibration(output.size_hw[1], output.size_hw[0], output.K)
+            yield f"{name}/depth/camera_info", lambda: build.camera_info(pinhole, stamp_ns, frame_id)
+        if confidence is not None:
+            yield f"{name}/confidence", lambda: build.image(confidence, stamp_ns, frame_id)
+        if sky is not None:
+            yield f"{name}/sky", lambda: build.image(sky, stamp_ns, frame_id)
+        if points is not None:
+            yield f"{name}/points", lambda: build.cloud(points, stamp_ns)
+
+
+def tracked_pose(estimate: Estimate, config: Config) -> tuple[np.ndarray, int, str] | None:
+    """T_odom_child (4, 4), stamp and child frame of the one pose that ``odometry`` and ``path`` follow.
+
+    The base where the rig is known, else the first camera of ``cameras``; None in a step without that camera, since
+    another one's pose would be a jump, and in one without poses.
+    """
+    if estimate.T_odom_base is not None:
+        return estimate.T_odom_base, estimate.stamp_ns, config.frames.base
+    for view in estimate.views:
+        if view.newest and view.camera == config.cameras[0] and view.T_odom_cam is not None:
+            return view.T_odom_cam, view.stamp_ns, view.frame_id
+    return None
+
+
+def shared_frames(frame_ids: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    """Frame id -> the cameras that share it, for every frame id that more than one camera has.
+
+    ``frame_ids``: camera -> optical frame id.
+    """
+    by_frame: dict[str, list[str]] = {}
+    for camera, frame_id in frame_ids.items():
+        if frame_id:
+            by_frame.setdefault(frame_id, []).append(camera)
+    return {frame: tuple(cameras) for frame, cameras in by_frame.items() if len(cameras) > 1}

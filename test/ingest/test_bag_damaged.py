@@ -1,0 +1,120 @@
+"""Recordings that are cut off or damaged: what is readable comes out, and what is lost is said."""
+
+import numpy as np
+import pytest
+from bag_helpers import ROS1, ROS2, START_NS, STEP_NS, Messages, storage_file, write_ros1, write_ros2
+from rosbags.rosbag1 import Writer as Ros1Writer
+from rosbags.rosbag2 import CompressionMode, StoragePlugin
+
+from da3_ros.errors import InputError
+from da3_ros.ingest.bag import Bag
+
+COUNT = 40
+SIZE = 200  # pictures of 120 kB each: many chunks
+
+
+def recording(store=ROS2):
+    messages, noise = Messages(store), np.random.default_rng(0)
+    return [
+        (
+            "/front/image_raw",
+            START_NS + number * STEP_NS,
+            messages.image(START_NS + number * STEP_NS, noise.integers(0, 255, (SIZE, SIZE, 3), np.uint8)),
+        )
+        for number in range(COUNT)
+    ]
+
+
+def numbers(bag: Bag) -> list[int]:
+    return [(found.receive_ns - START_NS) // STEP_NS for found in bag.messages(["/front/image_raw"])]
+
+
+def cut(file, share):
+    data = file.read_bytes()
+    file.write_bytes(data[: int(len(data) * share)])
+
+
+def damage_a_chunk(file):
+    """Overwrite where the compressed data of a chunk half-way begins."""
+    data = bytearray(file.read_bytes())
+    place = data.index(b"\x28\xb5\x2f\xfd", len(data) // 2)
+    data[place : place + 4] = b"gone"
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize("compression", [CompressionMode.NONE, CompressionMode.STORAGE])
+def test_an_mcap_file_that_was_cut_off_gives_what_came_before(tmp_path, compression):
+    file = storage_file(write_ros2(tmp_path / "bag", recording(), compression=compression))
+    cut(file, 0.5)
+    bag = Bag([file])
+    found = numbers(bag)
+    assert found == list(range(len(found))) and 0.4 * COUNT <= len(found) <= 0.5 * COUNT
+    assert bag.topics["/front/image_raw"].messages == len(found)
+    assert any("read from the front" in text for text in bag.lost)
+    assert any("the file ends within the record" in text for text in bag.lost)
+
+
+def test_a_recorder_that_died_left_no_metadata_either(tmp_path):
+    folder = write_ros2(tmp_path / "bag", recording())
+    cut(storage_file(folder), 0.7)
+    (folder / "metadata.yaml").unlink()
+    bag = Bag([folder])
+    assert len(numbers(bag)) >= 0.6 * COUNT
+    assert any("metadata.yaml is missing" in text for text in bag.lost)
+
+
+def test_a_damaged_chunk_costs_only_itself(tmp_path):
+    file = storage_file(write_ros2(tmp_path / "bag", recording(), compression=CompressionMode.STORAGE))
+    damage_a_chunk(file)
+    bag = Bag([file])
+    assert bag.lost == []  # the index is whole: nothing is known until it is read
+    found = numbers(bag)
+    assert found == sorted(set(found)) and found[0] == 0 and found[-1] == COUNT - 1
+    assert 0.7 * COUNT < len(found) < COUNT
+    assert any("its index is of no use" in text for text in bag.lost) and any("a chunk of" in text for text in bag.lost)
+
+
+def test_a_cut_off_or_damaged_sqlite_file(tmp_path):
+    file = storage_file(write_ros2(tmp_path / "bag", recording(), StoragePlugin.SQLITE3))
+    whole = file.read_bytes()
+    cut(file, 0.6)
+    bag = Bag([file])
+    found = numbers(bag)
+    assert found == list(range(len(found))) and 0.4 * COUNT <= len(found) <= 0.65 * COUNT
+    assert any("rows" in text for text in bag.lost)
+    file.write_bytes(whole[:100])
+    with pytest.raises(InputError, match="list of topics"):
+        Bag([file])
+
+
+@pytest.mark.parametrize("compression", [None, *Ros1Writer.CompressionFormat])
+def test_a_ros1_bag_that_was_cut_off_or_never_closed(tmp_path, compression):
+    file = write_ros1(tmp_path / "old.bag", recording(ROS1), compression)
+    cut(file, 0.5)
+    active = file.rename(tmp_path / "old.bag.active")
+    bag = Bag([active])
+    found = numbers(bag)
+    assert found == list(range(len(found))) and 0.3 * COUNT <= len(found) <= 0.5 * COUNT
+    assert any("read from the front" in text for text in bag.lost)
+
+
+def test_a_compressed_file_that_was_cut_off(tmp_path):
+    file = storage_file(write_ros2(tmp_path / "bag", recording(), compression=CompressionMode.FILE))
+    assert file.suffix == ".zstd"
+    cut(file, 0.5)
+    bag = Bag([file])
+    assert 0.3 * COUNT <= len(numbers(bag)) <= 0.5 * COUNT
+    assert any("cannot be unpacked to its end" in text for text in bag.lost)
+
+
+def test_bytes_that_are_no_message_of_their_type_are_counted(tmp_path):
+    from rosbags.rosbag2 import Writer
+
+    good = recording()[0][2]
+    with Writer(tmp_path / "bag", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        connection = writer.add_connection("/front/image_raw", good.__msgtype__, typestore=ROS2)
+        writer.write(connection, START_NS, bytes(ROS2.serialize_cdr(good, good.__msgtype__)))
+        writer.write(connection, START_NS + STEP_NS, b"\x00\x01\x00\x00nothing")
+    bag = Bag([tmp_path / "bag"])
+    assert numbers(bag) == [0]
+    assert bag.lost == ["1 messages of /front/image_raw cannot be deserialized"]
