@@ -19,30 +19,43 @@ def to_chart(shape: torch.Tensor, point: torch.Tensor) -> tuple[torch.Tensor, to
 
     ``shape`` (N,), ``point`` (3, N) on the unit shape's surface.
     """
-    x, y, z = point
-    magnitude = point.abs()
-    axis = magnitude.argmax(0)
-    is_x, is_z = axis == 0, axis == 2
-    positive = point.gather(0, axis.unsqueeze(0))[0] > 0
+    face, uv, outward = chart_at(shape, *point)
+    return face, torch.stack(uv), torch.stack(outward)
+
+
+Pair = tuple[torch.Tensor, torch.Tensor]
+Triple = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def chart_at(
+    shape: torch.Tensor, x: torch.Tensor, y: torch.Tensor, z: torch.Tensor
+) -> tuple[torch.Tensor, Pair, Triple]:
+    """``to_chart`` of points given by coordinate, element by element: one kernel where it is compiled."""
+    ax, ay, az = x.abs(), y.abs(), z.abs()
+    is_x = (ax >= ay) & (ax >= az)
+    is_y = ~is_x & (ay >= az)
+    is_z = ~is_x & ~is_y
+    positive = torch.where(is_x, x, torch.where(is_y, y, z)) > 0
     # On the faces -x and +y the right-hand direction of somebody who looks at the face is against the axis.
     mirror = torch.where(is_x != positive, torch.where(is_z, 1.0, -1.0), 1.0)
     flat_u = torch.where(is_x, y, x) * mirror
     flat_v = torch.where(is_z, y, z)
-    face = 2 * axis + positive
-    outward = torch.zeros_like(point).scatter_(0, axis.unsqueeze(0), torch.where(positive, 1.0, -1.0).unsqueeze(0))
+    flat_face = torch.where(is_x, 0, torch.where(is_y, 2, 4)) + positive.long()
+    sign = torch.where(positive, 1.0, -1.0)
 
-    radial = (x.square() + y.square()).sqrt()
-    cap = (shape == 1) & (magnitude[2] > radial)
+    cap = (shape == 1) & (az > (x.square() + y.square()).sqrt())
     round_ = (shape > 0) & ~cap
-    angle = torch.atan2(y, x) / math.pi
     height = torch.where(shape == 2, torch.asin(z.clamp(-1.0, 1.0)) * (2 / math.pi), z)
-    u = torch.where(round_, angle, torch.where(cap, x, flat_u))
+    u = torch.where(round_, torch.atan2(y, x) / math.pi, torch.where(cap, x, flat_u))
     v = torch.where(round_, height, torch.where(cap, y, flat_v))
-    face = torch.where(round_, 0, torch.where(cap, 4 + (z > 0).long(), face))
-    side = torch.stack([x, y, torch.where(shape == 2, z, 0.0)])
-    pole = torch.stack([torch.zeros_like(z), torch.zeros_like(z), z.sign()])
-    outward = torch.where(round_, side, torch.where(cap, pole, outward))
-    return face, torch.stack([u, v]) * 0.5 + 0.5, outward
+    face = torch.where(round_, 0, torch.where(cap, 4 + (z > 0).long(), flat_face))
+    flat = shape == 0
+    outward = (
+        torch.where(flat, torch.where(is_x, sign, 0.0), torch.where(cap, 0.0, x)),
+        torch.where(flat, torch.where(is_y, sign, 0.0), torch.where(cap, 0.0, y)),
+        torch.where(flat, torch.where(is_z, sign, 0.0), torch.where(cap, z.sign(), torch.where(shape == 2, z, 0.0))),
+    )
+    return face, (u * 0.5 + 0.5, v * 0.5 + 0.5), outward
 
 
 def from_chart(shape: torch.Tensor, face: torch.Tensor, uv: torch.Tensor) -> torch.Tensor:
@@ -73,9 +86,16 @@ def from_chart(shape: torch.Tensor, face: torch.Tensor, uv: torch.Tensor) -> tor
 
 def chart_size(shape: torch.Tensor, face: torch.Tensor, half: torch.Tensor) -> torch.Tensor:
     """Extent (2, N) in metres of u and v on ``face`` (N,) of solids with ``half`` sizes (3, N)."""
-    x, y, z = half
+    return torch.stack(chart_extent(shape, face, *half))
+
+
+def chart_extent(shape: torch.Tensor, face: torch.Tensor, x: torch.Tensor, y: torch.Tensor, z: torch.Tensor) -> Pair:
+    """``chart_size`` of half sizes given by coordinate, element by element."""
     is_x, is_z = face < 2, face >= 4
-    flat = torch.stack([torch.where(is_x, y, x), torch.where(is_z, y, z)]) * 2
+    flat = (shape == 0) | ((shape == 1) & is_z)
     around = math.pi * torch.maximum(x, y)
-    mantle = torch.stack([2 * around, torch.where(shape == 2, around, 2 * z)])
-    return torch.where((shape == 0) | ((shape == 1) & is_z), flat, mantle)
+    along = torch.where(shape == 2, around, 2 * z)
+    return (
+        torch.where(flat, 2 * torch.where(is_x, y, x), 2 * around),
+        torch.where(flat, 2 * torch.where(is_z, y, z), along),
+    )

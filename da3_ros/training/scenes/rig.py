@@ -12,7 +12,7 @@ from da3_ros.training.scenes.rooms import Rooms
 MOTIONS = ("drive", "turn", "drone")
 
 # Columns are the optical axes (x right, y down, z forward) in body axes (x forward, y left, z up); REP 103.
-_R_BODY_OPTICAL = ((0.0, 0.0, 1.0), (-1.0, 0.0, 0.0), (0.0, -1.0, 0.0))
+R_BODY_OPTICAL = ((0.0, 0.0, 1.0), (-1.0, 0.0, 0.0), (0.0, -1.0, 0.0))
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def make_rig(cameras: int, width: int = 320, height: int = 240, fov_deg: float =
 def _mount(x: float, y: float, yaw: float, z: float = 0.95, down_deg: float = 6.0) -> torch.Tensor:
     """T_base_cam of a camera that looks along ``yaw`` and a little down."""
     T = torch.eye(4, dtype=torch.float64)
-    optical = torch.tensor(_R_BODY_OPTICAL, dtype=torch.float64)
+    optical = torch.tensor(R_BODY_OPTICAL, dtype=torch.float64)
     roll = torch.zeros((), dtype=torch.float64)
     turn = rotation(torch.tensor(yaw).double(), torch.tensor(math.radians(down_deg)).double(), roll)
     T[:3, :3] = turn @ optical

@@ -1,0 +1,199 @@
+"""Runs: what is drawn, what a kill costs (nothing), what two processes do."""
+
+import itertools
+import json
+import os
+import signal
+import time
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from training_helpers import TINY, tiny_run, walls
+
+from da3_ros.cli.main import main
+from da3_ros.errors import ConfigError, WeightsError
+from da3_ros.model import VARIANTS, load_model
+from da3_ros.training import journal
+from da3_ros.training.config import Shape
+from da3_ros.training.processes import Processes
+from da3_ros.training.trainer import Trainer
+
+ALONE = Processes(0, 1, torch.device("cpu"))
+
+
+@pytest.fixture(autouse=True)
+def _tiny_variant(monkeypatch):
+    monkeypatch.setitem(VARIANTS, "tiny", TINY)
+
+
+def make(folder, source=walls, **settings):
+    return Trainer(tiny_run(**settings), source, folder, ALONE)
+
+
+def same(one, two):
+    return all(torch.equal(a, b) for a, b in zip(one.network.parameters(), two.network.parameters(), strict=True))
+
+
+class Killed(Exception):
+    pass
+
+
+class KilledAfter:
+    def __init__(self, steps):
+        self.left = steps
+
+    def __call__(self, *arguments):
+        self.left -= 1
+        if self.left < 0:
+            raise Killed
+        return walls(*arguments)
+
+
+def figures(folder):
+    return [json.loads(line) for line in (folder / "figures.jsonl").read_text().splitlines()]
+
+
+def test_a_killed_run_loses_nothing(tmp_path):
+    """Killed after step 5, its last state being of step 3: the outcome is that of the unbroken run, bit for bit."""
+    whole = make(tmp_path / "whole")
+    assert whole.run()
+    with pytest.raises(Killed):
+        make(tmp_path / "killed", KilledAfter(5)).run()
+    resumed = make(tmp_path / "killed")
+    assert resumed.done == 3
+    assert resumed.run() and resumed.done == 6
+    assert same(whole, resumed)
+    assert all(torch.equal(whole.mean.weights[name], value) for name, value in resumed.mean.weights.items())
+    assert [one["step"] for one in figures(tmp_path / "killed")] == [2, 4, 6]
+    losses = [[one["loss"] for one in figures(tmp_path / name)] for name in ("whole", "killed")]
+    assert losses[0] == losses[1]
+
+
+def test_a_run_asked_to_end_finishes_its_step_and_goes_on_later(tmp_path):
+    """SIGTERM, as a cluster sends it before it kills."""
+    whole = make(tmp_path / "whole")
+    whole.run()
+    calls = []
+
+    def terminated(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return walls(*arguments)
+
+    ended = make(tmp_path / "ended", terminated)
+    assert not ended.run()
+    assert ended.done == 2
+    resumed = make(tmp_path / "ended")
+    assert resumed.done == 2 and resumed.run()
+    assert same(whole, resumed)
+
+
+def test_training_learns(tmp_path):
+    """Walls whose colour tells their distance, for a hundred steps: the loss falls to a fraction."""
+    trainer = make(tmp_path, steps=100, shapes=(Shape(2, 28, 42, 8),), log_every=10, checkpoint_every=100, warmup=10)
+    trainer.run()
+    losses = [one["loss"] for one in figures(tmp_path)]
+    assert losses[-1] < 0.4 * losses[0]
+
+
+def test_a_time_budget_brings_the_descent_forward(tmp_path, monkeypatch):
+    """A clock that runs one second a look: of 60 s less the reserve, the last third goes to the descent."""
+    clock = itertools.count()
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
+    trainer = make(tmp_path, steps=10_000, decay=0.33, log_every=1, checkpoint_every=10_000, warmup=2)
+    trainer.run(minutes=1.0)
+    rates = [one["rate"] for one in figures(tmp_path)]
+    assert trainer.done < 60 and trainer.done <= trainer.schedule.steps < 100
+    assert 0.5 < trainer.schedule.decay_start / trainer.done < 0.8
+    assert rates[-1] < 0.2 * max(rates)
+
+
+class Board:
+    """Stands for TensorBoard's writer."""
+
+    def __init__(self):
+        self.scalars, self.pictures = [], []
+
+    def add_scalar(self, name, value, step):
+        self.scalars.append((name, step))
+
+    def add_image(self, name, image, step):
+        self.pictures.append((step, image))
+
+    def close(self):
+        pass
+
+
+def test_curves_and_pictures(tmp_path, monkeypatch):
+    """A row for each view of image, true depth, predicted depth and confidence."""
+    board = Board()
+    monkeypatch.setattr(journal, "_open_board", lambda folder, done: board)
+    make(tmp_path, shapes=(Shape(2, 28, 42, 2),), pictures_every=3).run()
+    assert ("loss", 2) in board.scalars and ("gradient norm", 6) in board.scalars
+    assert [step for step, _ in board.pictures] == [3, 6]
+    assert {tuple(image.shape) for _, image in board.pictures} == {(3, 2 * 28, 4 * 42)}
+    image = board.pictures[0][1]
+    assert 0 <= image.min() and image.max() <= 1 and image.isfinite().all()
+
+
+def test_batches_may_be_used_several_times(tmp_path):
+    """Each batch is made once for three steps, also where a run goes on in the middle of them."""
+    made = []
+
+    def source(seeds, views, size):
+        made.append(int(seeds[0]))
+        return walls(seeds, views, size)
+
+    whole = make(tmp_path / "whole", source, uses=3)
+    whole.run()
+    assert len(made) == 2 and len(set(made)) == 2
+    with pytest.raises(Killed):
+        make(tmp_path / "killed", KilledAfter(1), uses=3, checkpoint_every=2).run()
+    resumed = make(tmp_path / "killed", uses=3, checkpoint_every=2)
+    assert resumed.done == 2 and resumed.run()
+    assert same(whole, resumed)
+
+
+def test_another_configuration_is_refused(tmp_path):
+    make(tmp_path).run()
+    with pytest.raises(ConfigError, match="holds a run with another learning_rate, ema: go on with its own"):
+        make(tmp_path, learning_rate=0.5, ema=0.5)
+
+
+def test_weights_go_from_run_to_run_and_into_the_published_layout(tmp_path, capsys):
+    first = make(tmp_path / "first")
+    first.run()
+    second = make(tmp_path / "second", init=str(tmp_path / "first" / "weights"))
+    for name, value in second.network.named_parameters():
+        assert torch.equal(value, first.mean.weights[name].half().float()), name
+    partly = make(tmp_path / "partly", init=str(tmp_path / "first" / "weights"), fresh="cam_dec")
+    untrained = dict(make(tmp_path / "none").network.named_parameters())
+    for name, value in partly.network.named_parameters():
+        expected = untrained[name] if name.startswith("cam_dec.") else first.mean.weights[name].half().float()
+        assert torch.equal(value, expected), name
+    third = make(tmp_path / "third", init=str(tmp_path / "first" / "states"))
+    assert all(torch.equal(value, first.mean.weights[name]) for name, value in third.network.named_parameters())
+
+    assert main(["train", "export", str(tmp_path / "first"), "--output", str(tmp_path / "out.safetensors")]) == 0
+    assert "out.safetensors: 0.78 M parameters, 1.6 MB" in capsys.readouterr().out
+    model = load_model("tiny", tmp_path / "out.safetensors")
+    assert all(torch.equal(value, first.mean.weights[name].half().float()) for name, value in model.named_parameters())
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    save_file({"model.one": torch.ones(3)}, tmp_path / "other.safetensors")
+    with pytest.raises(WeightsError, match="does not fit tiny"):
+        make(tmp_path / "run", init=str(tmp_path / "other.safetensors"))
+
+
+def test_gradients_reach_every_weight_that_counts(tmp_path):
+    """With posed and unposed samples; but for the three auxiliary stacks that published files merely hold."""
+    trainer = make(tmp_path, shapes=(Shape(3, 28, 42, 2),))
+    batch = walls(torch.tensor([1, 2]), 3, (28, 42))
+    trainer.step_module(batch, torch.tensor([0, 1]), posed=1)["loss"].backward()
+    idle = {name for name, one in trainer.network.named_parameters() if one.requires_grad and not one.grad.any()}
+    assert not idle
+    frozen = {name for name, one in trainer.network.named_parameters() if not one.requires_grad}
+    assert frozen and all("_aux." in name for name in frozen)
