@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from da3_ros.model.layers import Block
+from da3_ros.model.regions import region
 
 _ENCODER_LAYERS = 4
 _ENCODER_HEADS = 16
@@ -29,12 +30,15 @@ class CameraDecoder(nn.Module):
         self.fc_qvec = nn.Linear(dim, 4)
         self.fc_fov = nn.Sequential(nn.Linear(dim, 2), nn.ReLU())
 
+    @region
     def forward(self, camera: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """World-to-camera (..., 3, 4) and K (..., 3, 3) in pixels of images of ``size`` (H, W), of camera (..., 2D)."""
+        return cameras_from_encoding(*self.encoding(camera), size)
+
+    def encoding(self, camera: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The nine numbers of each view: centre (..., 3), quaternion (..., 4) of any length, fov (..., 2)."""
         hidden = self.backbone(camera.float())
-        return cameras_from_encoding(
-            self.fc_t(hidden), self.fc_qvec(hidden), self.fc_fov(hidden), size
-        )
+        return self.fc_t(hidden), self.fc_qvec(hidden), self.fc_fov(hidden)
 
 
 class CameraEncoder(nn.Module):

@@ -76,8 +76,7 @@ def predict_with_cameras(
     if extrinsics is None:
         return _with_intrinsics(model, images, intrinsics, condition_on_intrinsics, options), None
 
-    if as_published and isinstance(model, NestedDepthAnything3):
-        options["as_published"] = True
+    options["as_published"] = as_published
     prediction = model(images, normalise_cameras(extrinsics, as_published), intrinsics, **options)
     if as_published:
         alignment = _published_alignment(extrinsics, prediction.extrinsics)

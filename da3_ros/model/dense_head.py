@@ -4,6 +4,7 @@ A feature pyramid in the manner of DPT, one fusion path per output (arXiv 2511.1
 independently, so they may be run for any subset of the views of a window.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from da3_ros.model.regions import region
 from da3_ros.model.tables import TableCache, UVEmbedding, uv_embedding
 from da3_ros.model.variants import PATCH, Variant
 
@@ -30,13 +32,30 @@ class DenseMaps(NamedTuple):
 
 
 class InputConv(nn.Conv2d):
-    """1x1 convolution of fp32 features, in the dtype of its weights."""
+    """1x1 convolution of fp32 tokens, in the dtype of its weights."""
 
     def __init__(self, channels: int, outputs: int):
         super().__init__(channels, outputs, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.to(self.weight.dtype))
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(V, P, outputs) of tokens (V, P, channels), as a matrix product rather than a convolution."""
+        return F.linear(tokens.to(self.weight.dtype), self.weight.flatten(1), self.bias)
+
+
+class Subdivision(nn.ConvTranspose2d):
+    """Makes every pixel a square of ``factor`` x ``factor`` pixels: a transposed convolution without overlap."""
+
+    def __init__(self, channels: int, factor: int):
+        super().__init__(channels, channels, factor, stride=factor)
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        """(V, C, factor h, factor w) of x (V, C, h, w), as a matrix product with channels last in memory."""
+        factor, height, width = self.weight.shape[-1], x.shape[2], x.shape[3]
+        assert self.bias is not None
+        weight, bias = self.weight.permute(2, 3, 1, 0).flatten(0, 2), self.bias.repeat(factor**2)
+        squares = F.linear(x.permute(0, 2, 3, 1), weight, bias).unflatten(-1, (factor, factor, -1))
+        pixels = squares.transpose(2, 3).reshape(len(x), factor * height, factor * width, -1)
+        return pixels.permute(0, 3, 1, 2)
 
 
 class OutputConv(nn.Conv2d):
@@ -82,7 +101,37 @@ class Fusion(nn.Module):
 
 def enlarge(x: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear resize of x (V, C, h, w) that maps corner pixels onto corner pixels."""
+    if x.requires_grad and x.is_cuda:
+        return _enlarge_by_products(x, size)
     return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
+
+
+def arrange_weights(head: nn.Module) -> None:
+    """Puts convolution weights of a head on CUDA into the order of its maps, channels last: tokens are in it already,
+    and else every convolution would reorder its weights at every call."""
+    for module in head.modules():
+        if isinstance(module, nn.Conv2d) and module.weight.is_cuda:
+            with torch.inference_mode(False):       # so that the weights may be trained afterwards
+                module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
+
+
+def _enlarge_by_products(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """The same by two products of matrices, for training: the gradient of interpolation scatters pixel by pixel, and
+    on a GPU takes longer than all convolutions of the head. Weights are whole 1/256, which bfloat16 holds exactly."""
+    rows, columns = (_corner_matrix(n, to, x.device) for n, to in zip(x.shape[-2:], size, strict=True))
+    across = columns @ x.permute(0, 2, 3, 1)                                # (V, h, W, C)
+    return (rows @ across.flatten(2)).unflatten(2, (size[1], -1)).permute(0, 3, 1, 2)
+
+
+@functools.lru_cache(maxsize=64)
+def _corner_matrix(count: int, to: int, device: torch.device) -> Tensor:
+    """Bilinear resampling (to, count) along one side, corner onto corner, its weights rounded to 1/256."""
+    place = torch.linspace(0, count - 1, to, device=device, dtype=torch.float64)
+    low = place.floor().clamp(max=max(0, count - 2))
+    share = ((place - low) * 256).round() / 256
+    index = torch.arange(count, device=device)
+    matrix = (index == low[:, None]) * (1 - share[:, None]) + (index == low[:, None] + 1) * share[:, None]
+    return matrix.float()
 
 
 class DenseTables(NamedTuple):
@@ -106,16 +155,21 @@ def make_dense_tables(
 
 
 class PyramidHead(nn.Module):
-    """The part that all dense heads share: pyramid, fusion, and the output stack at image resolution."""
+    """The part that all dense heads share: pyramid, fusion, and the output stack at image resolution.
+
+    With ``half_resolution``, an approximation, the output stack runs on the map as it is fused, at 8/14 of the image,
+    and its results are enlarged instead of its input.
+    """
 
     def __init__(self, variant: Variant, outputs: int):
         super().__init__()
         oc, features, dim = variant.out_channels, variant.features, variant.feature_dim
+        self.half_resolution = False
         self.tables = TableCache(partial(make_dense_tables, oc, features))
         self.projects = nn.ModuleList(InputConv(dim, channels) for channels in oc)
         self.resize_layers = nn.ModuleDict({        # level 2 keeps its size
-            "0": nn.ConvTranspose2d(oc[0], oc[0], 4, stride=4),
-            "1": nn.ConvTranspose2d(oc[1], oc[1], 2, stride=2),
+            "0": Subdivision(oc[0], 4),
+            "1": Subdivision(oc[1], 2),
             "3": nn.Conv2d(oc[3], oc[3], 3, stride=2, padding=1),
         })
         self.scratch = nn.ModuleDict({
@@ -131,7 +185,7 @@ class PyramidHead(nn.Module):
         grid = (size[0] // PATCH, size[1] // PATCH)
         levels = []
         for level, (project, x) in enumerate(zip(self.projects, tokens, strict=True)):
-            x = project(x.mT.unflatten(-1, grid))
+            x = project(x).mT.unflatten(-1, grid)
             if uv:
                 x = uv[level].add_to(x)
             if str(level) in self.resize_layers:
@@ -163,7 +217,9 @@ def in_chunks(
 ) -> tuple[Any, ...]:
     """Runs ``decode`` on 4 x (V, P, C), a few views at a time, over levels 4 x (B, n, P, C); maps (B, n, ...)."""
     lead = levels[0].shape[:2]
-    chunks = zip(*(level.flatten(0, 1).split(_VIEWS_AT_ONCE) for level in levels), strict=True)
+    # While gradients are recorded all maps are kept anyway, and chunks would only cost time.
+    at_once = lead.numel() if levels[0].requires_grad else _VIEWS_AT_ONCE
+    chunks = zip(*(level.flatten(0, 1).split(at_once) for level in levels), strict=True)
     parts = [decode(chunk) for chunk in chunks]
     return tuple(
         None if maps[0] is None else torch.cat(maps).unflatten(0, lead) for maps in zip(*parts, strict=True)
@@ -211,11 +267,16 @@ class DualHead(PyramidHead):
         tables = self.tables.get(*size, levels[0].device)
         return DenseMaps(*in_chunks(lambda tokens: self._decode(tokens, size, tables, ray), levels))
 
+    @region
     def _decode(self, tokens: Sequence[Tensor], size: tuple[int, int], tables: DenseTables, ray: bool) -> DenseMaps:
         """The same for views without a batch dimension, 4 x (V, P, feature_dim)."""
         levels = self.pyramid([self.norm(x) for x in tokens], size, tables.levels)
-        x = enlarge(self.scratch["output_conv1"](self.fuse(levels)), size)
-        depth, confidence = self.scratch["output_conv2"](tables.image.add_to(x)).exp().unbind(1)
+        x = self.scratch["output_conv1"](self.fuse(levels))
+        if self.half_resolution:
+            logits = enlarge(self.scratch["output_conv2"](tables.ray.add_to(x)), size)
+        else:
+            logits = self.scratch["output_conv2"](tables.image.add_to(enlarge(x, size)))
+        depth, confidence = logits.exp().unbind(1)
         if not ray:
             return DenseMaps(depth, confidence + 1, None, None)
 
@@ -243,7 +304,19 @@ class SkyHead(PyramidHead):
         """Maps of the views in ``levels``, 4 x (B, n, P, D), for images of ``size`` (H, W)."""
         return SkyMaps(*in_chunks(lambda tokens: self._decode(tokens, size), levels))
 
+    @region
     def _decode(self, tokens: Sequence[Tensor], size: tuple[int, int]) -> SkyMaps:
-        x = enlarge(self.scratch["output_conv1"](self.fuse(self.pyramid(tokens, size, ()))), size)
+        x = self.scratch["output_conv1"](self.fuse(self.pyramid(tokens, size, ())))
+        if not self.half_resolution:
+            x = enlarge(x, size)
         depth, sky = self.scratch["output_conv2"](x), self.scratch["sky_output_conv2"](x)
+        if self.half_resolution:
+            depth, sky = enlarge(depth, size), enlarge(sky, size)
         return SkyMaps(depth.exp().squeeze(1), F.relu(sky).squeeze(1))
+
+
+def set_half_resolution(model: nn.Module, half: bool) -> None:
+    """Sets ``half_resolution`` of all depth heads of ``model``."""
+    for part in model.modules():
+        if isinstance(part, (DualHead, SkyHead)):
+            part.half_resolution = half

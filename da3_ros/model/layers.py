@@ -4,12 +4,16 @@ Residual stream, normalisation, layer scale and rotary embedding are computed in
 attention itself in the dtype of their weights.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from da3_ros.model import fused
+from da3_ros.model.attention import scaled_dot_product
+from da3_ros.model.regions import region
 from da3_ros.model.tables import Rope
 
 
@@ -46,7 +50,10 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x.to(self.fc1.weight.dtype))))
+        x = x.to(self.fc1.weight.dtype)
+        if fused.applies(x, self.fc1):
+            return self.fc2(fused.linear_gelu(x, self.fc1.weight, self.fc1.bias))
+        return self.fc2(F.gelu(self.fc1(x)))
 
 
 class SwiGLU(nn.Module):
@@ -63,10 +70,19 @@ class SwiGLU(nn.Module):
         return self.w3(F.silu(gate) * value)
 
 
+class QKV(NamedTuple):
+    """Queries, keys and values of the tokens of N views, each (B, N, T, heads, d) in the network's dtype."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+
+
 class Attention(nn.Module):
     """Multi-head self-attention over the tokens of one view or of all views.
 
-    ``project`` and ``attend`` are its two halves, so that keys and values of other views may come from a cache.
+    Its parts are methods of their own, so that keys and values may come from a cache and queries be those of some
+    tokens only. ``product`` is the attention itself, scaled_dot_product unless something puts another in its place.
     """
 
     def __init__(self, dim: int, heads: int, qk_norm: bool):
@@ -76,27 +92,25 @@ class Attention(nn.Module):
         self.q_norm = nn.LayerNorm(dim // heads, eps=1e-5) if qk_norm else None
         self.k_norm = nn.LayerNorm(dim // heads, eps=1e-5) if qk_norm else None
         self.proj = nn.Linear(dim, dim)
+        self.product: Callable[[Tensor, Tensor, Tensor], Tensor] = scaled_dot_product
 
-    def project(self, x: Tensor, rope: Rope | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, x: Tensor, rope: Rope | None = None) -> QKV:
         """Queries, keys and values, each (B, N, T, heads, d), of x (B, N, T, D)."""
         qkv = self.qkv(x.to(self.qkv.weight.dtype)).unflatten(-1, (3, self.heads, -1))
-        q, k, v = qkv.unbind(-3)
+        both, v = qkv[..., :2, :, :], qkv[..., 2, :, :]     # queries and keys go the same way together
         if self.q_norm is not None and self.k_norm is not None:
-            q, k = self.q_norm(q.float()), self.k_norm(k.float())
+            weight = torch.stack([self.q_norm.weight, self.k_norm.weight])[:, None]
+            bias = torch.stack([self.q_norm.bias, self.k_norm.bias])[:, None]
+            both = F.layer_norm(both.float(), self.q_norm.normalized_shape, eps=self.q_norm.eps) * weight + bias
         if rope is not None:
-            q, k = rope.rotate(q), rope.rotate(k)
-        return q.to(v.dtype), k.to(v.dtype), v
+            both = rope.rotate(both.flatten(-3, -2)).unflatten(-2, (2, -1))
+        q, k = both.to(v.dtype).unbind(-3)
+        return QKV(q, k, v)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attention of q (G, Tq, heads, d) to k and v (G, Tk, heads, d) in each group; (G, Tq, D)."""
-        mixed = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+        mixed = self.product(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
         return self.proj(mixed.transpose(1, 2).flatten(-2))
-
-    def forward(self, x: Tensor, rope: Rope | None = None, across_views: bool = False) -> Tensor:
-        """x (B, N, T, D): tokens attend within their view, or across all N views of their batch element."""
-        first, last = (1, 2) if across_views else (0, 1)
-        q, k, v = (part.flatten(first, last) for part in self.project(x, rope))
-        return self.attend(q, k, v).view_as(x)
 
 
 class Block(nn.Module):
@@ -111,7 +125,33 @@ class Block(nn.Module):
         self.mlp = SwiGLU(dim) if swiglu else Mlp(dim, 4 * dim)
         self.ls2 = LayerScale(dim)
 
+    @region
     def forward(self, x: Tensor, rope: Rope | None = None, across_views: bool = False) -> Tensor:
-        """x (B, N, T, D) fp32 in and out; ``across_views`` as in Attention."""
-        x = x + self.ls1(self.attn(self.norm1(x), rope, across_views))
+        """x (B, N, T, D) fp32 in and out: tokens attend within their view, or across all N views of their window."""
+        return self.finish(x, self.project(x, rope), across_views)
+
+    @region
+    def project(self, x: Tensor, rope: Rope | None = None) -> QKV:
+        """Queries, keys and values of the layer's input x."""
+        return self.attn.project(self.norm1(x), rope)
+
+    @region
+    def finish(self, x: Tensor, qkv: QKV, across_views: bool = False) -> Tensor:
+        """The layer's output, of its input x and what ``project`` makes of it."""
+        first, last = (1, 2) if across_views else (0, 1)
+        q, k, v = (part.flatten(first, last) for part in qkv)
+        return self._feed_forward(x + self.ls1(self.attn.attend(q, k, v).view_as(x)))
+
+    @region
+    def finish_some(self, x: Tensor, rope: Rope, views: Tensor) -> tuple[Tensor, Tensor]:
+        """A layer across views, of which only some tokens are wanted: all those of ``views``, (m,) int64, and the
+        special token of every view; (B, m, T, D) and (B, N, D). They attend to all tokens of x (B, N, T, D)."""
+        q, k, v = self.attn.project(self.norm1(x), rope)
+        q = torch.cat([q[:, views].flatten(1, 2), q[:, :, 0]], dim=1)
+        some = torch.cat([x[:, views].flatten(1, 2), x[:, :, 0]], dim=1)
+        some = self._feed_forward(some + self.ls1(self.attn.attend(q, k.flatten(1, 2), v.flatten(1, 2))))
+        tokens = len(views) * x.shape[2]
+        return some[:, :tokens].unflatten(1, (len(views), x.shape[2])), some[:, tokens:]
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
         return x + self.ls2(self.mlp(self.norm2(x)))

@@ -47,28 +47,32 @@ class NestedDepthAnything3(nn.Module):
         use_ray_pose: bool = False,
         ref_view: str = "saddle_balanced",
         *,
+        return_ray: bool = False,
+        return_gaussians: bool = False,
         focal: Tensor | None = None,
         valid: Tensor | None = None,
         as_published: bool = False,
     ) -> Prediction:
-        """Depth and translations in metres, with sky; the first five arguments as in DepthAnything3.
+        """Depth, translations, rays and Gaussians in metres, with sky; the first seven arguments as in DepthAnything3.
 
         ``focal`` (B, N) is the calibrated focal length of each view, the mean of fx and fy in pixels of the H x W
         image, NaN where it is not known; where neither it nor ``intrinsics`` tells, the predicted one is used.
         ``valid`` (B, N, H, W) bool marks the pixels that show the scene where others are padding. Depth of sky is
         +Inf and its confidence the network's own. A window without a pixel to take the scale from (nothing but
-        sky) has NaN for scale, translations and all depth but sky.
+        sky) has NaN for scale, translations, ray origins, Gaussians and all depth but sky.
 
         ``as_published`` gives the published code's numbers instead: focal lengths as predicted, ``focal`` and
         ``valid`` play no part; one least-squares scale over all pixels; sky at the 0.99 quantile of the other
-        depths or 200 m, with confidence 1, the lowest. Random samples of the published code are exact here.
+        depths or 200 m, with confidence 1, the lowest; rays and Gaussians in the any-view network's own unit and
+        not in metres. Random samples of the published code are exact here.
         """
         metric = self.da3_metric.maps(images)
+        ours = self.da3(
+            images, extrinsics, intrinsics, use_ray_pose, ref_view,
+            return_ray=return_ray, return_gaussians=return_gaussians, as_published=as_published,
+        )
         if as_published:
-            if extrinsics is None:
-                intrinsics = None           # the published code takes no notice of them alone
-            return self._as_published(self.da3(images, extrinsics, intrinsics, use_ray_pose, ref_view), metric)
-        ours = self.da3(images, extrinsics, intrinsics, use_ray_pose, ref_view)
+            return self._as_published(ours, metric)
         if focal is None and intrinsics is not None:
             focal = mean_focal(intrinsics)
         _check_views("focal", focal, images.shape[:2])
@@ -79,6 +83,8 @@ class NestedDepthAnything3(nn.Module):
             ours,
             depth=without_sky(ours.depth * _per_view(scale.metres), is_sky),
             extrinsics=scale_extrinsics(ours.extrinsics, scale.metres),
+            ray=None if ours.ray is None else _scale_rays(ours.ray, scale.metres),
+            gaussians=None if ours.gaussians is None else ours.gaussians.scaled(scale.metres),
             sky=metric.sky,
             scale=scale.metres,
             scale_stddev=scale.stddev,
@@ -130,6 +136,12 @@ def scale_extrinsics(extrinsics: Tensor, scale: Tensor) -> Tensor:
     factor = torch.ones_like(extrinsics)
     factor[..., :3, 3] = scale[:, None, None]
     return extrinsics * factor
+
+
+def _scale_rays(ray: Tensor, scale: Tensor) -> Tensor:
+    """Rays (B, N, h, w, 6), direction and origin, with the origins' unit of length multiplied by ``scale`` (B,)."""
+    directions, origins = ray.split(3, dim=-1)
+    return torch.cat([directions, origins * _per_view(scale)[..., None]], dim=-1)
 
 
 def _per_view(scale: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from da3_ros.errors import InputError
 from da3_ros.model.backbone import Backbone, Features, ViewState
 from da3_ros.model.camera import CameraDecoder, CameraEncoder
-from da3_ros.model.dense_head import DenseMaps, DualHead
+from da3_ros.model.dense_head import DenseMaps, DualHead, arrange_weights
 from da3_ros.model.gaussian_head import GaussianHead
 from da3_ros.model.gaussians import Gaussians, world_gaussians
 from da3_ros.model.prediction import Prediction, check_cameras, check_images
@@ -52,6 +52,7 @@ class DepthAnything3(nn.Module):
         *,
         return_ray: bool = False,
         return_gaussians: bool = False,
+        as_published: bool = False,
     ) -> Prediction:
         """Depth, confidence and cameras of all views of each window.
 
@@ -63,7 +64,9 @@ class DepthAnything3(nn.Module):
         returned as they are with depth and poses as predicted. ``use_ray_pose`` takes the returned cameras from
         the ray maps instead of the camera decoder. The maps themselves are returned only with ``return_ray``, and
         computed only where one of the two asks for them. ``return_gaussians`` adds one 3D Gaussian for every pixel,
-        in the frame and unit of the returned cameras (variants with a Gaussian head only). Raises InputError for
+        in the frame and unit of the returned cameras (variants with a Gaussian head only). ``as_published`` gives the
+        published code's numbers where ours differ: it factorises ray poses otherwise (see cameras_from_rays), turns
+        Gaussians otherwise (see world_gaussians) and takes no notice of intrinsics alone. Raises InputError for
         arguments that do not fit.
         """
         check_images(images, self.device)
@@ -73,7 +76,7 @@ class DepthAnything3(nn.Module):
             self._check_gaussians()
 
         state = self.encode_views(images)
-        known_intrinsics = intrinsics if extrinsics is None else None
+        known_intrinsics = intrinsics if extrinsics is None and not as_published else None
         if extrinsics is None or intrinsics is None:
             camera_tokens = self.role_tokens(self.select_reference(state, ref_view), images.shape[1])
         else:
@@ -81,7 +84,7 @@ class DepthAnything3(nn.Module):
         features = self.mix_views(state, camera_tokens)
         maps = self.decode_dense(features, ray=return_ray or use_ray_pose)
         if use_ray_pose:
-            extrinsics, intrinsics = self.decode_ray_cameras(maps, state.size)
+            extrinsics, intrinsics = self.decode_ray_cameras(maps, state.size, as_published)
         else:
             extrinsics, intrinsics = self.decode_cameras(features)
         if known_intrinsics is not None:
@@ -89,11 +92,12 @@ class DepthAnything3(nn.Module):
         rays = (maps.ray, maps.ray_conf) if return_ray else (None, None)
         gaussians = None
         if return_gaussians:
-            gaussians = self.decode_gaussians(features, images, maps.depth, extrinsics, intrinsics)
+            gaussians = self.decode_gaussians(features, images, maps.depth, extrinsics, intrinsics, as_published)
         return Prediction(maps.depth, maps.depth_conf, extrinsics, intrinsics, *rays, gaussians=gaussians)
 
     def prepare(self, height: int, width: int) -> None:
         """Makes the positional tables for H x W images, so that a compiled or captured forward only reads them."""
+        arrange_weights(self.head)
         self.backbone.tables.get(height // PATCH, width // PATCH, self.device)
         self.head.tables.get(height, width, self.device)
         self.ray_tables.get(height // PATCH * 8, width // PATCH * 8, self.device)
@@ -116,9 +120,12 @@ class DepthAnything3(nn.Module):
         """Camera tokens (B, N, D) of known cameras (B, N, 3 or 4, 4) and (B, N, 3, 3), images of size (H, W)."""
         return self.cam_enc(extrinsics, intrinsics, size)
 
-    def mix_views(self, state: ViewState, camera_tokens: Tensor) -> Features:
-        """Relates all views of a window; camera_tokens (B, N, D) from role_tokens or encode_cameras."""
-        return self.backbone.mix_views(state, camera_tokens)
+    def mix_views(self, state: ViewState, camera_tokens: Tensor, wanted: Tensor | None = None) -> Features:
+        """Relates all views of a window; camera_tokens (B, N, D) from role_tokens or encode_cameras.
+
+        ``wanted`` (n,) int64 on the device: the views that the features are to be for, all if None.
+        """
+        return self.backbone.mix_views(state, camera_tokens, wanted)
 
     def decode_dense(self, features: Features, ray: bool = False) -> DenseMaps:
         """Depth and confidence (B, n, H, W), and rays if asked, of the n views in ``features`` (see its views())."""

@@ -19,6 +19,8 @@ _INLIER_DISTANCE = 0.2          # on the plane z = 1
 _MIN_Z = 1e-4                   # directions flatter than this have no point on that plane
 _SEED = 0
 _SQUARINGS = 10                 # 2**10 steps of inverse iteration
+# Samples times pixels that are looked at together: what stays in a cache, what fills the device.
+_PAIRS_CPU, _PAIRS_GPU = 1 << 18, 1 << 25
 
 
 class RayTables(NamedTuple):
@@ -64,7 +66,7 @@ def cameras_from_rays(
     weights = confidence.float().flatten(2).flatten(0, 1) * usable[..., 0]              # (V, h w)
     targets = directions[..., :2] / torch.where(usable, z, torch.ones_like(z))          # (V, h w, 2)
 
-    homography = _robust_homography(tables, targets, weights)                           # (V, 3, 3)
+    homography = _robust_homography(tables, targets, weights, ray.shape[2])             # (V, 3, 3)
     homography = homography * torch.linalg.det(homography).sign()[:, None, None]
     if published_factorisation:
         rotation, focal, principal = _rotation_times_lower(homography)
@@ -75,32 +77,55 @@ def cameras_from_rays(
     return extrinsics.unflatten(0, lead), _pixel_intrinsics(focal, principal, size).unflatten(0, lead)
 
 
-def _robust_homography(tables: RayTables, targets: Tensor, weights: Tensor) -> Tensor:
-    """Homography (V, 3, 3), fp64, from points to targets (V, n, 2): best of the samples, refitted to its inliers."""
+def _robust_homography(tables: RayTables, targets: Tensor, weights: Tensor, rows: int) -> Tensor:
+    """Homography (V, 3, 3), fp64, from points to targets (V, n, 2): best of the samples, refitted to its inliers.
+
+    ``rows`` is h of n = h w.
+    """
+    views, points = torch.arange(len(targets), device=targets.device), tables.points
     ranked = weights.topk(_candidates(weights.shape[1]), dim=1).indices                 # (V, candidates)
-    chosen = ranked[:, tables.samples]                                                  # (V, S, 8)
-    points, homographies = tables.points, []
-    for view in range(targets.shape[0]):        # one view at a time bounds the memory of S x n distances
-        index, target, weight = chosen[view], targets[view], weights[view]
-        models = _fit(points[index], target[index], weight[index])                      # (S, 3, 3)
-        inliers = _inliers(models, points, target)                                      # (S, n)
-        best = (inliers * weight).sum(1).argmax(0, keepdim=True)
-        kept = weight * inliers.index_select(0, best)[0]
-        homographies.append(_fit(points, target, kept))
-    return torch.stack(homographies)
+    chosen, view = ranked[:, tables.samples], views[:, None, None]                      # (V, S, 8)
+    samples = _normal_matrix(points[chosen], targets[view, chosen], weights[view, chosen])
+    models = _homography(samples).float()                                               # (V, S, 3, 3)
+    best = _scores(models, points, targets, weights).argmax(1)                          # (V,)
+    kept = weights * _inliers(models[views, best][:, None], points, targets)[:, 0]
+    # Row by row, then added up: one sum over all pixels would keep but a few of the device's processors busy.
+    by_row = (points.unflatten(0, (rows, -1)), targets.unflatten(1, (rows, -1)), kept.unflatten(1, (rows, -1)))
+    return _homography(_normal_matrix(*by_row).sum(1))
 
 
-def _inliers(homographies: Tensor, points: Tensor, target: Tensor) -> Tensor:
-    """Which of points (n, 3) each of homographies (S, 3, 3) maps close to target (n, 2); (S, n)."""
-    x, y, z = (homographies.float() @ points.mT).unbind(1)
-    return (x / z - target[:, 0]).square() + (y / z - target[:, 1]).square() < _INLIER_DISTANCE**2
+def _scores(homographies: Tensor, points: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Total weight (V, S) of the inliers of each homography; some pixels at a time, to bound the memory."""
+    views, samples = homographies.shape[:2]
+    pairs = _PAIRS_CPU if targets.device.type == "cpu" else _PAIRS_GPU
+    block = max(1, pairs // (views * samples))
+    scores = torch.zeros((views, samples, 1), device=targets.device)
+    for start in range(0, points.shape[0], block):
+        part = slice(start, start + block)
+        inliers = _inliers(homographies, points[part], targets[:, part])
+        scores = torch.baddbmm(scores, inliers.float(), weights[:, part, None])
+    return scores[..., 0]
 
 
-def _fit(points: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Least-squares homography (..., 3, 3) of points (..., n, 3), targets (..., n, 2), weights (..., n); in fp64.
+def _inliers(homographies: Tensor, points: Tensor, targets: Tensor) -> Tensor:
+    """Which of points (n, 3) each of homographies (V, S, 3, 3) maps close to targets (V, n, 2); (V, S, n).
 
-    Minimises the weighted algebraic error of the direct linear transform over matrices of norm 1. Its 9 x 9 normal
-    matrix is made of four weighted second moments of the points.
+    The distance times the third coordinate z of the mapped point is linear in the homography: products of matrices
+    make it, and nothing is divided.
+    """
+    plane = points.mT.expand(len(targets), -1, -1)                                      # (V, 3, n)
+    first, second, third = homographies.unbind(2)                                       # (V, S, 3)
+    along_u = torch.cat([first, third], -1) @ torch.cat([plane, plane * -targets[..., None, :, 0]], 1)
+    along_v = torch.cat([second, third], -1) @ torch.cat([plane, plane * -targets[..., None, :, 1]], 1)
+    reach = (_INLIER_DISTANCE * third) @ plane
+    return along_u.square_().addcmul_(along_v, along_v) < reach.square_()
+
+
+def _normal_matrix(points: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Normal matrix (..., 9, 9), fp64, of the direct linear transform from points (..., n, 3) to targets (..., n, 2).
+
+    The weighted squared algebraic error of a homography with rows h is h^T normal h. The matrix is made of four
+    weighted second moments of the points; weights are (..., n).
     """
     points, targets, weights = points.double(), targets.double(), weights.double()
     u, v = targets.unbind(-1)
@@ -110,11 +135,15 @@ def _fit(points: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 
     plain, along_u, along_v = moment(torch.ones_like(u)), moment(u), moment(v)
     zero = torch.zeros_like(plain)
-    normal = torch.cat([
+    return torch.cat([
         torch.cat([plain, zero, -along_u], dim=-1),
         torch.cat([zero, plain, -along_v], dim=-1),
         torch.cat([-along_u, -along_v, moment(u * u + v * v)], dim=-1),
     ], dim=-2)
+
+
+def _homography(normal: Tensor) -> Tensor:
+    """Least-squares homography (..., 3, 3) of norm 1 of a normal matrix (..., 9, 9)."""
     return _smallest_eigenvector(normal).unflatten(-1, (3, 3))
 
 

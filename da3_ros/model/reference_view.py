@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from da3_ros.errors import InputError
+from da3_ros.model.regions import region
 
 STRATEGIES = ("saddle_balanced", "saddle_sim_range", "first", "middle")
 
@@ -18,6 +19,7 @@ def check_strategy(strategy: str) -> None:
         raise InputError(f"ref_view is '{strategy}' but must be one of: {', '.join(STRATEGIES)}")
 
 
+@region
 def select_reference(summary: Tensor, strategy: str) -> Tensor:
     """Index of the reference view of each batch element, (B,) int64 on the device of ``summary``.
 

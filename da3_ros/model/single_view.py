@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from da3_ros.errors import InputError
 from da3_ros.model.backbone import Backbone
-from da3_ros.model.dense_head import SkyHead, SkyMaps
+from da3_ros.model.dense_head import SkyHead, SkyMaps, arrange_weights
 from da3_ros.model.prediction import Prediction, check_images
 from da3_ros.model.sky import fill_sky_as_published, sky_mask, without_sky
 from da3_ros.model.variants import PATCH, Variant
@@ -59,4 +59,5 @@ class SingleViewDepth(nn.Module):
 
     def prepare(self, height: int, width: int) -> None:
         """Makes the positional tables for H x W images, so that a compiled or captured forward only reads them."""
+        arrange_weights(self.head)
         self.backbone.tables.get(height // PATCH, width // PATCH, self.device)

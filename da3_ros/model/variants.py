@@ -29,7 +29,7 @@ class Variant:
     mix_start: int | None
     features: int                               # F, channels of the dense head's pyramid
     out_channels: tuple[int, int, int, int]     # channels of the four levels before they are brought to F
-    hub: tuple[str, ...]                        # published repositories, the preferred release first
+    hub: tuple[str, ...]                        # published repositories, the preferred release first; none: our own
     licence: str                                # of the published weights
     swiglu: bool = False                        # gated feed-forward layers instead of plain MLPs
     gaussians: bool = False                     # has a 3D Gaussian head
@@ -45,6 +45,11 @@ class Variant:
     def noncommercial(self) -> bool:
         """Whether the published weights are for non-commercial use only."""
         return "-NC" in self.licence
+
+    @property
+    def bundled(self) -> bool:
+        """Whether the weights come with this package instead of from a hub."""
+        return not self.hub
 
     @property
     def any_view(self) -> bool:
@@ -63,6 +68,9 @@ _WIDE = (256, 512, 1024, 1024)
 VARIANTS: dict[str, Variant] = {
     variant.name: variant
     for variant in (
+        # Our own, trained by da3_ros.training: small enough to come with the package and for a CPU.
+        Variant("da3-nano", 192, 12, (5, 7, 9, 11), 4, 32, (24, 48, 96, 192),
+                (), _APACHE),
         Variant("da3-small", 384, 12, (5, 7, 9, 11), 4, 64, (48, 96, 192, 384),
                 ("depth-anything/DA3-SMALL",), _APACHE),
         Variant("da3-base", 768, 12, (5, 7, 9, 11), 4, 128, (96, 192, 384, 768),

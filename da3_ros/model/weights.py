@@ -5,6 +5,7 @@ strict about every key and shape.
 """
 
 import logging
+import os
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from da3_ros.model.random_weights import draw, make_generator
 from da3_ros.model.variants import VARIANTS, Variant
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+RANDOM = "random"               # the checkpoint of seeded random weights
+BUNDLED = Path(__file__).parent / "pretrained"
 _log = logging.getLogger(__name__)
 
 
@@ -41,11 +44,12 @@ def load_model(
     """A network ready for inference: evaluation mode, no gradients.
 
     ``variant`` is a key of VARIANTS. ``checkpoint`` is a safetensors file, a folder with model.safetensors (and
-    config.json), a hub id such as "depth-anything/DA3-BASE" or "owner/name@revision", or None for seeded random
-    weights. A hub id is taken from the local cache where it is there, so that a robot starts without a network and
-    with the weights that it had, and fetched otherwise. ``dtype`` is that of linear layers, attention and
-    convolutions; what is sensitive stays in fp32. ``accept_noncommercial`` says that the licence of variants which
-    are published for non-commercial use only is accepted, wherever the file comes from. Raises ConfigError for an
+    config.json), a hub id such as "depth-anything/DA3-BASE" or "owner/name@revision", or "random" for seeded random
+    weights. None is the weights that come with the package for a variant that is bundled, else the same as "random".
+    A hub id is taken from the local cache where it is there, so that a robot starts without a network and with the
+    weights that it had, and fetched otherwise. ``dtype`` is that of linear layers, attention and convolutions; what
+    is sensitive stays in fp32. ``accept_noncommercial`` says that the licence of variants which are published for
+    non-commercial use only is accepted, wherever the file comes from. Raises ConfigError for an
     unknown variant, device or dtype, and WeightsError for a licence that was not accepted and for a checkpoint that
     cannot be had or does not fit exactly.
     """
@@ -55,12 +59,23 @@ def load_model(
         raise ConfigError(f"unknown dtype {dtype}; use one of: {', '.join(str(known) for known in DTYPES)}")
     device = _check_device(device)
     model = build(VARIANTS[variant])
-    if checkpoint is None:
+    if checkpoint is None and VARIANTS[variant].bundled:
+        checkpoint = bundled_weights(VARIANTS[variant])
+    if checkpoint in (None, RANDOM):
         fill_random(model, device, dtype)
     else:
         check_licence(VARIANTS[variant], accept_noncommercial)
         fill_from_file(model, find_weights(checkpoint, variant), device, dtype)
     return model.eval().requires_grad_(False)
+
+
+def bundled_weights(variant: Variant) -> Path:
+    """The checkpoint of a bundled variant that comes with the package. Raises WeightsError where it does not."""
+    path = BUNDLED / f"{variant.name}.safetensors"
+    if not path.is_file():
+        raise WeightsError(f"the weights of {variant.name} are not in this installation (no {path}): give a "
+                           f"checkpoint, or '{RANDOM}' for untrained weights")
+    return path
 
 
 def check_licence(variant: Variant, accept_noncommercial: bool) -> None:
@@ -74,8 +89,8 @@ def check_licence(variant: Variant, accept_noncommercial: bool) -> None:
         free = ", ".join(other.name for other in VARIANTS.values() if not other.noncommercial)
         raise WeightsError(
             f"the weights of {variant.name} are published under {variant.licence}, for non-commercial use only: set "
-            f"model.accept_noncommercial to true if yours is (in Python: accept_noncommercial=True), or choose a "
-            f"variant that is free for any use: {free}"
+            f"model.accept_noncommercial to true if yours is (in Python: accept_noncommercial=True; da3-ros commands: "
+            f"--accept-noncommercial), or choose a variant that is free for any use: {free}"
         )
     _log.warning("the weights of %s are for non-commercial use only (%s)", variant.name, variant.licence)
 
@@ -104,11 +119,26 @@ def fill_from_file(model: Network, path: Path, device: torch.device, dtype: torc
 
 
 def save_checkpoint(model: Network, path: str | Path) -> None:
-    """Writes the network's parameters in the published layout; shared parameters once."""
-    from safetensors.torch import save_file  # here, so that networks also run where torch is all there is
+    """Writes the network's parameters in the published layout; shared parameters once.
+
+    What was at ``path`` stays as it was until all of the new file is on the disk. Raises WeightsError where that
+    cannot be written.
+    """
+    from safetensors import SafetensorError  # here, so that networks also run where torch is all there is
+    from safetensors.torch import save_file
 
     tensors = {PREFIX + name: value.detach().contiguous() for name, value in model.named_parameters()}
-    save_file(tensors, path, metadata={"format": "pt"})
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")      # in the same folder, so that it can be renamed
+    try:
+        save_file(tensors, part, metadata={"format": "pt"})
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"cannot write the checkpoint {path} ({one_line(error)})") from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def find_weights(checkpoint: str | Path, variant: str) -> Path:
@@ -122,11 +152,12 @@ def find_weights(checkpoint: str | Path, variant: str) -> Path:
         file = find_file(path)
         if file is None:
             raise WeightsError(f"no checkpoint at {path / WEIGHTS_FILE if path.is_dir() else path}: give a safetensors "
-                               f"file, a folder with {WEIGHTS_FILE}, or a hub id such as {VARIANTS[variant].hub[0]}")
+                               f"file, a folder with {WEIGHTS_FILE}, or a hub id such as depth-anything/DA3-BASE")
         return file
     if hub_id.variant not in (None, variant):
-        raise WeightsError(f"'{hub_id}' holds {hub_id.variant}, not {variant}: set model.variant to {hub_id.variant}, "
-                           f"or take {VARIANTS[variant].hub[0]}")
+        own = VARIANTS[variant].hub
+        raise WeightsError(f"'{hub_id}' holds {hub_id.variant}, not {variant}: set model.variant to {hub_id.variant}"
+                           + (f", or take {own[0]}" if own else ""))
     return find_cached(hub_id) or fetch(hub_id, partial(check_folder, variant=variant))
 
 

@@ -1,10 +1,20 @@
 """An any-view network made metric: the published numbers where asked for, and what is right otherwise."""
 
+import warnings
 from dataclasses import replace
 
 import pytest
 import torch
-from model_helpers import SHRUNKEN, make_cameras, make_images, make_network, relative_error, scaled_error
+from model_helpers import (
+    SHRUNKEN,
+    TINY,
+    Reference,
+    make_cameras,
+    make_images,
+    make_network,
+    relative_error,
+    scaled_error,
+)
 
 from da3_ros.errors import ConfigError, InputError
 from da3_ros.model import NestedDepthAnything3
@@ -47,6 +57,50 @@ def test_published_numbers_of_each_window_of_a_batch(pair):
         assert abs(ours.scale[i].item() / theirs["scale_factor"] - 1) < TOLERANCE
 
 
+def test_published_ray_poses(pair, monkeypatch):
+    """With the samples that the reference drew; its poses become those of the scaled prediction."""
+    from depth_anything_3.utils import ray_utils
+
+    model, reference = pair(SHRUNKEN["nested"])
+    images = make_images(3, 42, 56)
+    drawn = []
+
+    def draw(*args):
+        drawn.append(real(*args))
+        return drawn[-1]
+
+    real = ray_utils.get_params_for_ransac
+    monkeypatch.setattr(ray_utils, "get_params_for_ransac", draw)
+    torch.manual_seed(1)
+    theirs = reference(images, use_ray_pose=True)
+    tables = model.da3.ray_tables.get(24, 32, images.device)
+    sampled = tables._replace(samples=drawn[-1][-1])
+    monkeypatch.setattr(model.da3.ray_tables, "get", lambda *args: sampled)
+    ours = model(images, use_ray_pose=True, as_published=True)
+    # A random network's rays hardly determine a camera, which costs the reference's fp32 digits: test_ray_pose has
+    # rays of cameras, and the full tolerance.
+    assert scaled_error(ours.intrinsics, theirs["intrinsics"]) < 10 * TOLERANCE
+    assert scaled_error(ours.extrinsics, theirs["extrinsics"]) < 10 * TOLERANCE
+    assert relative_error(ours.depth, theirs["depth"]) < 10 * TOLERANCE
+
+
+def test_published_gaussians(reference_net):
+    """The reference leaves them in the unit of the any-view network."""
+    for module in ("e3nn", "evo"):
+        pytest.importorskip(module, reason=f"the reference's Gaussians need the package {module}")
+    variant = replace(SHRUNKEN["nested"], gaussians=True)
+    model, images = make_network(variant), make_images(2, 42, 56)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = Reference(reference_net(variant), model)(images, infer_gs=True)
+    ours = model(images, return_gaussians=True, as_published=True)
+    assert abs(ours.scale.item() / theirs["scale_factor"] - 1) < TOLERANCE
+    assert scaled_error(ours.gaussians.means, theirs["gaussians"].means) < TOLERANCE
+    assert scaled_error(ours.gaussians.scales, theirs["gaussians"].scales) < TOLERANCE
+    turned = [(ours.gaussians.rotations + sign * theirs["gaussians"].rotations).abs().amax(-1) for sign in (-1, 1)]
+    assert torch.minimum(*turned).max() < TOLERANCE
+
+
 def test_published_numbers_of_sky_beyond_the_limit(pair):
     """A scene so large that sky gets the published limit of 200 m."""
     model, reference = pair(SHRUNKEN["nested"])
@@ -75,6 +129,23 @@ def test_metres_are_consistent_and_sky_is_beyond_range(model):
     torch.testing.assert_close(ours.extrinsics[..., :3], alone.extrinsics[..., :3])
     assert torch.equal(ours.depth_conf, alone.depth_conf), "the confidence of sky is not made up"
     assert (ours.scale_stddev > 0).all()
+
+
+def test_rays_and_gaussians_are_in_metres_too():
+    model, images = make_network(replace(TINY, gaussians=True, metric=SHRUNKEN["metric"])), make_images(2, 42, 56)
+    options = {"return_ray": True, "return_gaussians": True}
+    ours, alone = model(images, **options), model.da3(images, **options)
+    assert abs(ours.scale.item() - 1) > 0.01, "or nothing would show"
+    torch.testing.assert_close(ours.ray[..., :3], alone.ray[..., :3])
+    torch.testing.assert_close(ours.ray[..., 3:], alone.ray[..., 3:] * ours.scale)
+    torch.testing.assert_close(ours.gaussians.means, alone.gaussians.means * ours.scale)
+    torch.testing.assert_close(ours.gaussians.scales, alone.gaussians.scales * ours.scale)
+    torch.testing.assert_close(ours.gaussians.rotations, alone.gaussians.rotations)
+    posed = model(images, use_ray_pose=True, focal=torch.full((1, 2), 60.0))
+    rays = model.da3(images, use_ray_pose=True).extrinsics
+    torch.testing.assert_close(posed.extrinsics[..., 3], rays[..., 3] * posed.scale)
+    plain = model(images)
+    assert plain.ray is None and plain.gaussians is None
 
 
 def test_calibrated_focal_length_beats_the_predicted_one(model):

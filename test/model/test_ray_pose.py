@@ -117,3 +117,6 @@ def test_forward():
     assert torch.equal(posed.extrinsics, extrinsics) and torch.equal(posed.intrinsics, intrinsics)
     assert torch.equal(posed.depth, full.depth) and posed.ray is None
     assert not torch.equal(posed.extrinsics, full.extrinsics)
+    published = model(images, use_ray_pose=True, as_published=True)
+    lower = cameras_from_rays(full.ray, full.ray_conf, (HEIGHT, WIDTH), tables, published_factorisation=True)
+    assert torch.equal(published.extrinsics, lower[0]) and not torch.equal(lower[0], posed.extrinsics)

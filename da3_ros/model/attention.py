@@ -1,0 +1,124 @@
+"""The attention product: one function, and which of torch's kernels it runs.
+
+Which kernel is fastest depends on the chip and the shape. ``measured`` finds out, once for each shape; shapes that
+were never measured take torch's own choice.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from statistics import median
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Kernel = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+_log = logging.getLogger(__name__)
+_REPEATS = 7
+
+
+def _flash(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return torch.ops.aten._scaled_dot_product_flash_attention(q, k, v)[0]
+
+
+def _cudnn(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return torch.ops.aten._scaled_dot_product_cudnn_attention(q, k, v, None, False)[0]
+
+
+def _efficient(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return torch.ops.aten._scaled_dot_product_efficient_attention(q, k, v, None, False)[0]
+
+
+@torch.library.custom_op("da3_ros::attend", mutates_args=())
+def _triton(q: Tensor, k: Tensor, v: Tensor, rows: int, columns: int, warps: int, stages: int) -> Tensor:
+    from da3_ros.model.triton_kernels import attend
+
+    return attend(q, k, v, rows, columns, warps, stages)
+
+
+@_triton.register_fake
+def _(q: Tensor, k: Tensor, v: Tensor, rows: int, columns: int, warps: int, stages: int) -> Tensor:
+    groups, heads, queries, dim = q.shape
+    return q.new_empty((groups, queries, heads, dim)).transpose(1, 2)
+
+
+KERNELS: dict[str, Kernel] = {
+    "flash": _flash,
+    "cudnn": _cudnn,
+    "efficient": _efficient,
+    "triton 64x64": partial(_triton, rows=64, columns=64, warps=4, stages=3),
+    "triton 64x64, 4 stages": partial(_triton, rows=64, columns=64, warps=4, stages=4),
+    "triton 128x64": partial(_triton, rows=128, columns=64, warps=8, stages=3),
+}
+_CLOSE = 0.02           # relative difference of two kernels' results that rounding explains, bfloat16 included
+
+
+class _Measuring(threading.local):
+    active = False
+
+
+_measuring = _Measuring()
+_choices: dict[tuple, str] = {}         # names of KERNELS
+
+
+def scaled_dot_product(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v of q (G, heads, Tq, d), k and v (G, heads, Tk, d); (G, heads, Tq, d)."""
+    if not torch.compiler.is_compiling() and _measuring.active:
+        _measure(q, k, v)
+    kernel = _choice(q.device.type, q.dtype, tuple(q.shape), tuple(k.shape))
+    return F.scaled_dot_product_attention(q, k, v) if kernel is None else KERNELS[kernel](q, k, v)
+
+
+@torch.compiler.assume_constant_result      # what is compiled keeps the kernel that was known when it was
+def _choice(*kind: object) -> str | None:
+    return _choices.get(kind)
+
+
+@contextmanager
+def measured() -> Iterator[None]:
+    """Within it, this thread's first use of each shape on a CUDA device times the kernels and keeps the fastest.
+
+    The host waits for the device meanwhile.
+    """
+    before, _measuring.active = _measuring.active, True
+    try:
+        yield
+    finally:
+        _measuring.active = before
+
+
+def _measure(q: Tensor, k: Tensor, v: Tensor) -> None:
+    kind = (q.device.type, q.dtype, tuple(q.shape), tuple(k.shape))
+    if kind in _choices or q.device.type != "cuda":
+        return
+    expected = F.scaled_dot_product_attention(q, k, v).float()
+    times: dict[str, float] = {}
+    for name, kernel in KERNELS.items():
+        try:
+            error = (kernel(q, k, v).float() - expected).norm() / expected.norm()
+            if not error < _CLOSE:
+                _log.warning("attention kernel %s is wrong for %s by %.2g", name, tuple(q.shape), error)
+                continue
+            times[name] = _median_ms(kernel, q, k, v)
+        except Exception as reason:     # that it does not take this chip, dtype or shape, or cannot be compiled here
+            _log.debug("attention kernel %s cannot be used for %s: %s", name, tuple(q.shape), reason)
+    if times:
+        _choices[kind] = min(times, key=times.__getitem__)
+        found = ", ".join(f"{name} {time:.3f} ms" for name, time in times.items())
+        _log.info("attention of %s to %s: %s", tuple(q.shape), tuple(k.shape), found)
+
+
+def _median_ms(kernel: Kernel, q: Tensor, k: Tensor, v: Tensor) -> float:
+    times = []
+    for _ in range(2 + _REPEATS):
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start.record()
+        kernel(q, k, v)
+        end.record()
+        end.synchronize()
+        times.append(start.elapsed_time(end))
+    return median(times[2:])

@@ -1,0 +1,49 @@
+"""Fused operations give what their plain forms give."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from da3_ros.model import fused
+from da3_ros.model.attention import KERNELS
+from da3_ros.model.layers import Mlp
+
+DTYPES = [torch.float16, torch.bfloat16]
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+@pytest.mark.gpu
+@needs_cuda
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_attention_kernels(kernel, dtype):
+    """Of any number of queries and keys, that lie in memory as a layer makes them."""
+    for groups, heads, queries, keys in ((1, 6, 65, 973), (3, 1, 128, 128), (2, 4, 1, 200), (1, 2, 300, 64)):
+        q = torch.randn(groups, queries, heads, 64, device="cuda", dtype=dtype).transpose(1, 2)
+        both = torch.randn(groups, keys, 2, heads, 64, device="cuda", dtype=dtype)
+        k, v = (part.transpose(1, 2) for part in both.unbind(2))
+        found, expected = KERNELS[kernel](q, k, v), F.scaled_dot_product_attention(q.float(), k.float(), v.float())
+        assert found.shape == expected.shape and found.dtype == dtype
+        assert (found.float() - expected).norm() / expected.norm() < 8 * torch.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, needs_cuda])])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gelu_within_the_product_is_as_near_as_the_dtype_allows(device, dtype):
+    generator = torch.Generator().manual_seed(0)
+    layer = nn.Linear(64, 256).requires_grad_(False)
+    x = torch.randn((2, 5, 64), generator=generator)
+    expected = F.gelu(layer(x))
+    layer, x = layer.to(device, dtype), x.to(device, dtype)
+    error = (fused.linear_gelu(x, layer.weight, layer.bias).float().cpu() - expected).norm() / expected.norm()
+    rounding = (F.gelu(layer(x)).float().cpu() - expected).norm() / expected.norm()
+    assert error < rounding + 5e-4
+
+
+def test_plain_forms_where_fused_ones_do_not_belong():
+    """On the CPU, in fp32, and in training."""
+    mlp = Mlp(64, 128).requires_grad_(False)
+    x = torch.randn(2, 3, 64)
+    assert not fused.applies(x, mlp.fc1) and not fused.applies(x, mlp.half().fc1)
+    assert torch.equal(mlp.float()(x), mlp.fc2(F.gelu(mlp.fc1(x))))
