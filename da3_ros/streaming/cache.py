@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import torch
 
-from da3_ros.streaming.window import Slot
+from da3_ros.model.regions import region
 
 
 class ViewCache:
-    """Tensors per view on the device, allocated at the first write."""
+    """Tensors per view on the device, allocated at the first write. Nothing in it is ever moved."""
 
     def __init__(self, rows: int):
         self._rows = rows
         self._buffers: tuple[torch.Tensor, ...] = ()  # (rows, ...) each
 
-    def write(self, slots: tuple[Slot, ...], *values: torch.Tensor) -> None:
-        """Keep ``values``, (n, ...) each, of the n views in ``slots``; always the same number of them."""
+    def write(self, rows: torch.Tensor, *values: torch.Tensor) -> None:
+        """Keep ``values``, (n, ...) each, of n views in ``rows``, (n,) int64 on the device."""
         if not self._buffers:
             self._buffers = tuple(value.new_empty((self._rows, *value.shape[1:])) for value in values)
         for buffer, value in zip(self._buffers, values, strict=True):
-            buffer.index_copy_(0, _rows(slots, buffer.device), value)
+            buffer.index_copy_(0, rows, value)
 
-    def read(self, slots: tuple[Slot, ...]) -> tuple[torch.Tensor, ...]:
-        """What was kept, (N, ...) each, of the N views in ``slots``, in their order."""
-        return tuple(buffer[_rows(slots, buffer.device)] for buffer in self._buffers)
+    def read(self, rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """What was kept, (N, ...) each, of the N views in ``rows``, (N,) int64, in their order."""
+        return _gather(self._buffers, rows)
+
+    def read_second(self, rows: torch.Tensor, index: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The same where what was kept is (n, choices, ...): for each view the one at ``index``, (N,) int64."""
+        choices = self._buffers[0].shape[1]
+        return _gather(tuple(buffer.flatten(0, 1) for buffer in self._buffers), rows * choices + index)
 
 
-def _rows(slots: tuple[Slot, ...], device: torch.device) -> torch.Tensor:
-    return torch.tensor([slot.index for slot in slots]).to(device, non_blocking=True)
+@region
+def _gather(buffers: tuple[torch.Tensor, ...], rows: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    return tuple(buffer.index_select(0, rows) for buffer in buffers)

@@ -6,21 +6,31 @@ Exact: a step gives what ``model()`` gives for the images of the window (see net
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 
-from da3_ros.datatypes import Frame, FrameSet, WindowPrediction, WindowView
+from da3_ros.datatypes import CameraCalibration, Frame, FrameSet, WindowPrediction, WindowView
 from da3_ros.errors import FrameError, InputError
 from da3_ros.geometry.image import ImagePreparer, ViewPlan, plan_views
+from da3_ros.model.key_reduction import reduce_keys
 from da3_ros.model.layout import Network
+from da3_ros.streaming.cache import ViewCache
+from da3_ros.streaming.device import choose_execution, pinned_indices
+from da3_ros.streaming.memory import require_window
 from da3_ros.streaming.networks import WindowNetwork, make_window_network
+from da3_ros.streaming.odometry import Odometry
 from da3_ros.streaming.rig import Rig
+from da3_ros.streaming.stillness import Stillness
 from da3_ros.streaming.timing import StageTimer
 from da3_ros.streaming.window import SlidingWindow, Slot, WindowConfig
 
 _log = logging.getLogger(__name__)
+
+CameraInput = tuple[tuple[int, int], CameraCalibration | None]  # height and width of a camera's images, calibration
 
 
 class StreamingDA3:
@@ -39,9 +49,13 @@ class StreamingDA3:
         self._plans: dict[str, ViewPlan] = {}
         self._preparer: ImagePreparer | None = None
         self._network: WindowNetwork | None = None
-        self._rig = Rig()
+        self._execution = choose_execution(config.execution, model.device)
+        self._rig = Odometry() if config.pose_conditioning == "odometry" else Rig()
+        self._colours = ViewCache(config.views)  # of all views, where all are decoded
         self._window = SlidingWindow(config.sets, config.cameras)
         self._pushes = 0
+        self._stillness = Stillness(config.skip_below) if config.skip_below > 0 else None
+        self.skipped = 0  # sets that ``skip_below`` kept from the network
 
     def plan(self, camera: str) -> ViewPlan:
         """How images of ``camera`` become its view."""
@@ -52,8 +66,13 @@ class StreamingDA3:
         """Height and width of the network's images; known after the first step."""
         return next(iter(self._plans.values())).view.canvas_hw
 
+    @property
+    def slots(self) -> tuple[Slot, ...]:
+        """What the window holds, oldest set first."""
+        return self._window.slots()
+
     def set_rig(self, T_base_cam: Mapping[str, np.ndarray]) -> None:
-        """Known extrinsics, for ``pose_conditioning`` rig: camera name -> (4, 4) T_base_cam in metres."""
+        """Known extrinsics, for ``pose_conditioning``: camera name -> (4, 4) T_base_cam in metres."""
         self._rig.update(T_base_cam)
 
     def reset(self) -> None:
@@ -61,6 +80,8 @@ class StreamingDA3:
         sets = self.config.sets if self._network is None else self._network.sets
         self._window = SlidingWindow(sets, self.config.cameras)
         self._pushes = 0
+        if self._stillness is not None:
+            self._stillness.reset()
 
     def close(self) -> None:
         """Give the network and all buffers back to the device."""
@@ -70,22 +91,35 @@ class StreamingDA3:
 
     @torch.inference_mode()
     def step(
-        self, frame_set: FrameSet, timer: StageTimer | None = None, *, dense: bool = True
+        self,
+        frame_set: FrameSet,
+        timer: StageTimer | None = None,
+        *,
+        dense: bool = True,
+        evict: Collection[Slot] | None = None,
     ) -> WindowPrediction | None:
-        """Push ``frame_set`` and predict; None for sets between two network steps (``stride``).
+        """Push ``frame_set`` and predict; None for sets between two network steps (``stride``), and for those that
+        ``skip_below`` leaves out: they do not enter the window.
 
-        Without ``dense`` no view is decoded: poses and intrinsics alone, as when nobody listens to depth.
-        Raises InputError for frames that do not fit the window, FrameError for images that cannot be used; the
-        window is then as it was before.
+        Without ``dense`` no view is decoded: poses and intrinsics alone, as when nobody listens to depth. ``evict``:
+        the views, among ``slots``, that leave for the new ones; None: the oldest set of a full window.
+        The prediction's tensors may be buffers that the next step overwrites: whoever needs them longer copies them
+        on this stream first. Raises InputError for frames that do not fit the window, FrameError for images that
+        cannot be used; the window is then as it was before.
         """
         if self._model is None:
             raise InputError("this StreamingDA3 is closed: make a new one")
         timer = timer or StageTimer(self._model.device)
         images, colours = self.prepare(frame_set)
         timer.mark("prepare")
+        if self._stillness is not None and not self._stillness.moved(frame_set, colours):
+            self.skipped += 1
+            return None
         assert self._network is not None
-        slots = self._window.push([self._view(frame) for frame in frame_set.frames])
+        slots = self._window.push([self._view(frame) for frame in frame_set.frames], evict)
         self._network.write(slots, images)
+        if self.config.decode == "all":
+            self._colours.write(_rows(slots, images.device), colours)
         self._pushes += 1
         if self._pushes % self.config.stride:
             return None
@@ -93,6 +127,7 @@ class StreamingDA3:
         timer.mark("network")
         return prediction
 
+    @torch.inference_mode()
     def prepare(self, frame_set: FrameSet) -> tuple[torch.Tensor, torch.Tensor]:
         """Network images (n, 3, H, W), normalised, and colours (n, 3, H, W) uint8 of a set, on the device."""
         self._check(frame_set)
@@ -105,15 +140,14 @@ class StreamingDA3:
         assert self._network is not None
         slots = self._window.slots()
         first_new = len(slots) - len(newest)
-        decoded = range(first_new, len(slots)) if dense else range(0)
-        output = self._network.predict(slots, len(decoded))
+        decoded = self.config.decoded(len(slots), len(newest)) if dense else ()
+        output = self._network.predict(slots, decoded)
+        if len(decoded) > len(newest):
+            (colours,) = self._colours.read(_rows(slots, colours.device))
         old = [slot.view for slot in slots[:first_new]]
         return WindowPrediction(
-            views=tuple(
-                [WindowView(view.camera, view.stamp_ns, view.frame_id, False, view.view) for view in old]
-                + [slot.view for slot in newest]
-            ),
-            decoded=tuple(decoded),
+            views=tuple([replace(view, newest=False) for view in old] + [slot.view for slot in newest]),
+            decoded=decoded,
             depth=output.depth,
             depth_conf=output.depth_conf,
             T_cam_world=output.T_cam_world,
@@ -133,7 +167,7 @@ class StreamingDA3:
             raise InputError(
                 f"a frame set has {len(cameras)} frames, but the window was made for 1 to {self.config.cameras}"
             )
-        if self.config.pose_conditioning == "rig":
+        if self.config.pose_conditioning != "none":
             for frame in frame_set.frames:
                 self._rig.check(frame)
         variant = None if self._model is None else self._model.variant
@@ -157,20 +191,64 @@ class StreamingDA3:
         changed = [camera for camera, key in seen.items() if self._known.get(camera) != key]
         if not changed:
             return
-        inputs = {camera: (plan.input_hw, plan.calibration) for camera, plan in self._plans.items()}
+        inputs: dict[str, CameraInput] = {
+            camera: (plan.input_hw, plan.calibration) for camera, plan in self._plans.items()
+        }
         inputs |= {frame.camera: (frame.size_hw, frame.calibration) for frame in frames}
-        method = self.config.process_res_method
-        plans = plan_views(inputs, self.config.process_res, self._max_fov_deg, method)
-        model = self._model
-        assert model is not None
         if self._plans:
             _log.info("the images of %s are new or have changed: the window starts again", ", ".join(changed))
+        self._prepare_for(inputs)
+        self._known |= seen
+
+    @torch.inference_mode()
+    def warm_up(self, inputs: Mapping[str, CameraInput]) -> None:
+        """Plan the canvas for cameras, and compile and capture the steps of a full window for it.
+
+        ``inputs``: camera -> height and width of its images, and their calibration or None. Takes seconds, or, where
+        nothing was compiled for this network on this machine before, tens of seconds; otherwise the first step that
+        sees new cameras takes them. The window is empty afterwards.
+        """
+        self._prepare_for(inputs)
+        self._known = {
+            camera: (tuple(size_hw), None if calibration is None else calibration.key())
+            for camera, (size_hw, calibration) in inputs.items()
+        }
+
+    def _prepare_for(self, inputs: Mapping[str, CameraInput]) -> None:
+        """Make everything that follows from the cameras; what the canvas alone decides stays if that does."""
+        model = self._model
+        if model is None:
+            raise InputError("this StreamingDA3 is closed: make a new one")
+        method = self.config.process_res_method
+        plans = plan_views(dict(inputs), self.config.process_res, self._max_fov_deg, method)
+        before = self.canvas_hw if self._network is not None else None
+        self._plans = plans
         self._preparer = ImagePreparer(plans, model.device)
-        self._network = make_window_network(model, self.config, self._rig)
-        self._plans, self._known = plans, {**self._known, **seen}
-        model.prepare(*self.canvas_hw)
+        if self.canvas_hw != before:
+            self._network = None  # its buffers go first
+            sizes = [height * width for (height, width), _ in inputs.values()]
+            require_window(model, self.config, self.canvas_hw, sum(sizes))
+            self._network = make_window_network(model, self.config, self._rig)
+            self._colours = ViewCache(self.config.views)
+            model.prepare(*self.canvas_hw)
+            reduce_keys(model, *self.canvas_hw, self.config.key_reduction)
+            if self._execution != "eager":
+                self._warm_up(self._network, model.device)
         self.reset()
+
+    def _warm_up(self, network: WindowNetwork, device: torch.device) -> None:
+        """Compile and capture the steps with a full window and a complete set, for the canvas as it is planned."""
+        started = time.monotonic()
+        network.warm_up(torch.rand((self.config.cameras, 3, *self.canvas_hw), device=device))
+        height, width = self.canvas_hw
+        seconds = time.monotonic() - started
+        _log.info("steps with %d views of %dx%d are ready after %.1f s", network.views, width, height, seconds)
 
     def _view(self, frame: Frame) -> WindowView:
         view = self._plans[frame.camera].view
-        return WindowView(frame.camera, frame.stamp_ns, frame.frame_id, True, view)
+        T_odom_cam = self._rig.T_odom_cam(frame)
+        return WindowView(frame.camera, frame.stamp_ns, frame.frame_id, True, view, T_odom_cam)
+
+
+def _rows(slots: Sequence[Slot], device: torch.device) -> torch.Tensor:
+    return pinned_indices(tuple(slot.index for slot in slots), device).to(device, non_blocking=True)

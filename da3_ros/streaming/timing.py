@@ -9,21 +9,27 @@ import torch
 
 
 class StageTimer:
-    """Marks the ends of consecutive stages; ``durations_ms`` reads them after the device has finished."""
+    """Marks the ends of consecutive stages; ``durations_ms`` reads them after the device has finished.
+
+    On a GPU the stages are those of the device: of a step that was submitted while the one before it was running they
+    begin where that one ends.
+    """
 
     def __init__(self, device: torch.device):
+        self._device = device
         self._cuda = device.type == "cuda"
         self._stages: list[str] = []
         self._events: list[torch.cuda.Event] = []
         self._times: list[float] = []
         self.mark("start")
 
-    def mark(self, stage: str) -> None:
-        """End of ``stage``, and the beginning of the next one."""
+    def mark(self, stage: str, event: torch.cuda.Event | None = None) -> None:
+        """End of ``stage``, and the beginning of the next one. ``event``: its end, if on another stream."""
         self._stages.append(stage)
         if self._cuda:
-            event = torch.cuda.Event(enable_timing=True)
-            event.record()
+            if event is None:
+                event = torch.cuda.Event(enable_timing=True)
+                event.record(torch.cuda.current_stream(self._device))
             self._events.append(event)
         else:
             self._times.append(time.perf_counter())

@@ -17,13 +17,13 @@ CAMERAS = ("left", "right")
 SMALL_HEAD = {"features": 16, "out_channels": (8, 8, 16, 16)}
 
 
-def make_model(name):
+def make_model(name, dtype=torch.float32):
     """The structure of a variant (order and roles of its layers), thin enough for a test."""
     variant = VARIANTS[name]
     metric = variant.metric and replace(variant.metric, dim=64, **SMALL_HEAD)
     variant = replace(variant, dim=64, gaussians=False, metric=metric, **SMALL_HEAD)
     network = build(variant)
-    fill_random(network, torch.device("cpu"), torch.float32)
+    fill_random(network, torch.device("cpu"), dtype)
     return network.eval().requires_grad_(False)
 
 

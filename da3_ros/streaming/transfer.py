@@ -1,0 +1,107 @@
+"""Results from the device to host memory: one packed buffer, one copy on a stream of its own, one event to wait for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+_WORD = 4  # bytes; what consists of whole words is moved in words, for which the device is fastest
+
+
+class Place(NamedTuple):
+    """Where a tensor lies in a packed buffer."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    start: int  # byte
+
+
+def pack(tensors: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, Place]]:
+    """The bytes of ``tensors`` in one buffer (n,) uint8 on their device, and where each lies.
+
+    What consists of whole words comes first and begins at a word.
+    """
+    words: list[torch.Tensor] = []
+    rest: list[torch.Tensor] = []
+    places = {}
+    sizes = {name: tensor.numel() * tensor.element_size() for name, tensor in tensors.items()}
+    whole = {name: size % _WORD == 0 and _aligned(tensors[name]) for name, size in sizes.items()}
+    start = 0
+    for name in sorted(tensors, key=lambda name: not whole[name]):
+        tensor = tensors[name]
+        places[name] = Place(tensor.dtype, tuple(tensor.shape), start)
+        start += sizes[name]
+        flat = tensor.reshape(-1)
+        if whole[name]:
+            words.append(flat.view(torch.int32))
+        else:
+            rest.append(flat.view(torch.uint8))
+    packed = torch.empty(start, dtype=torch.uint8, device=next(iter(tensors.values())).device)
+    split = sum(part.numel() for part in words) * _WORD
+    if words:
+        torch.cat(words, out=packed[:split].view(torch.int32))
+    if rest:
+        torch.cat(rest, out=packed[split:])
+    return packed, places
+
+
+def _aligned(tensor: torch.Tensor) -> bool:
+    """Whether the memory of ``tensor`` can be seen as words; what is not contiguous is copied, and then it can."""
+    return not tensor.is_contiguous() or tensor.storage_offset() * tensor.element_size() % _WORD == 0
+
+
+def unpack(packed: np.ndarray, places: Mapping[str, Place]) -> dict[str, np.ndarray]:
+    """The arrays in ``packed`` (n,) uint8, as views of it."""
+    arrays = {}
+    for name, (dtype, shape, start) in places.items():
+        array_dtype = np.dtype(str(dtype).removeprefix("torch."))
+        arrays[name] = np.ndarray(shape, array_dtype, packed.data, start)
+    return arrays
+
+
+class Downloader:
+    """Starts downloads of what the current stream computes, without waiting for it.
+
+    Each has pinned memory of its own from torch's cache, which hands it out again when the last array in it is gone:
+    whoever keeps an array keeps its values.
+    """
+
+    def __init__(self, device: torch.device):
+        self._device = device
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    def start(self, tensors: Mapping[str, torch.Tensor]) -> Download:
+        """Bring ``tensors`` to the host; on the CPU they are handed over as they are. They may be overwritten after."""
+        if self._stream is None:
+            return Download({name: tensor.numpy() for name, tensor in tensors.items()}, None)
+        packed, places = pack(tensors)
+        pinned = torch.empty(packed.shape, dtype=torch.uint8, pin_memory=True)
+        done = torch.cuda.Event(enable_timing=True, blocking=True)  # who waits for it sleeps
+        self._stream.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(self._stream):
+            pinned.copy_(packed, non_blocking=True)
+            done.record(self._stream)
+        packed.record_stream(self._stream)
+        return Download(unpack(pinned.numpy(), places), done)
+
+
+class Download:
+    """Arrays on their way to the host."""
+
+    def __init__(self, arrays: dict[str, np.ndarray], done: torch.cuda.Event | None):
+        self._arrays = arrays
+        self.done = done  # None: they are there already
+
+    def wait(self, spin: bool = False) -> dict[str, np.ndarray]:
+        """The arrays, once they are complete. A failure of the device on the way is raised here.
+
+        The thread sleeps meanwhile, from which it wakes 0.1 ms late (docs/performance.md); not if it is to ``spin``.
+        """
+        if self.done is not None:
+            while spin and not self.done.query():
+                pass
+            self.done.synchronize()
+        return self._arrays

@@ -1,0 +1,58 @@
+"""What of the machine the network gets."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from da3_ros.errors import ConfigError
+from da3_ros.streaming.device import choose_matmul, set_cpu_threads
+
+_CPU, _CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.fixture
+def _threads():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("_threads")
+@pytest.mark.parametrize(("allowed", "requested", "wanted"), [(8, 0, 7), (2, 0, 1), (1, 0, 1), (8, 5, 5), (2, 2, 2)])
+def test_one_of_the_cores_that_the_process_may_use_is_left_to_ros(monkeypatch, allowed, requested, wanted):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(allowed)))
+    set_cpu_threads(requested)
+    assert torch.get_num_threads() == wanted
+
+
+def _cpu_with(monkeypatch, flags):
+    monkeypatch.setattr(Path, "read_text", lambda path: f"processor : 0\nflags : fpu sse2 {flags}\n")
+
+
+@pytest.mark.parametrize(
+    ("flags", "dtype", "device", "wanted"),
+    [
+        ("avx512_bf16", "auto", _CPU, "bfloat16"),
+        ("amx_bf16", "auto", _CPU, "bfloat16"),
+        ("avx512f", "auto", _CPU, None),  # emulated, and slower than float32
+        ("avx512_bf16", "float32", _CPU, None),  # somebody asked for it
+        ("avx512_bf16", "auto", _CUDA, None),
+    ],
+)
+def test_automatic_products_are_bfloat16_on_processors_that_have_them(monkeypatch, flags, dtype, device, wanted):
+    _cpu_with(monkeypatch, flags)
+    assert choose_matmul("auto", dtype, device) == wanted
+
+
+@pytest.mark.parametrize("device", [_CPU, _CUDA])
+def test_a_format_that_is_asked_for_is_taken(monkeypatch, device):
+    _cpu_with(monkeypatch, "")
+    assert choose_matmul("int8", "auto", device) == "int8"
+    assert choose_matmul("as_dtype", "auto", device) is None
+
+
+def test_fp8_on_a_cpu_is_refused():
+    with pytest.raises(ConfigError, match="model.matmul is fp8, which CPUs do not multiply in: set it to auto"):
+        choose_matmul("fp8", "auto", _CPU)

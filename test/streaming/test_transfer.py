@@ -1,0 +1,117 @@
+"""What leaves the device arrives: packed, unpacked, and while the device goes on."""
+
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from da3_ros.streaming.transfer import Downloader, pack, unpack
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+def tensors(device="cpu"):
+    """One of everything that an estimate is made of, in sizes that do not fit together."""
+    torch.manual_seed(0)
+    made = {
+        "K": torch.rand(3, 3, 3),
+        "reference": torch.tensor(5),
+        "mask": torch.randint(0, 256, (5, 7), dtype=torch.uint8),
+        "depth": torch.rand(2, 5, 7)[1],
+        "transposed": torch.rand(4, 6).T,
+        "millimetres": torch.randint(0, 65536, (3, 5), dtype=torch.int32).to(torch.uint16),
+        "points": torch.randint(0, 256, (1, 9, 16), dtype=torch.uint8),
+        "shifted": torch.randint(0, 256, (12,), dtype=torch.uint8)[1:9],
+        "nothing": torch.empty(0, 16, dtype=torch.uint8),
+        "scale": torch.tensor(0.5),
+    }
+    return {name: tensor.to(device) for name, tensor in made.items()}
+
+
+def assert_same(arrays, expected):
+    assert arrays.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert arrays[name].dtype == tensor.cpu().numpy().dtype, name
+        np.testing.assert_array_equal(arrays[name], tensor.cpu().numpy(), err_msg=name)
+
+
+def test_packed_tensors_come_out_as_they_went_in():
+    made = tensors()
+    packed, places = pack(made)
+    assert packed.dtype == torch.uint8
+    assert packed.numel() == sum(tensor.numel() * tensor.element_size() for tensor in made.values())
+    assert_same(unpack(packed.numpy(), places), made)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, needs_cuda])])
+def test_downloads_keep_their_values(device):
+    downloader = Downloader(torch.device(device))
+    made = [
+        {name: tensor + step for name, tensor in tensors(device).items() if name != "millimetres"} for step in range(6)
+    ]
+    downloads = [downloader.start(step) for step in made]
+    kept = [download.wait() for download in downloads]
+    for arrays, step in zip(kept, made, strict=True):
+        assert_same(arrays, step)
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_a_download_waits_neither_for_the_host_nor_for_what_is_queued_after_it():
+    device = torch.device("cuda")
+    downloader = Downloader(device)
+    made = tensors(device)
+    downloader.start(made).wait()  # memory is there from now on
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        download = downloader.start(made)
+        torch.cuda._sleep(2_000_000_000)  # the next network: about a second
+        end = torch.cuda.Event()
+        end.record()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    arrays = download.wait()
+    assert not end.query(), "the download ended only after the next step"
+    torch.cuda.synchronize()
+    assert_same(arrays, made)
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_an_upload_goes_on_while_the_device_computes():
+    from da3_ros.geometry.staging import UploadRing
+
+    ring = UploadRing(torch.device("cuda"))
+    images = [np.random.default_rng(step).integers(0, 256, (48, 64, 3), dtype=np.uint8) for step in range(8)]
+    for image in images[:3]:  # the buffers have their size from now on
+        with ring.upload([image, image]):
+            pass
+    torch.cuda.synchronize()
+    torch.cuda._sleep(2_000_000_000)
+    end = torch.cuda.Event()
+    end.record()
+    with ring.upload([images[3], images[4]]) as raw:
+        result = raw + 1
+    uploaded = ring._slots[0].uploaded
+    while not uploaded.query():
+        time.sleep(1e-3)
+    assert not end.query(), "the upload began only after the network"
+    expected = np.concatenate([images[3].ravel(), images[4].ravel()]) + np.uint8(1)
+    np.testing.assert_array_equal(result.cpu().numpy(), expected)
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_uploads_far_ahead_of_the_device_do_not_overwrite_each_other():
+    from da3_ros.geometry.staging import UploadRing
+
+    ring = UploadRing(torch.device("cuda"))
+    images = [np.full((480, 640, 3), step, dtype=np.uint8) for step in range(20)]
+    torch.cuda._sleep(500_000_000)
+    sums = []
+    for image in images:
+        with ring.upload([image]) as raw:
+            sums.append(raw.double().mean())
+    assert [float(total) for total in sums] == list(range(20))
