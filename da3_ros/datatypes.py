@@ -48,15 +48,18 @@ class Frame:
 
     ``image`` is uint8, C-contiguous or a row-strided view: (H, W, 3) for rgb8 and bgr8, (H, W, 4) for rgba8 and
     bgra8, (H, W, 1) for mono8, (H, W, 2) for mono16 (little endian), yuv422 (UYVY) and yuv422_yuy2 (YUYV),
-    (H * 3 / 2, W, 1) for nv12 and nv21.
+    (H * 3 / 2, W, 1) for nv12 and nv21. Where a GPU has decoded it, it is a tensor there, of any strides.
+    ``T_odom_base``: (4, 4) float64, where the robot's own odometry has the base at ``stamp_ns``, in metres; None where
+    nobody asked for it.
     """
 
     camera: str
     stamp_ns: int
-    image: np.ndarray
+    image: np.ndarray | torch.Tensor
     encoding: str = "rgb8"
     frame_id: str = ""
     calibration: CameraCalibration | None = None
+    T_odom_base: np.ndarray | None = None
 
     @property
     def size_hw(self) -> tuple[int, int]:
@@ -109,13 +112,17 @@ class View:
 
 @dataclass(frozen=True)
 class WindowView:
-    """One view in the window: which camera, when, and whether it belongs to the newest set."""
+    """One view in the window: which camera, when, and whether it belongs to the newest set.
+
+    ``T_odom_cam``: (4, 4) float64, the camera's pose that the network is told, in metres; None where it is told none.
+    """
 
     camera: str
     stamp_ns: int
     frame_id: str
     newest: bool
     view: View
+    T_odom_cam: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -201,7 +208,7 @@ class ViewEstimate:
     """Pose and intrinsics of one view of the window in the output frame.
 
     Without pose, predicted intrinsics and confidence (NaN) where the network sees each view alone; without pose
-    too in a step whose metric scale is not known.
+    too in a step whose metric scale is not known, unless the robot's odometry gave it.
     """
 
     camera: str
@@ -221,7 +228,7 @@ class ScaleEstimate:
     """Metres per network unit, with standard deviation and source (``none``: not metric, values NaN).
 
     Depth and poses have been multiplied by it. With another source, NaN says that this step has no scale: then there
-    is no depth but that of sky, and there are no poses.
+    is no depth but that of sky, and there are no poses but those that the robot's odometry gave.
     """
 
     source: str = "none"

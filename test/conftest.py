@@ -1,8 +1,12 @@
 """What holds for every test."""
 
 import os
+import sys
+from pathlib import Path
 
 import torch
+
+sys.path.insert(0, str(Path(__file__).parent))  # for the helpers of this folder, under any import mode of pytest
 
 # The tests' networks are small, and processes that share the cores waste more on each other's spinning threads than
 # a second thread gains: one thread here and in every process that a test starts.

@@ -1,4 +1,7 @@
-"""Point clouds as tensors: which pixels count, transforms, the voxel filter and the final PointCloud2 bytes."""
+"""Point clouds as tensors: which pixels count, transforms, the voxel filter and the final PointCloud2 bytes.
+
+Nothing here waits for the device: how many points are left stays a tensor.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,17 @@ import torch
 POINT_STEP = 16  # bytes of a point: float32 x, y, z and packed rgb
 _KEY_BITS = 21  # bits of a voxel's index on each axis: three fit into an int64
 _KEY_LIMIT = 1 << (_KEY_BITS - 1)
+_NO_KEY = torch.iinfo(torch.int64).max
 
 
 def transform_points(T: torch.Tensor, xyz: torch.Tensor) -> torch.Tensor:
-    """Points ``xyz`` (..., 3) in frame b mapped to frame a by ``T`` = T_a_b (4, 4)."""
+    """Points ``xyz`` (..., 3) in frame b mapped to frame a by ``T`` = T_a_b (4, 4), in the dtype of ``xyz``.
+
+    Sums of products and no matrix product, which may be set to TF32 on CUDA: that has 11 bits.
+    """
     T = T.to(dtype=xyz.dtype, device=xyz.device)
-    return xyz @ T[:3, :3].T + T[:3, 3]
+    moved = torch.addcmul(T[:3, 3], xyz[..., 0:1], T[:3, 0])
+    return moved.addcmul_(xyz[..., 1:2], T[:3, 1]).addcmul_(xyz[..., 2:3], T[:3, 2])
 
 
 def confidence_mask(confidence: torch.Tensor, percentile: float, valid: torch.Tensor) -> torch.Tensor:
@@ -33,33 +41,65 @@ def confidence_mask(confidence: torch.Tensor, percentile: float, valid: torch.Te
 
 
 def pack_points(xyz: torch.Tensor, rgb: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-    """Points to the bytes of a PointCloud2 with fields x, y, z, rgb (float32, offsets 0, 4, 8, 12): (H, W, 16) uint8.
+    """Points to the bytes of a PointCloud2 with fields x, y, z, rgb (float32, offsets 0, 4, 8, 12): (..., H, W, 16).
 
-    ``xyz``: (H, W, 3) float32; NaN where ``valid`` (H, W) is false. ``rgb``: (3, H, W) uint8; its field is a
-    float32 with the bits 0x00RRGGBB, little endian.
+    The result is uint8. ``xyz``: (..., H, W, 3) float32; NaN where ``valid`` (..., H, W) is false. ``rgb``:
+    (..., 3, H, W) uint8; its field is a float32 with the bits 0x00RRGGBB.
     """
-    packed = torch.zeros((*xyz.shape[:2], POINT_STEP), dtype=torch.uint8, device=xyz.device)
-    points = torch.where(valid[..., None], xyz.to(torch.float32), torch.nan)
-    packed[..., :12] = points.contiguous().view(torch.uint8)
-    packed[..., 12:15] = rgb.flip(0).permute(1, 2, 0)
-    return packed
+    packed = torch.empty((*xyz.shape[:-1], POINT_STEP // 4), dtype=torch.float32, device=xyz.device)
+    packed[..., :3] = torch.where(valid[..., None], xyz, torch.nan)
+    red, green, blue = rgb.to(torch.int32).unbind(-3)
+    packed.view(torch.int32)[..., 3] = (red << 16) | (green << 8) | blue
+    return packed.view(torch.uint8)
 
 
-def voxel_filter(xyz: torch.Tensor, rgb: torch.Tensor, voxel: float) -> tuple[torch.Tensor, torch.Tensor]:
+def compact(points: torch.Tensor, valid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The ``valid`` (n,) ones of packed ``points`` (n, 16) first, in their order, and how many they are, () int64.
+
+    The result is (n, 16) too; what its rows after the valid ones hold has no meaning. No host synchronization.
+    """
+    last = len(points)  # one row more, for all that are not valid
+    row = torch.where(valid, valid.cumsum(0) - 1, last)
+    words = points.new_empty((last + 1, POINT_STEP)).view(torch.int32)
+    words.index_copy_(0, row, points.view(torch.int32))
+    return words[:last].view(torch.uint8), valid.sum()
+
+
+def voxel_filter(
+    xyz: torch.Tensor, rgb: torch.Tensor, valid: torch.Tensor, voxel: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """One point for each cube of side ``voxel`` that holds any: the means of their positions and colours.
 
-    ``xyz``: (n, 3) float32, ``rgb``: (3, n) uint8; returns (m, 3) and (3, m), ordered by cube. The cubes'
-    corner is the frame's origin. Points that are not finite, or 2^20 cubes or more from the origin on an
-    axis, are dropped. Waits for the device, since m depends on the points.
+    ``xyz``: (n, 3) float32, ``rgb``: (3, n) uint8, ``valid``: (n,) which of them count. Returns (n, 3), (3, n) and
+    the number of cubes () int64, of which the first rows are, ordered by cube; the rest has no meaning. The cubes'
+    corner is the frame's origin. Points that are not finite, or 2^20 cubes or more from the origin on an axis, are
+    dropped. No host synchronization.
     """
     cell = (xyz / voxel).floor()
-    kept = (cell.abs() < _KEY_LIMIT).all(dim=-1)  # false for NaN
-    xyz, rgb, cell = xyz[kept], rgb[:, kept], cell[kept].long() + _KEY_LIMIT
+    kept = valid & (cell.abs() < _KEY_LIMIT).all(dim=-1)  # false for NaN
+    cell = torch.where(kept[:, None], cell, 0.0).long() + _KEY_LIMIT
     key = (cell[:, 0] << 2 * _KEY_BITS) | (cell[:, 1] << _KEY_BITS) | cell[:, 2]
-    cubes, cube_of, count = key.unique(return_inverse=True, return_counts=True)
+    key, order = torch.where(kept, key, _NO_KEY).sort()  # points of one cube side by side, the dropped ones last
+    first = torch.ones_like(kept)
+    first[1:] = key[1:] != key[:-1]
+    cube = first.cumsum(0) - 1
     # Sums in float64: neither the order of the additions nor the distance from the origin shows in the
     # result.
-    sums = torch.zeros((len(cubes), 6), dtype=torch.float64, device=xyz.device)
-    sums.index_add_(0, cube_of, torch.cat((xyz.double(), rgb.T.double()), dim=1))
-    means = sums / count[:, None]
-    return means[:, :3].to(torch.float32), means[:, 3:].round().to(torch.uint8).T.contiguous()
+    values = torch.cat((xyz.double(), rgb.T.double(), torch.ones_like(xyz[:, :1], dtype=torch.float64)), dim=1)
+    sums = torch.zeros_like(values).index_add_(0, cube, values[order])
+    means = sums[:, :6] / sums[:, 6:]
+    colours = torch.nan_to_num(means[:, 3:]).round().to(torch.uint8)
+    return means[:, :3].to(torch.float32), colours.T.contiguous(), (first & (key != _NO_KEY)).sum()
+
+
+def lower_median(values: torch.Tensor) -> torch.Tensor:
+    """Median (...) over the last two dimensions of ``values`` (..., H, W) without NaN; of two middle ones the lower.
+
+    NaN where all are. No host synchronization.
+    """
+    values = values.flatten(-2)
+    if not values.is_cuda:
+        return values.nanmedian(dim=-1).values
+    ranked = values.sort(dim=-1).values  # NaN last; nanmedian does a slice with a single block there
+    middle = ((~ranked.isnan()).sum(dim=-1, keepdim=True) - 1).clamp_(min=0) // 2
+    return ranked.gather(-1, middle)[..., 0]

@@ -1,14 +1,17 @@
 """Images of all cameras to the network's input: one upload, then everything on the device.
 
 Raw bytes -> staging memory (pinned for CUDA) -> device -> float pixels -> resampled -> RGB uint8 ->
-normalised.
+normalised. On CUDA all after the upload is one kernel or two (fused.py), where Triton is not installed torch's
+operations as on the CPU.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -18,11 +21,14 @@ from da3_ros.datatypes import Frame
 from da3_ros.errors import FrameError
 from da3_ros.geometry.pixels import rgb_channels, to_float
 from da3_ros.geometry.resample import BatchTaps, resample
+from da3_ros.geometry.staging import UploadRing
 from da3_ros.geometry.views import Rectification, ViewPlan
 
 # ImageNet statistics in grey levels, with which the network was trained.
 _MEAN = (0.485 * 255.0, 0.456 * 255.0, 0.406 * 255.0)
 _STD = (0.229 * 255.0, 0.224 * 255.0, 0.225 * 255.0)
+_GAIN = tuple(1.0 / std for std in _STD)
+_OFFSET = tuple(-mean / std for mean, std in zip(_MEAN, _STD, strict=True))
 
 
 class ImagePreparer:
@@ -38,10 +44,9 @@ class ImagePreparer:
         self._device = torch.device(device)
         self._dtype = dtype
         self._batches: dict[tuple, _Batch] = {}
+        self._ring = UploadRing(self._device)
+        self._fused = self._device.type == "cuda" and importlib.util.find_spec("triton") is not None
         self._canvas_hw = next(iter(self._plans.values())).view.canvas_hw
-        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (_MEAN, _STD))
-        self._gain = (1.0 / std).to(self._device)
-        self._offset = (-mean / std).to(self._device)
 
     def prepare(self, frames: Sequence[Frame]) -> tuple[torch.Tensor, torch.Tensor]:
         """Images (n, 3, H, W) for the network and colours (n, 3, H, W) uint8 RGB, in the order of ``frames``.
@@ -52,16 +57,15 @@ class ImagePreparer:
         """
         for frame in frames:
             self._check(frame)
-        images = torch.zeros((len(frames), 3, *self._canvas_hw), dtype=self._dtype, device=self._device)
-        colours = torch.zeros((len(frames), 3, *self._canvas_hw), dtype=torch.uint8, device=self._device)
-        first = 0
-        for group in self._groups(frames):
-            top, left, height, width = self._plans[group[0].camera].view.content
-            place = (slice(first, first + len(group)), ..., slice(top, top + height), slice(left, left + width))
-            content = self._batch(group).content([frame.image for frame in group])
-            images[place] = torch.addcmul(self._offset, content, self._gain)
-            colours[place] = content
-            first += len(group)
+        shape = (len(frames), 3, *self._canvas_hw)
+        images = torch.empty(shape, dtype=self._dtype, device=self._device)
+        colours = torch.empty(shape, dtype=torch.uint8, device=self._device)
+        view = byte = 0
+        with self._ring.upload([frame.image for frame in frames]) as raw:
+            for group in self._groups(frames):
+                views, size = slice(view, view + len(group)), len(group) * group[0].image.nbytes
+                self._batch(group).run(raw[byte : byte + size], images[views], colours[views])
+                view, byte = view + len(group), byte + size
         return images, colours
 
     def _check(self, frame: Frame) -> None:
@@ -95,27 +99,41 @@ class ImagePreparer:
         key = (tuple(frame.camera for frame in frames), frames[0].encoding, frames[0].image.shape)
         if key not in self._batches:
             plans = [self._plans[frame.camera] for frame in frames]
-            self._batches[key] = _Batch.make(plans, frames[0], self._device)
+            self._batches[key] = self._make_batch(plans, frames[0])
         return self._batches[key]
+
+    def _make_batch(self, plans: list[ViewPlan], frame: Frame) -> _Batch:
+        if self._fused:
+            from da3_ros.geometry.fused import FusedBatch
+
+            return FusedBatch(plans, frame, self._device, _GAIN, _OFFSET)
+        return _TorchBatch.make(plans, frame, self._device)
+
+
+class _Batch(Protocol):
+    """Device tables for a fixed tuple of cameras."""
+
+    def run(self, raw: torch.Tensor, images: torch.Tensor, colours: torch.Tensor) -> None:
+        """Raw images (B * size,) uint8 to all of ``images`` (B, 3, H, W) and ``colours`` (B, 3, H, W) uint8."""
 
 
 @dataclass(frozen=True, eq=False)
-class _Batch:
-    """Device tables and staging memory for a fixed tuple of cameras."""
+class _TorchBatch:
+    """The same with torch's operations, on any device."""
 
     encoding: str
-    staging: torch.Tensor  # (B, rows, W, bytes) uint8 on the host
-    uploaded: torch.cuda.Event | None  # the staging memory may be written again after it
-    device: torch.device
+    image_shape: tuple[int, ...]  # (rows, W, bytes)
     passes: tuple[tuple[BatchTaps, BatchTaps], ...]  # rows and columns of each
     grid: torch.Tensor | None  # (B, h * samples, w * samples, 2)
     samples: int
     channels: tuple[int, int, int]
+    content: tuple[int, int, int, int]  # as in View
+    gain: torch.Tensor  # (3, 1, 1)
+    offset: torch.Tensor
 
     @staticmethod
-    def make(plans: list[ViewPlan], frame: Frame, device: torch.device) -> _Batch:
+    def make(plans: list[ViewPlan], frame: Frame, device: torch.device) -> _TorchBatch:
         """Upload the tables of ``plans`` for images shaped like ``frame``'s."""
-        on_cuda = device.type == "cuda"
         recipes = [plan.recipe for plan in plans]
         grids = [recipe.grid for recipe in recipes if isinstance(recipe, Rectification)]
         first = recipes[0]
@@ -126,20 +144,33 @@ class _Batch:
             columns = BatchTaps.stack([step.columns for step in steps], size_hw[1], device)
             passes.append((rows, columns))
             size_hw = steps[0].size_hw
-        return _Batch(
+        gain, offset = (torch.tensor(values).view(3, 1, 1).to(device) for values in (_GAIN, _OFFSET))
+        return _TorchBatch(
             encoding=frame.encoding,
-            staging=torch.empty((len(plans), *frame.image.shape), dtype=torch.uint8, pin_memory=on_cuda),
-            uploaded=torch.cuda.Event() if on_cuda else None,
-            device=device,
+            image_shape=frame.image.shape,
             passes=tuple(passes),
             grid=torch.from_numpy(np.stack(grids)).to(device) if grids else None,
             samples=first.samples if isinstance(first, Rectification) else 1,
             channels=rgb_channels(frame.encoding),
+            content=plans[0].view.content,
+            gain=gain,
+            offset=offset,
         )
 
-    def content(self, images: Sequence[np.ndarray]) -> torch.Tensor:
+    def run(self, raw: torch.Tensor, images: torch.Tensor, colours: torch.Tensor) -> None:
+        """As in _Batch."""
+        top, left, height, width = self.content
+        grey = self._resampled(raw.view(-1, *self.image_shape))
+        if (height, width) != tuple(images.shape[-2:]):
+            images.zero_()
+            colours.zero_()
+        place = (..., slice(top, top + height), slice(left, left + width))
+        images[place] = torch.addcmul(self.offset, grey, self.gain)
+        colours[place] = grey
+
+    def _resampled(self, raw: torch.Tensor) -> torch.Tensor:
         """Raw images to whole grey levels, float32 RGB (B, 3, h, w) in 0 to 255."""
-        planes = to_float(self._upload(images), self.encoding).permute(0, 3, 1, 2)
+        planes = to_float(raw, self.encoding).permute(0, 3, 1, 2)
         for number, (rows, columns) in enumerate(self.passes):
             if number > 0:
                 planes = planes.round().clamp_(0.0, 255.0)
@@ -152,14 +183,3 @@ class _Batch:
                 planes = F.avg_pool2d(planes, self.samples)
         planes = planes.round().clamp_(0.0, 255.0)
         return planes if self.channels == (0, 1, 2) else torch.stack([planes[:, c] for c in self.channels], dim=1)
-
-    def _upload(self, images: Sequence[np.ndarray]) -> torch.Tensor:
-        if self.uploaded is not None:
-            self.uploaded.synchronize()  # the copy of the previous set: done long ago
-        staging = self.staging.numpy()
-        for row, image in enumerate(images):
-            np.copyto(staging[row], image)
-        raw = self.staging.to(self.device, non_blocking=True)
-        if self.uploaded is not None:
-            self.uploaded.record()
-        return raw

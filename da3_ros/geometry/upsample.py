@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 
 from da3_ros.geometry.views import ViewPlan
 
 # Neighbours whose depths differ by more than this share are on different surfaces.
 _SURFACE_STEP = 0.05
+_KEPT_PLANS = 32
 
 
 def depth_to_input_size(depth: torch.Tensor, plan: ViewPlan, K: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -19,8 +22,7 @@ def depth_to_input_size(depth: torch.Tensor, plan: ViewPlan, K: torch.Tensor) ->
     depth is taken, as it is for neighbours that are NaN or Inf. Pixels outside the content are NaN. No host
     synchronization.
     """
-    rows = _Neighbours(depth.shape[0], plan.input_hw[0], plan.box[0], plan.scale_yx[0], depth.device)
-    columns = _Neighbours(depth.shape[1], plan.input_hw[1], plan.box[1], plan.scale_yx[1], depth.device)
+    rows, columns = _neighbours(plan, depth.device)
     corners = [depth[row][:, column] for row in (rows.low, rows.high) for column in (columns.low, columns.high)]
     nearest = depth[rows.nearest][:, columns.nearest]
 
@@ -48,6 +50,16 @@ class _Neighbours:
         self.high = (self.low + 1).clamp(max=n_content - 1)
         self.nearest = (position + 0.5).floor().long().clamp(max=n_content - 1)
         self.share = position - self.low
+
+
+@functools.lru_cache(maxsize=_KEPT_PLANS)
+def _neighbours(plan: ViewPlan, device: torch.device) -> tuple[_Neighbours, _Neighbours]:
+    """Rows and columns of a plan; the same in every step."""
+    (height, width), (full_height, full_width) = plan.view.content[2:], plan.input_hw
+    return (
+        _Neighbours(height, full_height, plan.box[0], plan.scale_yx[0], device),
+        _Neighbours(width, full_width, plan.box[1], plan.scale_yx[1], device),
+    )
 
 
 def _full_K(K: torch.Tensor, plan: ViewPlan) -> torch.Tensor:

@@ -197,6 +197,7 @@ def test_centres_align_as_in_the_published_code(views, outliers):
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_the_device_is_not_waited_for():
     a = make_poses(torch.randn(2, 12, 3, generator=torch.Generator().manual_seed(0))).cuda()
     b = make_similarity(2.0, shape=(2,)).cameras(a.cpu()).cuda()

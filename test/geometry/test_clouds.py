@@ -5,7 +5,15 @@ import struct
 import numpy as np
 import torch
 
-from da3_ros.geometry.clouds import POINT_STEP, confidence_mask, pack_points, transform_points, voxel_filter
+from da3_ros.geometry.clouds import (
+    POINT_STEP,
+    compact,
+    confidence_mask,
+    lower_median,
+    pack_points,
+    transform_points,
+    voxel_filter,
+)
 from da3_ros.geometry.se3 import T_from, invert, matrix_from_quat_xyzw
 
 
@@ -44,12 +52,31 @@ def test_transform_and_back():
     torch.testing.assert_close(transform_points(torch.from_numpy(invert(T)), moved), points)
 
 
+def test_compact_keeps_the_valid_points_in_their_order():
+    points = torch.randint(0, 256, (500, POINT_STEP), dtype=torch.uint8)
+    for valid in (torch.rand(500) > 0.4, torch.zeros(500, dtype=torch.bool), torch.ones(500, dtype=torch.bool)):
+        kept, count = compact(points, valid)
+        assert kept.shape == points.shape
+        assert count == valid.sum()
+        assert torch.equal(kept[: int(count)], points[valid])
+
+
+def filtered(xyz, rgb, voxel, valid=None):
+    """Points (m, 3) and colours (3, m) that the voxel filter leaves."""
+    valid = torch.ones(len(xyz), dtype=torch.bool) if valid is None else valid
+    points, colours, count = voxel_filter(xyz, rgb, valid, voxel)
+    assert points.shape == xyz.shape and colours.shape == rgb.shape
+    return points[:count], colours[:, :count]
+
+
 def test_voxel_filter_gives_means():
-    # Two points share a cube, also on the negative side; one is alone; NaN and Inf are dropped.
+    # Two points share a cube, also on the negative side; one is alone; NaN, Inf and what is not valid are dropped.
     finite = [[0.1, 0.1, 0.1], [0.3, 0.1, 0.1], [0.6, 0.1, 0.1], [-0.1, -0.2, 0.1], [-0.3, -0.4, 0.3]]
-    xyz = torch.tensor([*finite, [torch.nan, 0, 0], [0, torch.inf, 0]])
-    rgb = torch.tensor([[10, 20, 30, 40, 60, 1, 1], [0, 1, 2, 3, 4, 1, 1], [255, 255, 0, 9, 9, 1, 1]]).to(torch.uint8)
-    points, colours = voxel_filter(xyz, rgb, 0.5)
+    xyz = torch.tensor([*finite, [torch.nan, 0, 0], [0, torch.inf, 0], [0.1, 0.1, 0.1], [9, 9, 9]])
+    rgb = torch.tensor([[10, 20, 30, 40, 60], [0, 1, 2, 3, 4], [255, 255, 0, 9, 9]])
+    rgb = torch.cat((rgb, torch.ones(3, 4, dtype=torch.int64)), dim=1).to(torch.uint8)
+    valid = torch.tensor([True] * 7 + [False] * 2)
+    points, colours = filtered(xyz, rgb, 0.5, valid)
     order = points[:, 0].argsort()
     torch.testing.assert_close(points[order], torch.tensor([[-0.2, -0.3, 0.2], [0.2, 0.1, 0.1], [0.6, 0.1, 0.1]]))
     assert colours[:, order].tolist() == [[50, 15, 30], [4, 0, 2], [9, 255, 0]]
@@ -59,26 +86,38 @@ def test_voxel_filter_equals_a_plain_loop():
     rng = np.random.default_rng(0)
     xyz = rng.uniform(-2, 2, (3000, 3)).astype(np.float32)
     rgb = rng.integers(0, 256, (3, 3000)).astype(np.uint8)
+    valid = rng.random(3000) > 0.2
     cubes: dict[tuple, list[int]] = {}
     for i, key in enumerate(map(tuple, np.floor(xyz / np.float32(0.4)).astype(int))):
-        cubes.setdefault(key, []).append(i)
-    points, colours = voxel_filter(torch.from_numpy(xyz), torch.from_numpy(rgb), 0.4)
-    assert len(points) == len(cubes)
-    found = {
-        tuple(np.floor(p / 0.4).astype(int)): (p, c) for p, c in zip(points.numpy(), colours.numpy().T, strict=True)
-    }
-    for key, members in cubes.items():
-        np.testing.assert_allclose(found[key][0], xyz[members].mean(axis=0), atol=1e-5)
-        np.testing.assert_allclose(found[key][1], rgb[:, members].mean(axis=1), atol=0.51)
+        if valid[i]:
+            cubes.setdefault(key, []).append(i)
+    points, colours = filtered(torch.from_numpy(xyz), torch.from_numpy(rgb), 0.4, torch.from_numpy(valid))
+    keys = [tuple(np.floor(p / 0.4).astype(int)) for p in points.numpy()]
+    assert keys == sorted(cubes)
+    for key, point, colour in zip(keys, points.numpy(), colours.numpy().T, strict=True):
+        np.testing.assert_allclose(point, xyz[cubes[key]].mean(axis=0), atol=1e-5)
+        np.testing.assert_allclose(colour, rgb[:, cubes[key]].mean(axis=1), atol=0.51)
 
 
 def test_voxel_filter_far_from_the_origin_and_of_nothing():
     xyz = torch.tensor([[5000.02, 0.0, 0.0], [5000.03, 0.0, 0.0], [5000.2, 0.0, 0.0], [2e6, 0.0, 0.0]])
-    points, _ = voxel_filter(xyz, torch.zeros(3, 4, dtype=torch.uint8), 0.1)
-    assert len(points) == 2  # the last is out of range
-    points, colours = voxel_filter(xyz[:0], torch.zeros(3, 0, dtype=torch.uint8), 0.1)
+    nothing = torch.zeros(3, 4, dtype=torch.uint8)
+    assert len(filtered(xyz, nothing, 0.1)[0]) == 2  # the last is out of range
+    assert len(filtered(xyz, nothing, 0.1, torch.zeros(4, dtype=torch.bool))[0]) == 0
+    points, colours = filtered(xyz[:0], nothing[:, :0], 0.1)
     assert points.shape == (0, 3)
     assert colours.shape == (3, 0)
+
+
+def test_lower_median_ignores_nan():
+    values = torch.rand(3, 8, 9)
+    values[0][values[0] < 0.3] = torch.nan
+    values[1] = torch.nan
+    found = lower_median(values)
+    for view in (0, 2):
+        known = values[view][~values[view].isnan()].sort().values
+        assert found[view] == known[(len(known) - 1) // 2]
+    assert found[1].isnan()
 
 
 def test_confidence_mask_drops_the_share_of_each_view():

@@ -271,7 +271,9 @@ def test_image_of_another_size_is_refused():
 
 
 @pytest.mark.gpu
-def test_cuda_equals_cpu_without_waiting_for_the_device():
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("fused", [True, False], ids=["kernels", "torch"])
+def test_cuda_equals_cpu_without_waiting_for_the_device(fused):
     sizes = dict.fromkeys("abcd", (480, 640))
     calibrations = {
         "a": calibration(640, 480, 500.0, cx=330.0, cy=230.0),
@@ -281,9 +283,10 @@ def test_cuda_equals_cpu_without_waiting_for_the_device():
     }
     plans = plan_views({name: (sizes[name], calibrations[name]) for name in sizes}, 504, {})
     cpu, cuda = ImagePreparer(plans, "cpu"), ImagePreparer(plans, "cuda")
-    for seed in range(3):
+    cuda._fused &= fused
+    for seed in range(6):
         frames = [Frame(name, 1, smooth_noise(480, 640, seed=seed + ord(name))) for name in sizes]
-        if seed > 0:
+        if seed > 2:  # each of the buffers has been used once
             torch.cuda.set_sync_debug_mode("error")
         try:
             found = cuda.prepare(frames)
@@ -293,4 +296,24 @@ def test_cuda_equals_cpu_without_waiting_for_the_device():
         difference = (found[1].cpu().int() - expected[1].int()).abs()
         assert difference.max() <= 1  # a value at .5 may round either way
         assert (difference > 0).float().mean() < 1e-3
+        torch.testing.assert_close(found[0].cpu(), expected[0], atol=0.02, rtol=0)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("process_res", [84, 252, 1022])
+@pytest.mark.parametrize("distortion", [None, PLUMB_BOB, FISHEYE], ids=["none", "plumb_bob", "equidistant"])
+def test_every_encoding_and_way_of_sampling_is_the_same_on_cuda(process_res, distortion):
+    calib = distortion and calibration(400, 240, 300.0, cx=205.0, D=distortion[0], model=distortion[1])
+    plans = plan_views({"cam": ((240, 400), calib), "tall": ((400, 240), None)}, process_res, {})
+    cpu, cuda = ImagePreparer(plans, "cpu"), ImagePreparer(plans, "cuda")
+    for seed, encoding in enumerate(ENCODINGS):
+        frames = [
+            Frame(camera, 1, encoded(smooth_noise(*plan.input_hw, seed), encoding)[0], encoding)
+            for camera, plan in plans.items()
+        ]
+        found, expected = cuda.prepare(frames), cpu.prepare(frames)
+        difference = (found[1].cpu().int() - expected[1].int()).abs()
+        assert difference.max() <= 1, encoding
+        assert (difference > 0).float().mean() < 2e-3, encoding
         torch.testing.assert_close(found[0].cpu(), expected[0], atol=0.02, rtol=0)

@@ -1,0 +1,137 @@
+"""The dense outputs of a placed window, on the device and in the layout in which they are published."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from da3_ros.config import PointsConfig, PublishConfig
+from da3_ros.datatypes import OutputRequest, WindowPrediction
+from da3_ros.geometry.clouds import lower_median, pack_points
+from da3_ros.geometry.image import ViewPlan
+from da3_ros.placement import PlacedWindow
+from da3_ros.streaming.outputs import (
+    Cloud,
+    DenseViews,
+    crop_views,
+    encode_depth,
+    encode_sky,
+    merge_points,
+    resize_depth,
+    select_points,
+)
+from da3_ros.tracking import invert_rigid
+
+
+def wanted_views(prediction: WindowPrediction, request: OutputRequest) -> tuple[int, ...]:
+    """The decoded views of the newest set that somebody wants, as indices into the window's views."""
+    cameras = request.depth | request.confidence | request.points | request.sky
+    newest = [index for index in prediction.decoded if prediction.views[index].newest]
+    return tuple(index for index in newest if request.merged_points or prediction.views[index].camera in cameras)
+
+
+def assemble(
+    window: PlacedWindow,
+    plans: Mapping[str, ViewPlan],
+    request: OutputRequest,
+    points: PointsConfig,
+    publish: PublishConfig,
+) -> dict[str, torch.Tensor]:
+    """Everything that goes to the host, by name; only what is in ``request``. No host synchronization.
+
+    Of the window: ``K``, ``T_odom_cam``, ``T_odom_base``, ``K_predicted``, ``reference``, ``metres_per_unit``,
+    ``metres_stddev``, ``points`` with ``points_count``. Of a camera: ``depth/<c>`` or ``sky/<c>`` with
+    ``image_K/<c>``, ``confidence/<c>``, ``points/<c>``. Of a view: ``median/<index>``, its confidence's.
+    """
+    prediction = window.prediction
+    optional = {
+        "T_odom_cam": window.T_odom_cam,
+        "T_odom_base": window.T_odom_base,
+        "K_predicted": window.K_predicted,
+        "reference": prediction.reference_index,
+        "metres_per_unit": prediction.metres_per_unit,
+        "metres_stddev": prediction.metres_stddev,
+    }
+    out = {"K": window.K} | {name: tensor for name, tensor in optional.items() if tensor is not None}
+    clouds: list[Cloud] = []
+    poses: list[torch.Tensor | None] = []
+    for indices in _groups(wanted_views(prediction, request), window):
+        cameras = [prediction.views[index].camera for index in indices]
+        views = _dense_views(window, indices)
+        if views.confidence is not None:
+            for index, median in zip(indices, lower_median(views.confidence), strict=True):
+                out[f"median/{index}"] = median
+            _add(out, "confidence", request.confidence, cameras, views.confidence)
+        if request.depth.intersection(cameras) or request.sky.intersection(cameras):
+            depths, Ks = resize_depth(views, [plans[camera] for camera in cameras], publish.depth_resolution)
+            _add(out, "image_K", request.depth | request.sky, cameras, Ks)
+            _add(
+                out, "depth", request.depth, cameras, [encode_depth(depth, publish.depth_encoding) for depth in depths]
+            )
+            if prediction.sky is not None:
+                _add(out, "sky", request.sky, cameras, [encode_sky(depth) for depth in depths])
+        if request.merged_points or request.points.intersection(cameras):
+            cloud = select_points(views, points)
+            clouds.append(cloud)
+            poses.extend(_T_merged_cam(window, index, points.frame) for index in indices)
+            if request.points.intersection(cameras):
+                _add(out, "points", request.points, cameras, pack_points(*cloud))
+    known = [pose for pose in poses if pose is not None]
+    if request.merged_points and clouds and len(known) == len(poses):
+        out["points"], out["points_count"] = merge_points(clouds, known, points.voxel_m)
+    return out
+
+
+def _add(
+    out: dict[str, torch.Tensor],
+    kind: str,
+    wanted: frozenset[str],
+    cameras: Sequence[str],
+    values: torch.Tensor | Sequence[torch.Tensor],
+) -> None:
+    """Put the values of the ``cameras`` that are ``wanted`` into ``out``."""
+    for camera, value in zip(cameras, values, strict=True):
+        if camera in wanted:
+            out[f"{kind}/{camera}"] = value
+
+
+def _groups(indices: Sequence[int], window: PlacedWindow) -> list[tuple[int, ...]]:
+    """Runs of views that can be processed together: neighbours whose content has the same size and place."""
+    if window.K.device.type == "cpu":
+        return [(index,) for index in indices]  # one image at a time stays in the processor's cache
+    prediction = window.prediction
+
+    def kind(item: tuple[int, int]) -> tuple:
+        position, index = item
+        row = prediction.decoded.index(index)
+        return index - position, row - position, prediction.views[index].view.content
+
+    runs = itertools.groupby(enumerate(indices), kind)
+    return [tuple(index for _, index in run) for _, run in runs]
+
+
+def _dense_views(window: PlacedWindow, indices: tuple[int, ...]) -> DenseViews:
+    """Cropped maps of decoded views that are neighbours in the window."""
+    prediction = window.prediction
+    first = prediction.decoded.index(indices[0])
+    rows = slice(first, first + len(indices))
+    return crop_views(
+        prediction.views[indices[0]].view.content,
+        prediction.depth[rows],
+        None if prediction.depth_conf is None else prediction.depth_conf[rows],
+        prediction.colours[rows],
+        None if prediction.sky is None else prediction.sky[rows],
+        window.K[indices[0] : indices[-1] + 1],
+        prediction.metres_per_unit,
+    )
+
+
+def _T_merged_cam(window: PlacedWindow, index: int, frame: str) -> torch.Tensor | None:
+    """Pose of a view in the frame of the merged cloud; None without poses, or without the rig for the base."""
+    if frame == "odom":
+        return None if window.T_odom_cam is None else window.T_odom_cam[index]
+    if window.T_odom_base is None or window.T_odom_cam is None:
+        return None
+    return invert_rigid(window.T_odom_base) @ window.T_odom_cam[index]

@@ -1,0 +1,122 @@
+"""Raw images from host memory to the device, on a stream of their own and without waiting for the network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+Image = np.ndarray | torch.Tensor
+
+# Uploads that can be under way at once: one that kernels read, one on its way and one that the host writes.
+_SLOTS = 3
+_COPY_THREADS = 3
+
+
+class UploadRing:
+    """Preallocated pinned and device buffers, used in turn; they grow to the largest set seen. Not thread-safe.
+
+    Events guard them: the host waits only if it is three uploads ahead of the copies. On the CPU there is one
+    buffer, and it is the result.
+    """
+
+    def __init__(self, device: torch.device):
+        self._device = device
+        on_cuda = device.type == "cuda"
+        self._stream = torch.cuda.Stream(device) if on_cuda else None
+        pool = ThreadPoolExecutor(_COPY_THREADS, "da3-upload")  # has no threads before there is work
+        self._slots = [_CudaSlot(device, pool) for _ in range(_SLOTS)] if on_cuda else [_Slot()]
+        self._next = 0
+
+    @contextmanager
+    def upload(self, images: Sequence[Image]) -> Iterator[torch.Tensor]:
+        """The bytes of ``images`` (uint8, of any strides) one after the other, (n,) uint8 on the device.
+
+        Those on the device already must be complete. Within the context, kernels of the current stream may read them.
+        """
+        slot = self._slots[self._next]
+        self._next = (self._next + 1) % len(self._slots)
+        size = sum(image.nbytes for image in images)
+        slot.reserve(size)
+        if self._stream is None:
+            slot.write(images)
+            yield slot.host[:size]
+            return
+        assert isinstance(slot, _CudaSlot)
+        with torch.cuda.stream(self._stream):
+            self._stream.wait_event(slot.consumed)
+            slot.write(images)
+            slot.uploaded.record(self._stream)
+        compute = torch.cuda.current_stream(self._device)
+        compute.wait_event(slot.uploaded)
+        try:
+            yield slot.buffer[:size]
+        finally:
+            slot.consumed.record(compute)
+
+
+class _Slot:
+    """A buffer of host memory."""
+
+    def __init__(self) -> None:
+        self.host = torch.empty(0, dtype=torch.uint8)
+
+    def reserve(self, size: int) -> None:
+        """Have room for ``size`` bytes."""
+        if self.host.numel() < size:
+            self.host = torch.empty(size, dtype=torch.uint8)
+
+    def write(self, images: Sequence[Image]) -> None:
+        """Lay ``images`` one after the other."""
+        for image, place in zip(images, _places(images, self.host), strict=True):
+            np.copyto(place.numpy(), image)
+
+
+class _CudaSlot(_Slot):
+    """A buffer of pinned host memory, and one on the device with the events that guard both."""
+
+    def __init__(self, device: torch.device, pool: ThreadPoolExecutor):
+        super().__init__()
+        self._pool = pool
+        self.buffer = torch.empty(0, dtype=torch.uint8, device=device)
+        self.uploaded = torch.cuda.Event()  # the pinned buffer may be written again
+        self.consumed = torch.cuda.Event()  # the device buffer may be
+
+    def reserve(self, size: int) -> None:
+        self.uploaded.synchronize()  # of three uploads ago: it has passed unless the host runs far ahead
+        if self.host.numel() < size:
+            self.host = torch.empty(size, dtype=torch.uint8, pin_memory=True)
+            self.buffer = torch.empty(size, dtype=torch.uint8, device=self.buffer.device)
+            # The allocator may have given memory that kernels of this stream still use.
+            self.consumed.record(torch.cuda.current_stream(self.buffer.device))
+
+    def write(self, images: Sequence[Image]) -> None:
+        """Lay ``images`` one after the other in the device's buffer; each is sent while others are still written.
+
+        The first is written here and the others by threads of our own: torch's spin between two copies, and hold each
+        other up where cores are shared.
+        """
+        hosts, devices = _places(images, self.host), _places(images, self.buffer)
+        written = [
+            self._pool.submit(np.copyto, host.numpy(), image) if number and isinstance(image, np.ndarray) else None
+            for number, (image, host) in enumerate(zip(images, hosts, strict=True))
+        ]
+        for image, host, device, copy in zip(images, hosts, devices, written, strict=True):
+            if isinstance(image, torch.Tensor):
+                device.copy_(image, non_blocking=True)
+                image.record_stream(torch.cuda.current_stream(image.device))
+                continue
+            if copy is None:
+                np.copyto(host.numpy(), image)
+            else:
+                copy.result()
+            device.copy_(host, non_blocking=True)
+
+
+def _places(images: Sequence[Image], buffer: torch.Tensor) -> list[torch.Tensor]:
+    """Where in ``buffer`` (n,) each image lies, in its shape."""
+    ends = np.cumsum([image.nbytes for image in images]).tolist()
+    return [buffer[end - image.nbytes : end].view(image.shape) for image, end in zip(images, ends, strict=True)]

@@ -1,0 +1,117 @@
+"""A window's prediction into the odom frame, on the device: poses, scale and the intrinsics to use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from da3_ros.datatypes import View, WindowPrediction, WindowView
+from da3_ros.geometry.se3 import T_BODY_OPTICAL, invert
+from da3_ros.streaming.device import pinned
+from da3_ros.tracking import anchor_window
+
+# Combinations of views whose constants are kept; a rig with cameras that come and go has a few hundred.
+_KEPT_CONSTANTS = 512
+
+
+@dataclass(frozen=True)
+class PlacedWindow:
+    """A prediction and where its views are."""
+
+    prediction: WindowPrediction
+    T_odom_cam: torch.Tensor | None  # (N, 4, 4), on the device; None for networks without poses
+    T_odom_base: torch.Tensor | None  # (4, 4), on the device; None when no camera's extrinsics are known
+    K: torch.Tensor  # (N, 3, 3) in use, canvas pixels, OpenCV pixel centres, on the device
+    K_predicted: torch.Tensor | None  # (N, 3, 3) likewise, from the network
+
+
+@dataclass(frozen=True)
+class _Constants:
+    """What is known of a window beforehand, on the device."""
+
+    views: tuple[View, ...]  # keeps them alive: the constants are found by their identities
+    K: torch.Tensor  # (N, 3, 3) calibrated, NaN where there is none
+    calibrated: torch.Tensor  # (N, 1, 1) bool
+    half_pixel: torch.Tensor  # (3, 3), from the network's pixel coordinates to OpenCV's
+    T_base_first: torch.Tensor  # (4, 4), of the first view's camera
+    T_cam_base: torch.Tensor  # (4, 4), of the camera that the base's pose comes from
+
+
+class Placement:
+    """Places windows; what does not change from one to the next is uploaded once. Not thread-safe."""
+
+    def __init__(self, device: torch.device):
+        self._device = device
+        self._T_base_cam: dict[str, np.ndarray] = {}
+        self._constants: dict[tuple, _Constants] = {}
+
+    def set_rig(self, T_base_cam: Mapping[str, np.ndarray]) -> None:
+        """Known extrinsics: camera name -> (4, 4) T_base_cam in metres. Cameras left out are not known."""
+        self._T_base_cam = dict(T_base_cam)
+        self._constants.clear()
+
+    def place(self, prediction: WindowPrediction) -> PlacedWindow:
+        """Poses in odom, in metres where there is a scale, and the intrinsics to use. No host synchronization.
+
+        Views whose poses in odom are known are there, whatever was predicted.
+        """
+        views = prediction.views
+        placed = self._newest_of_rig(views)
+        known = self._known(views, placed)
+        if prediction.T_cam_world is None or prediction.K is None:
+            return PlacedWindow(prediction, None, None, known.K, None)
+        T_odom_cam = self._given(views)
+        if T_odom_cam is None:
+            T_cam_world = prediction.T_cam_world
+            if prediction.metres_per_unit is not None:
+                T_cam_world = T_cam_world.clone()
+                T_cam_world[:, :3, 3] *= prediction.metres_per_unit
+            T_odom_cam = anchor_window(T_cam_world, known.T_base_first)
+        T_odom_base = None if placed is None else T_odom_cam[placed] @ known.T_cam_base
+        K_predicted = prediction.K - known.half_pixel
+        K = torch.where(known.calibrated, known.K, K_predicted)
+        return PlacedWindow(prediction, T_odom_cam, T_odom_base, K, K_predicted)
+
+    def _given(self, views: Sequence[WindowView]) -> torch.Tensor | None:
+        """T_odom_cam (N, 4, 4) float32 that the network was told, on the device; None where it was told none."""
+        poses = [view.T_odom_cam for view in views if view.T_odom_cam is not None]
+        if not poses:
+            return None
+        return pinned(np.stack(poses).astype(np.float32), self._device).to(self._device, non_blocking=True)
+
+    def _newest_of_rig(self, views: Sequence[WindowView]) -> int | None:
+        """The view that the base's pose comes from: of the newest set the last one, since its stamp is the set's."""
+        known = [index for index, view in enumerate(views) if view.newest and view.camera in self._T_base_cam]
+        return max(known, key=lambda index: views[index].stamp_ns, default=None)
+
+    def _known(self, views: Sequence[WindowView], placed: int | None) -> _Constants:
+        key = (*(id(view.view) for view in views), placed)
+        if key not in self._constants:
+            if len(self._constants) == _KEPT_CONSTANTS:
+                self._constants.clear()
+            self._constants[key] = self._upload(views, placed)
+        return self._constants[key]
+
+    def _upload(self, views: Sequence[WindowView], placed: int | None) -> _Constants:
+        """In one copy, from pinned memory so that it does not wait."""
+        first = self._T_base_cam.get(views[0].camera, T_BODY_OPTICAL)
+        T_cam_base = np.eye(4) if placed is None else invert(self._T_base_cam[views[placed].camera])
+        parts = [
+            np.stack([view.view.K for view in views]),
+            np.array([view.view.calibrated for view in views]).reshape(-1, 1, 1),
+            # The network counts pixels from the image's corner, OpenCV and ROS from the first pixel's centre.
+            np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]]),
+            first,
+            T_cam_base,
+        ]
+        host = torch.from_numpy(np.concatenate([part.ravel() for part in parts]).astype(np.float32))
+        if self._device.type == "cuda":
+            host = host.pin_memory()
+        flat = host.to(self._device, non_blocking=True).split([part.size for part in parts])
+        K, calibrated, half_pixel, T_base_first, T_cam_base = (
+            values.view(part.shape) for values, part in zip(flat, parts, strict=True)
+        )
+        return _Constants(tuple(view.view for view in views), K, calibrated > 0, half_pixel, T_base_first, T_cam_base)
