@@ -8,24 +8,23 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ament_index_python.packages import PackageNotFoundError, get_package_prefix, get_package_share_directory
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix
 
 from da3_ros.errors import ConfigError, UnavailableError
+from da3_ros.share import PACKAGE, share_folder
 
-PACKAGE = "da3_ros"
 DEFAULT_CONFIG = "single_camera"
 LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
 
-# Fast DDS loses large images over its default transports (small UDP buffers); LARGE_DATA sends them by shared memory
-# on one machine and by TCP between machines. Its buffers hold one image at best, so that cameras that are triggered
-# together lose images to each other (6 x 7 MB: a quarter lost; none with 16 MB). Other middlewares ignore this.
-_TRANSPORT = {"FASTDDS_BUILTIN_TRANSPORTS": "LARGE_DATA?max_msg_size=1MB&sockets_size=16MB"}
+# Who sets one of these has chosen how Fast DDS sends. Older distributions know only the second name of the file.
+_PROFILES, _OLD_PROFILES = "FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"
+_TRANSPORT_CHOICES = ("FASTDDS_BUILTIN_TRANSPORTS", _PROFILES, _OLD_PROFILES)
+_OLD_DISTRIBUTIONS = ("humble", "jazzy")
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def bringup(
     if checkpoint:
         chosen["model.checkpoint"] = checkpoint
     chosen |= overrides or {}
-    environment = {name: value for name, value in _TRANSPORT.items() if name not in os.environ}
+    environment = _transport()
     files = () if config_file is None else (find_config(config_file),)
     node = Process(
         name="da3_node",
@@ -126,7 +125,7 @@ def find_config(name: str | Path) -> Path:
     path = Path(name).expanduser()
     if path.is_file():
         return path.resolve()
-    folder = _share() / "config"
+    folder = share_folder() / "config"
     for candidate in (folder / path.name, folder / f"{path.name}.yaml"):
         if path.parent == Path() and candidate.is_file():
             return candidate
@@ -134,15 +133,12 @@ def find_config(name: str | Path) -> Path:
     raise ConfigError(f"there is no configuration file '{name}': give a path or one of the examples ({examples})")
 
 
-def _share() -> Path:
-    """Where config and launch are: the source tree when the package runs from it, else where it is installed."""
-    source = Path(__file__).resolve().parents[1]
-    if (source / "package.xml").is_file():
-        return source
-    try:
-        return Path(get_package_share_directory(PACKAGE))
-    except PackageNotFoundError:
-        return Path(sys.prefix) / "share" / PACKAGE
+def _transport() -> dict[str, str]:
+    """What lets Fast DDS carry images (see config/fastdds.xml), unless the user chose; other middlewares ignore it."""
+    if any(name in os.environ for name in _TRANSPORT_CHOICES):
+        return {}
+    name = _OLD_PROFILES if os.environ.get("ROS_DISTRO") in _OLD_DISTRIBUTIONS else _PROFILES
+    return {name: str(find_config("fastdds.xml"))}
 
 
 def _executable(package: str, name: str) -> Path:

@@ -15,7 +15,7 @@ from typing import Any, get_type_hints
 
 from da3_ros.errors import ConfigError
 
-ANY_VIEW_VARIANTS = ("da3-small", "da3-base", "da3-large", "da3-giant")
+ANY_VIEW_VARIANTS = ("da3-nano", "da3-small", "da3-base", "da3-large", "da3-giant")
 SINGLE_VIEW_VARIANTS = ("da3metric-large", "da3mono-large")
 NESTED_VARIANTS = ("da3nested-giant-large",)
 VARIANTS = (*ANY_VIEW_VARIANTS, *SINGLE_VIEW_VARIANTS, *NESTED_VARIANTS)
@@ -80,8 +80,8 @@ class ModelConfig:
     checkpoint: str = param(
         "",
         "safetensors file, folder, or hub id (owner/name or owner/name@revision), fetched once and then taken from "
-        "the hub's cache; empty: the published weights of the variant; 'random': untrained weights, for tests of the "
-        "plumbing only",
+        "the hub's cache; empty: the variant's own, published or (da3-nano) in this package; 'random': untrained "
+        "weights, for tests of the plumbing only",
     )
     metric_checkpoint: str = param(
         "",
@@ -97,6 +97,22 @@ class ModelConfig:
         "arithmetic of the network; auto: float16 on CUDA, float32 on CPU",
         choices=("auto", "float32", "bfloat16", "float16"),
     )
+    matmul: str = param(
+        "auto",
+        "number format of the matrix products in the transformer blocks. as_dtype: as model.dtype; bfloat16; "
+        "approximations (docs/performance.md): int8, fp8 (on CUDA from compute capability 8.9 on); auto: bfloat16 on "
+        "CPUs that multiply in it, if model.dtype is auto too, else as_dtype",
+        choices=("auto", "as_dtype", "bfloat16", "int8", "fp8"),
+    )
+    half_resolution_head: bool = param(
+        False, "approximation: the last convolutions run at 8/14 of the images' size, and depth is enlarged to it"
+    )
+    key_reduction: int = param(
+        1,
+        "approximation for windows of more than 16 views: layers across views average keys and values over squares of "
+        "so many patches to a side; 1: exact",
+        ge=1, le=4,
+    )  # fmt: skip
     process_res: int = param(
         504, "longest side of the network's images, shortest with lower_bound_* (pixels, rounded to 14)", ge=56, le=2044
     )
@@ -112,9 +128,24 @@ class ModelConfig:
         "none",
         "rig: tell the network where the cameras stand (CameraInfo and /tf_static of each) and put depth and poses "
         "onto the rig, in metres with two cameras or more; needs window.sets 1, for a rig says nothing of how the "
-        "robot moved between sets",
-        choices=("none", "rig"),
+        "robot moved between sets. odometry: tell it where the cameras were at each image, by the robot's own "
+        "odometry (frames.odom -> frames.base on /tf, waited for up to sync.timeout_s) and the rig; needs "
+        "frames.publish_tf false. See docs/known-cameras.md",
+        choices=("none", "rig", "odometry"),
     )
+    execution: str = param(
+        "auto",
+        "how steps run. compiled: torch.compile and CUDA graphs, with a warm-up of tens of seconds for each new size "
+        "of network images and window (seconds once that was compiled on the machine); graphs: CUDA graphs of torch's "
+        "own kernels; eager: neither; auto: compiled on CUDA, eager on the CPU",
+        choices=("auto", "eager", "graphs", "compiled"),
+    )
+    max_graphs: int = param(
+        16,
+        "CUDA graphs that are kept: one for each number of new views, of views in the window and of views to decode "
+        "that comes up (cameras that are missing)",
+        ge=2, le=256,
+    )  # fmt: skip
     cpu_threads: int = param(0, "torch threads on CPU; 0: all cores but one, which is left to ROS", ge=0, le=1024)
 
     @property
@@ -141,6 +172,13 @@ class WindowParameters:
         4, "synchronized sets in the window; views = sets x cameras; no effect with single-view variants", ge=1, le=64
     )
     stride: int = param(1, "sets by which the window advances between two network steps", ge=1, le=64)
+    skip_below: float = param(
+        0.0,
+        "leave out sets that barely differ from the last one that was used: nowhere in an image have squares of 14 "
+        "network pixels changed by so many grey levels on average. No estimate is published for them, but one a "
+        "second at least; the host waits for the images on the GPU. 0: leave none out",
+        ge=0.0, le=255.0,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -149,10 +187,11 @@ class ScaleConfig:
 
     source: str = param(
         "auto",
-        "source of metric scale. rig: the distances between the cameras, with model.pose_conditioning rig; "
-        "metric_model: da3metric-large, by itself, nested, or as metric_checkpoint; none: lengths are in the network's "
-        "own unit; auto: the first of these that is there",
-        choices=("auto", "none", "metric_model", "rig"),
+        "source of metric scale. rig: the distances between the cameras, with model.pose_conditioning rig; odometry: "
+        "the distances between the cameras of the whole window, with model.pose_conditioning odometry; metric_model: "
+        "da3metric-large, by itself, nested, or as metric_checkpoint; none: lengths are in the network's own unit; "
+        "auto: the first of these that is there",
+        choices=("auto", "none", "metric_model", "rig", "odometry"),
     )
 
 
@@ -234,9 +273,12 @@ class PipelineConfig:
 
     @property
     def scale_source(self) -> str:
-        """The source of metric scale that ``scale.source`` comes to: ``rig``, ``metric_model`` or ``none``."""
-        if self.scale.source in ("auto", "rig") and self.model.pose_conditioning == "rig" and len(self.cameras) > 1:
+        """The source of metric scale that ``scale.source`` comes to: any of its choices but ``auto``."""
+        conditioning = self.model.pose_conditioning
+        if self.scale.source in ("auto", "rig") and conditioning == "rig" and len(self.cameras) > 1:
             return "rig"
+        if self.scale.source in ("auto", "odometry") and conditioning == "odometry":
+            return "odometry"
         return "metric_model" if self.model.has_metres and self.scale.source != "none" else "none"
 
     def camera_config(self, name: str) -> CameraConfig:
@@ -478,6 +520,15 @@ def _model_problems(config: PipelineConfig) -> list[str]:
         problems += _rig_problems(config)
     elif source == "rig":
         problems.append("scale.source is rig, but the network is not told the rig: set model.pose_conditioning to rig")
+    if model.pose_conditioning == "odometry":
+        problems += _odometry_problems(config)
+    elif source == "odometry":
+        problems.append(
+            "scale.source is odometry, but the network is not told how the robot moved: set model.pose_conditioning to "
+            "odometry"
+        )
+    if model.pose_conditioning != "none":
+        problems += _known_camera_problems(config)
     if not model.has_poses:
         if model.use_ray_pose:
             problems.append(
@@ -502,14 +553,39 @@ def _rig_problems(config: PipelineConfig) -> list[str]:
         )
     if config.scale.source == "rig" and len(config.cameras) < 2:
         problems.append("scale.source is rig, but one camera has no distance to another: set it to auto")
-    if not config.model.has_poses:
+    return problems
+
+
+def _odometry_problems(config: PipelineConfig) -> list[str]:
+    """What keeps the robot's odometry from conditioning the network."""
+    problems = []
+    if config.frames.publish_tf:
         problems.append(
-            f"model.pose_conditioning is rig, but {config.model.variant} sees each view alone: set it to none"
+            f"model.pose_conditioning is odometry, so the robot publishes {config.frames.odom} -> {config.frames.base} "
+            "and this node must not: set frames.publish_tf to false"
         )
+    if config.scale.source == "none":
+        problems.append(
+            "scale.source is none, but model.pose_conditioning is odometry, whose poses are in metres: set it to auto"
+        )
+    if config.window.sets == 1 and len(config.cameras) == 1 and config.scale_source == "odometry":
+        problems.append(
+            "model.pose_conditioning is odometry, but a window of one view shows no distance that would give the "
+            "scale: raise window.sets"
+        )
+    return problems
+
+
+def _known_camera_problems(config: PipelineConfig) -> list[str]:
+    """What keeps any known cameras from conditioning the network."""
+    problems = []
+    conditioning = f"model.pose_conditioning is {config.model.pose_conditioning}"
+    if not config.model.has_poses:
+        problems.append(f"{conditioning}, but {config.model.variant} sees each view alone: set it to none")
     bare = [name for name in config.cameras if config.camera_config(name).camera_info_topic == "none"]
     if bare:
         problems.append(
-            f"model.pose_conditioning is rig and needs a CameraInfo for every camera, but camera_info_topic is 'none' "
-            f"for {', '.join(bare)}: name its topic"
+            f"{conditioning} and needs a CameraInfo for every camera, but camera_info_topic is 'none' for "
+            f"{', '.join(bare)}: name its topic"
         )
     return problems

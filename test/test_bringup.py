@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
@@ -85,11 +86,20 @@ def test_later_sources_win_and_empty_arguments_change_nothing():
     assert set(node.parameters[0]) == {"use_sim_time", "autostart"}
 
 
-def test_images_get_a_transport_that_carries_them_unless_one_was_chosen(monkeypatch):
-    monkeypatch.delenv("FASTDDS_BUILTIN_TRANSPORTS", raising=False)
-    assert bringup()[0].environment["FASTDDS_BUILTIN_TRANSPORTS"].startswith("LARGE_DATA")
-    monkeypatch.setenv("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4")
-    assert "FASTDDS_BUILTIN_TRANSPORTS" not in bringup()[0].environment
+def test_images_get_shared_memory_that_holds_them_unless_something_was_chosen(monkeypatch):
+    names = ("FASTDDS_BUILTIN_TRANSPORTS", "FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+    for name in (*names, "ROS_DISTRO"):
+        monkeypatch.delenv(name, raising=False)
+    [file] = bringup()[0].environment.values()
+    segment = int(ElementTree.parse(file).find(".//{*}segment_size").text)
+    assert segment >= 4 * 1920 * 1200 * 3, "one image of each of four large cameras"
+    assert list(bringup()[0].environment) == ["FASTDDS_DEFAULT_PROFILES_FILE"]
+    monkeypatch.setenv("ROS_DISTRO", "jazzy")
+    assert list(bringup()[0].environment) == ["FASTRTPS_DEFAULT_PROFILES_FILE"]
+    for name in names:
+        with monkeypatch.context() as patch:
+            patch.setenv(name, "what the user wants")
+            assert not bringup()[0].environment, name
 
 
 def test_rviz_runs_beside_the_node_in_its_namespace():

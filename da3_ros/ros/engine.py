@@ -1,15 +1,17 @@
 """From synchronized messages to published estimates: one thread that owns the network, one that publishes.
 
-The pipeline is made, used and closed in the inference thread only. Publishing has its own thread, so that it does
-not hold up the next step. Both inboxes are bounded and drop the oldest; drops are counted.
+The pipeline is made, used and closed in the inference thread only; it hands steps to the device and goes on to the
+next set. The publishing thread waits for each result and sends it at once. Both inboxes are bounded and drop the
+oldest; drops are counted.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,9 +21,22 @@ from da3_ros.datatypes import Estimate, FrameSet, OutputRequest
 from da3_ros.errors import FrameError
 from da3_ros.ros.stats import Stats
 from da3_ros.ros.worker import Worker
+from da3_ros.usable import pose_problem, submit_usable
 
 # Estimates that may wait for the publisher: one in hand and one fresh.
 _PENDING_ESTIMATES = 2
+# Steps that the device may have at once: one that it computes, and the next one, whose images are on their way.
+_STEPS_UNDER_WAY = 2
+
+
+class Pending(Protocol):
+    """What the engine needs of ``da3_ros.estimates.PendingEstimate``."""
+
+    def wait(self) -> None:
+        """Wait until the device is done with the step."""
+
+    def result(self) -> Estimate:
+        """The estimate, after ``wait``."""
 
 
 class StepPipeline(Protocol):
@@ -31,8 +46,12 @@ class StepPipeline(Protocol):
     def description(self) -> Mapping[str, Any]:
         """What runs, for logs and diagnostics."""
 
-    def step(self, frame_set: FrameSet, request: OutputRequest) -> Estimate | None:
-        """One frame set in; None when the window advanced without a network step."""
+    def submit(self, frame_set: FrameSet, request: OutputRequest) -> Pending | None:
+        """One frame set in, without waiting for the device; None when the window advanced without a network step."""
+
+    @property
+    def skipped(self) -> int:
+        """Sets so far that were left out because the cameras barely moved."""
 
     def set_rig(self, T_base_cam: Mapping[str, np.ndarray]) -> None:
         """Known extrinsics by camera name."""
@@ -59,6 +78,15 @@ class ImageSet:
 
 
 @dataclass(frozen=True)
+class _Answer:
+    """A result to come, and when (monotonic seconds) its step was submitted and its first image came."""
+
+    pending: Pending
+    submitted_s: float
+    first_arrival_s: float
+
+
+@dataclass(frozen=True)
 class EngineHooks:
     """What the engine calls: the first three in the inference thread, ``publish`` in the publishing thread."""
 
@@ -82,6 +110,7 @@ class Engine:
         self._hooks = hooks
         self._stats = stats
         self._min_cameras = config.sync.min_cameras
+        self._skipped = 0  # of the pipeline's sets, as far as counted
         self._inference: Worker[ImageSet] = Worker(
             "da3-inference",
             self._infer,
@@ -89,7 +118,8 @@ class Engine:
             lambda image_set: stats.set_dropped(image_set.images),
             hooks.failed,
         )
-        self._publishing: Worker[tuple[Estimate, float]] = Worker(
+        self._under_way: deque[Pending] = deque()
+        self._publishing: Worker[_Answer] = Worker(
             "da3-publish",
             self._publish,
             _PENDING_ESTIMATES,
@@ -152,42 +182,45 @@ class Engine:
         if rig is not None:
             self._pipeline.set_rig(rig)
         begin = time.monotonic()
-        estimate = self._step(frame_set)
-        if estimate is None:
+        pending = self._submit(frame_set)
+        self._count_skipped()
+        if pending is None:
             return
-        now = time.monotonic()
+        self._stats.stepped(begin)
+        self._publishing.submit(_Answer(pending, begin, image_set.first_arrival_s))
+        self._under_way.append(pending)
+        if len(self._under_way) == _STEPS_UNDER_WAY:
+            # Sets wait here and not behind the device, so that the next one to be taken is a fresh one.
+            self._under_way.popleft().wait()
+
+    def _count_skipped(self) -> None:
+        skipped = self._pipeline.skipped
+        self._stats.count("sets left out, barely moved", skipped - self._skipped)
+        self._skipped = skipped
+
+    def _submit(self, frame_set: FrameSet) -> Pending | None:
+        """Submit the frames that can be used: one that cannot is dropped, and the rest tried again."""
+        request = self._hooks.request()
+        submitted = submit_usable(
+            frame_set, self._min_cameras, lambda usable: self._pipeline.submit(usable, request), self._hooks.dropped
+        )
+        if not submitted.taken:
+            self._stats.count("sets without enough usable frames")
+        return submitted.result
+
+    def _publish(self, answer: _Answer) -> None:
+        estimate = answer.pending.result()
+        start = time.monotonic()
         for stage, milliseconds in estimate.timings_ms.items():
             self._stats.stage(stage, milliseconds)
-        self._stats.stage("step", (now - begin) * 1e3)
-        self._stats.stepped(now, dict(estimate.warnings))
-        self._publishing.submit((estimate, image_set.first_arrival_s))
-
-    def _step(self, frame_set: FrameSet) -> Estimate | None:
-        """Step with the frames that can be used: one that cannot is dropped, and the rest tried again."""
-        request = self._hooks.request()
-        while len(frame_set.frames) >= self._min_cameras:
-            try:
-                return self._pipeline.step(frame_set, request)
-            except FrameError as error:
-                self._hooks.dropped(error)
-                left = tuple(frame for frame in frame_set.frames if frame.camera != error.camera)
-                if not left or len(left) == len(frame_set.frames):
-                    break
-                frame_set = replace(frame_set, frames=left, stamp_ns=max(frame.stamp_ns for frame in left))
-        self._stats.count("sets without enough usable frames")
-        return None
-
-    def _publish(self, item: tuple[Estimate, float]) -> None:
-        estimate, first_arrival_s = item
-        start = time.monotonic()
-        for view in estimate.views:
-            if view.T_odom_cam is not None and not np.isfinite(view.T_odom_cam).all():
-                # A robot is better off without an estimate that has no pose.
-                text = "the network's pose is not finite; with model.dtype float16 try bfloat16 or float32"
-                self._hooks.dropped(FrameError(view.camera, "not finite", text))
-                return
+        self._stats.stage("step", (start - answer.submitted_s) * 1e3)
+        self._stats.warned(dict(estimate.warnings))
+        problem = pose_problem(estimate)
+        if problem is not None:
+            self._hooks.dropped(problem)
+            return
         self._hooks.publish(estimate, self.description)
         now = time.monotonic()
         self._stats.count("published")
         self._stats.stage("publish", (now - start) * 1e3)
-        self._stats.stage("total", (now - first_arrival_s) * 1e3)
+        self._stats.stage("total", (now - answer.first_arrival_s) * 1e3)

@@ -2,7 +2,8 @@
 
 Messages go out as the bytes that were recorded. Those with one recorded time form a step. At a given rate steps go
 out like clockwork, whatever becomes of them; without one, each waits until the node has answered those before it, so
-that any machine gets everything. ``/clock`` follows the recording.
+that any machine gets everything. An answer is a CameraInfo of published depth: every network gives one, for every step
+and with its stamp. ``/clock`` follows the recording.
 """
 
 from __future__ import annotations
@@ -13,26 +14,28 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rosbags.interfaces import QosDurability
-from rosbags.rosbag2 import Reader
+from rosbags.rosbag2 import Reader, ReaderError
 from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo
 from tqdm import tqdm
 
-from da3_ros.errors import Da3Error, UnavailableError
-from da3_ros.msg import WindowEstimate
+from da3_ros.errors import ConfigError, Da3Error, InputError, UnavailableError
+from da3_ros.ros.to_msg import message_class
 
 # Some networks need long for the first step: kernels are chosen, graphs captured.
 _FIRST_ANSWER_S = 180.0
-_ANSWER_S = 30.0
+# Later ones may take this long, or some times as long as the slowest before them.
+_ANSWER_S, _ANSWER_TIMES = 30.0, 5.0
 _REPORT_S = 5.0
 
 
@@ -47,9 +50,9 @@ class Played:
 
 
 class Player(Node):
-    """Publishers for the topics of a recording, and the ear for the node's answers."""
+    """Publishers for the topics of a recording, and the ear for the node's answers on the topics ``answers``."""
 
-    def __init__(self, reader: Reader, reliability: str):
+    def __init__(self, reader: Reader, reliability: str, answers: Sequence[str]):
         super().__init__("da3_player")
         self._reader = reader
         policy = ReliabilityPolicy.RELIABLE if reliability == "reliable" else ReliabilityPolicy.BEST_EFFORT
@@ -63,9 +66,11 @@ class Player(Node):
         self._answered_ns: int | None = None
         self._answers: set[int] = set()
         self._report_s = 0.0
+        self._slowest_s = 0.0  # answer so far
         self._seen: dict[str, bool] = {}  # camera status in /diagnostics -> whether it names this node as publisher
         self._heard: set[str] = set()  # topics of the node that it knows a listener of
-        self.create_subscription(WindowEstimate, "window", self._on_answer, 50)
+        for topic in answers:
+            self.create_subscription(CameraInfo, topic, self._on_answer, 50)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_report, 10)
 
     def wait_for_listeners(self, topics: Sequence[str], outputs: Sequence[str], timeout_s: float) -> None:
@@ -108,7 +113,7 @@ class Player(Node):
             waiting.append(stamp_ns)
         seconds = time.monotonic() - started
         if rate_hz:
-            self._spin_until(lambda: waiting[-1] in self._answers, _ANSWER_S)
+            self._spin_until(lambda: waiting[-1] in self._answers, self._patience_s())
         else:
             lost += self._wait_until_fewer(waiting, 1)
         self._wait_for_report()
@@ -127,10 +132,16 @@ class Player(Node):
             return len(waiting) < limit
 
         given_up = 0
-        while not self._spin_until(settled, _ANSWER_S if self._answers else _FIRST_ANSWER_S):
+        started = time.monotonic()
+        while not self._spin_until(settled, self._patience_s()):
             waiting.pop(0)
             given_up += 1
+        if not given_up:
+            self._slowest_s = max(self._slowest_s, time.monotonic() - started)
         return given_up
+
+    def _patience_s(self) -> float:
+        return max(_ANSWER_S, _ANSWER_TIMES * self._slowest_s) if self._answers else _FIRST_ANSWER_S
 
     def _wait_for_report(self) -> None:
         """Let the node report once more, so that its diagnostics cover everything that was sent."""
@@ -149,10 +160,11 @@ class Player(Node):
     def _spin_for(self, seconds: float) -> None:
         self._spin_until(lambda: False, seconds)
 
-    def _on_answer(self, message: WindowEstimate) -> None:
-        stamp = message.header.stamp
-        self._answered_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
-        self._answers.add(self._answered_ns)
+    def _on_answer(self, message: CameraInfo) -> None:
+        stamp_ns = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
+        # Cameras of one step may differ by some milliseconds: the newest has the stamp of the step.
+        self._answered_ns = stamp_ns if self._answered_ns is None else max(stamp_ns, self._answered_ns)
+        self._answers.add(stamp_ns)
 
     def _on_report(self, message: DiagnosticArray) -> None:
         self._report_s = time.monotonic()
@@ -165,24 +177,20 @@ class Player(Node):
                     self._heard = set(item.value.split(", "))
 
 
-def message_class(name: str) -> Any:
-    """The generated class of a message type such as ``sensor_msgs/msg/Image``.
-
-    Raises UnavailableError when its package is not installed.
-    """
-    package, _, kind = name.split("/")
-    try:
-        return getattr(import_module(f"{package}.msg"), kind)
-    except (ImportError, AttributeError) as error:
-        raise UnavailableError(f"the message type {name} is not installed here") from error
-
-
 def _profile(connection: Any, reliability: ReliabilityPolicy) -> QoSProfile:
     """As recorded where messages are latched; else as a camera driver: the last ten."""
     latched = any(qos.durability == QosDurability.TRANSIENT_LOCAL for qos in connection.ext.offered_qos_profiles)
     if latched:
         return QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
     return QoSProfile(depth=10, reliability=reliability)
+
+
+def _open(path: Path) -> Reader:
+    """The recording ``path``; raises InputError where there is none that can be read."""
+    try:
+        return Reader(path)
+    except (ReaderError, OSError) as error:
+        raise InputError(f"{path} cannot be read as a recording: {' '.join(str(error).split())}") from error
 
 
 def _step_stamps(reader: Reader) -> Iterator[int]:
@@ -201,6 +209,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rate", type=float, default=0.0, help="steps a second; 0: as fast as the node answers")
     parser.add_argument("--ahead", type=int, default=1, help="steps that may be without an answer, without --rate")
     parser.add_argument("--reliability", choices=("reliable", "best_effort"), default="reliable")
+    parser.add_argument(
+        "--answers", nargs="*", default=[], metavar="TOPIC", help="<c>/depth/camera_info of the cameras of the node"
+    )
     parser.add_argument("--wait-for", nargs="*", default=[], metavar="TOPIC", help="do not start without a listener")
     parser.add_argument(
         "--wait-heard", nargs="*", default=[], metavar="TOPIC", help="topics of the node that need a listener first"
@@ -209,13 +220,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     rclpy.init()
     try:
-        with Reader(args.bag) as reader:
-            player = Player(reader, args.reliability)
+        if not args.rate and not args.answers:
+            raise ConfigError("without --rate each step waits for the node: name its answers with --answers")
+        with _open(args.bag) as reader:
+            player = Player(reader, args.reliability, args.answers)
             player.wait_for_listeners(args.wait_for, args.wait_heard, args.timeout)
             print(json.dumps(asdict(player.play(args.rate, args.ahead))))
     except Da3Error as error:
         print(json.dumps({"error": str(error)}))
         return 2
+    except (KeyboardInterrupt, ExternalShutdownException):  # told to end, as by Ctrl-C in the demo
+        return 130
     finally:
         rclpy.try_shutdown()
     return 0

@@ -10,11 +10,12 @@ from typing import Any
 from rclpy.lifecycle import LifecycleNode
 
 from da3_ros.config import Config
-from da3_ros.datatypes import Estimate
+from da3_ros.datatypes import Estimate, FrameSet
 from da3_ros.errors import FrameError
+from da3_ros.ingest.frame_sets import NO_INFO, Decoder, gpu_jpeg_decoder
 from da3_ros.ingest.sync import ClockJump
 from da3_ros.ros.active import ActiveCameras
-from da3_ros.ros.decode import NO_INFO, Decoder
+from da3_ros.ros.decode import cv_bridge_converter
 from da3_ros.ros.diagnostics import Diagnostics
 from da3_ros.ros.engine import Engine, EngineHooks, ImageSet, StepPipeline
 from da3_ros.ros.findings import Sources
@@ -22,7 +23,7 @@ from da3_ros.ros.log import Throttle
 from da3_ros.ros.publishers import EstimatePublishers
 from da3_ros.ros.qos import unused_overrides
 from da3_ros.ros.stats import Stats
-from da3_ros.ros.tf import Rig, TfOutput
+from da3_ros.ros.tf import Rig, RobotOdometry, TfOutput
 
 _WARN_PERIOD_S = 5.0
 
@@ -50,10 +51,15 @@ class Session:
             undo.callback(self._publishers.close)
             self._rig = Rig(node, config)
             undo.callback(self._rig.close)
+            self._odometry = (
+                RobotOdometry(self._rig.buffer, config, self._frame_dropped)
+                if config.model.pose_conditioning == "odometry"
+                else None
+            )
             self._tf = TfOutput(node, config)
-            self._decoder = Decoder(config, self._frame_dropped)
+            self._decoder = Decoder(config, self._frame_dropped, cv_bridge_converter, gpu_jpeg_decoder(config))
             hooks = EngineHooks(
-                decode=self._decoder.decode,
+                decode=self._decode,
                 request=self._publishers.request,
                 rig=self._rig.update,
                 publish=self._publish,
@@ -122,6 +128,15 @@ class Session:
     def _submit(self, image_set: ImageSet) -> None:
         self._stats.count("sets")
         self._engine.submit(image_set)
+
+    def _decode(self, image_set: ImageSet) -> FrameSet | None:
+        frame_set = self._decoder.decode(image_set.images)
+        if frame_set is None or self._odometry is None:
+            return frame_set
+        start_s = time.monotonic()
+        frame_set = self._odometry.attach(frame_set)
+        self._stats.stage("wait for odometry", (time.monotonic() - start_s) * 1e3)
+        return frame_set
 
     def _publish(self, estimate: Estimate, description: Mapping[str, Any]) -> None:
         if self._active is None:  # deactivated while this step was under way

@@ -37,7 +37,7 @@ def explain_silence(node: Node, subscription: Subscription, parameter: str) -> s
         )
     return (
         f"{topic} has a publisher with compatible QoS ({seen}), but nothing comes through: it does not send, or the "
-        "transport loses large messages (Fast DDS: set FASTDDS_BUILTIN_TRANSPORTS=LARGE_DATA for both sides)"
+        "transport loses large messages (Fast DDS: give both sides config/fastdds.xml of this package, see README)"
     )
 
 

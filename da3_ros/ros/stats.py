@@ -141,11 +141,15 @@ class Stats:
         with self._lock:
             self._counts[event] += number
 
-    def stepped(self, now_s: float, warnings: dict[str, str]) -> None:
-        """One network step ended; ``warnings``: camera -> what is wrong with it, empty when nothing is."""
+    def stepped(self, now_s: float) -> None:
+        """One network step was handed to the device."""
         with self._lock:
             self._counts["steps"] += 1
             self._rate.add(now_s)
+
+    def warned(self, warnings: dict[str, str]) -> None:
+        """What the newest estimate says is wrong: camera -> text, empty when nothing is."""
+        with self._lock:
             self._warnings = warnings
 
     def stage(self, name: str, milliseconds: float) -> None:

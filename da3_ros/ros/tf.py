@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 
 import numpy as np
+from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.time import Time
 
 from da3_ros.config import Config
-from da3_ros.datatypes import Estimate
+from da3_ros.datatypes import Estimate, FrameSet
+from da3_ros.egress.estimates import EstimateMessages, shared_frames
+from da3_ros.errors import FrameError
+from da3_ros.ingest.odometry import attach_odometry
 from da3_ros.ros import to_msg
 from da3_ros.ros.compat.tf2_ros import (
     Buffer,
@@ -19,20 +24,6 @@ from da3_ros.ros.compat.tf2_ros import (
     TransformException,
     TransformListener,
 )
-
-ESTIMATED_SUFFIX = "_estimated"
-
-
-def shared_frames(frame_ids: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    """Frame id -> the cameras that share it, for every frame id that more than one camera has.
-
-    ``frame_ids``: camera -> optical frame id.
-    """
-    by_frame: dict[str, list[str]] = {}
-    for camera, frame_id in frame_ids.items():
-        if frame_id:
-            by_frame.setdefault(frame_id, []).append(camera)
-    return {frame: tuple(cameras) for frame, cameras in by_frame.items() if len(cameras) > 1}
 
 
 class Rig:
@@ -45,8 +36,8 @@ class Rig:
     def __init__(self, node: Node, config: Config):
         self._base = config.frames.base
         self._needed = config.model.has_poses
-        self._buffer = Buffer()
-        self._listener = TransformListener(self._buffer, node)
+        self.buffer = Buffer()
+        self._listener = TransformListener(self.buffer, node)
         self._lock = threading.Lock()
         self._known: dict[str, np.ndarray] = {}
         self._problems: dict[str, str] = {}
@@ -86,7 +77,7 @@ class Rig:
 
     def clear(self) -> None:
         """Forget the transforms that are not static, as after a clock jump."""
-        self._buffer.clear()
+        self.buffer.clear()
 
     def close(self) -> None:
         """Stop listening."""
@@ -101,12 +92,43 @@ class Rig:
                 f"in the driver or with camera.{camera}.frame_id"
             )
         try:
-            found = self._buffer.lookup_transform(self._base, frame_id, Time())
+            found = self.buffer.lookup_transform(self._base, frame_id, Time())
         except TransformException as error:
             return (
                 f"no transform {self._base} -> {frame_id} ({error}): publish it on /tf_static, or name the robot's "
                 "frame in frames.base"
             )
+        return to_msg.from_transform(found.transform)
+
+
+class RobotOdometry:
+    """Puts the robot's own odometry, frames.odom -> frames.base in ``buffer``, onto the frames of a set.
+
+    It arrives later than images: the calling thread waits for it, up to sync.timeout_s for a set. Between two
+    transforms it is interpolated; beyond the newest one nothing is made up, and the frame is dropped.
+    """
+
+    def __init__(self, buffer: Buffer, config: Config, dropped: Callable[[FrameError], None]):
+        self._buffer = buffer
+        self._frames = config.frames
+        self._wait_s = config.sync.timeout_s
+        self._dropped = dropped
+
+    def attach(self, frame_set: FrameSet) -> FrameSet | None:
+        """``frame_set`` with the robot's pose at each frame's stamp; None when no frame is left."""
+        deadline = time.monotonic() + self._wait_s
+        return attach_odometry(
+            frame_set, self._frames, lambda stamp_ns: self._look_up(stamp_ns, deadline), self._dropped
+        )
+
+    def _look_up(self, stamp_ns: int, deadline: float) -> np.ndarray | str:
+        left = Duration(seconds=max(0.0, deadline - time.monotonic()))
+        try:
+            found = self._buffer.lookup_transform(
+                self._frames.odom, self._frames.base, Time(nanoseconds=stamp_ns), timeout=left
+            )
+        except TransformException as error:
+            return str(error)
         return to_msg.from_transform(found.transform)
 
 
@@ -119,7 +141,7 @@ class TfOutput:
 
     def __init__(self, node: Node, config: Config):
         self._node = node
-        self._frames = config.frames
+        self._messages = EstimateMessages(to_msg.build, config)
         self._wanted = config.frames.publish_tf and config.model.has_poses
         self._broadcasters: tuple[TransformBroadcaster, StaticTransformBroadcaster] | None = None
 
@@ -129,7 +151,7 @@ class TfOutput:
             return
         moving, static = TransformBroadcaster(self._node), StaticTransformBroadcaster(self._node)
         now_ns = self._node.get_clock().now().nanoseconds
-        static.sendTransform(to_msg.to_transform(np.eye(4), now_ns, self._frames.map, self._frames.odom))
+        static.sendTransform(self._messages.static_transforms(now_ns))
         self._broadcasters = moving, static
 
     def close(self) -> None:
@@ -142,15 +164,6 @@ class TfOutput:
         """Broadcast the poses of the newest set."""
         if self._broadcasters is None:
             return
-        odom = self._frames.odom
-        transforms = []
-        if estimate.T_odom_base is not None:
-            transforms.append(to_msg.to_transform(estimate.T_odom_base, estimate.stamp_ns, odom, self._frames.base))
-        newest = [view for view in estimate.views if view.newest and view.frame_id]
-        shared = shared_frames({view.camera: view.frame_id for view in newest})
-        for view in newest:
-            if view.frame_id not in shared and view.T_odom_cam is not None:
-                child = view.frame_id + ESTIMATED_SUFFIX
-                transforms.append(to_msg.to_transform(view.T_odom_cam, view.stamp_ns, odom, child))
+        transforms = self._messages.transforms(estimate)
         if transforms:
             self._broadcasters[0].sendTransform(transforms)

@@ -16,9 +16,9 @@ from da3_ros.ros.process import end_process, run
 class TellingPipeline(FakePipeline):
     """Prints the number of each step as it begins."""
 
-    def step(self, frame_set, request):
+    def submit(self, frame_set, request):
         print("step", self.steps + 1, flush=True)
-        return super().step(frame_set, request)
+        return super().submit(frame_set, request)
 
 
 def make_pipeline(config):

@@ -31,8 +31,23 @@ def depth_of(index: int) -> np.ndarray:
     return depth
 
 
+class FakePending:
+    """A result that is there."""
+
+    def __init__(self, estimate: Estimate):
+        self._estimate = estimate
+
+    def wait(self):
+        pass
+
+    def result(self) -> Estimate:
+        return self._estimate
+
+
 class FakePipeline:
     """Records its calls and the threads they came from. ``delay_s``: how long a step takes."""
+
+    skipped = 0
 
     def __init__(self, config: Config):
         self.config = config
@@ -66,7 +81,7 @@ class FakePipeline:
     def close(self):
         self._note("close")
 
-    def step(self, frame_set: FrameSet, request: OutputRequest) -> Estimate | None:
+    def submit(self, frame_set: FrameSet, request: OutputRequest) -> FakePending:
         self._note("step", frame_set, request)
         time.sleep(self.delay_s)
         if self.error is not None:
@@ -101,7 +116,7 @@ class FakePipeline:
                 )
             )
         merged = np.zeros((1, 5, 16), np.uint8) if request.merged_points else None
-        return Estimate(
+        estimate = Estimate(
             stamp_ns=frame_set.stamp_ns,
             step=self.steps,
             views=tuple(views),
@@ -112,3 +127,4 @@ class FakePipeline:
             warnings=self.warnings,
             timings_ms={"network": 1.0},
         )
+        return FakePending(estimate)
