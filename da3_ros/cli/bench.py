@@ -1,80 +1,90 @@
-"""``da3-ros bench``: where the time of a step goes, on whatever device there is."""
+"""``da3-ros bench``: what a step takes, beside its targets, its arithmetic and the reference, on whatever device."""
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import platform
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
+from da3_ros.cli import bench_ros
+from da3_ros.cli.bench_floor import matmul_tflops
+from da3_ros.cli.bench_growth import growth_cases, measure_growth
+from da3_ros.cli.bench_plot import draw_growth, require_matplotlib, write_csv
 from da3_ros.cli.bench_precision import PrecisionRow, measure_precision, read_pictures
-from da3_ros.cli.bench_reference import ReferenceTimes, time_reference
-from da3_ros.cli.bench_timing import Repeats, median_ms
-from da3_ros.config import ANY_VIEW_VARIANTS, RANDOM_CHECKPOINT, from_flat
-from da3_ros.datatypes import Frame, FrameSet, OutputRequest
+from da3_ros.cli.bench_ray_pose import RayPoseRow, measure_ray_pose
+from da3_ros.cli.bench_reference import Reference, ReferenceTimes, require_reference
+from da3_ros.cli.bench_stages import StageRow, measure_stages
+from da3_ros.cli.bench_step import Case, StepRow, make_row, measure_step
+from da3_ros.cli.bench_table import table
+from da3_ros.cli.bench_timing import Repeats
+from da3_ros.cli.node_parameters import parse_parameter
+from da3_ros.config import ANY_VIEW_VARIANTS
 from da3_ros.errors import ConfigError
-from da3_ros.model import DepthAnything3, load_model
-from da3_ros.pipeline import Pipeline
+from da3_ros.geometry.views import plan_views
 from da3_ros.streaming.device import choose_device, choose_dtype, describe_device, set_cpu_threads
 
-
-@dataclass(frozen=True)
-class Case:
-    """One line of the table: ``views`` in the window, ``new`` of them new in each step, camera images of image_hw."""
-
-    variant: str
-    views: int
-    new: int
-    image_hw: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Row:
-    """Median milliseconds of one case; None where it was not measured."""
-
-    variant: str
-    views: int
-    new: int
-    height: int
-    width: int
-    dtype: str
-    forward: float  # model() on all views, all of them decoded
-    encode: float  # new views up to the first cross-view layer
-    mix: float  # all views from there on
-    decode: float  # depth and confidence of the new views
-    cameras: float  # poses and intrinsics of all views
-    prepare: float  # Pipeline: upload, convert, resize, normalise
-    network: float  # Pipeline: the four network stages and the window's bookkeeping
-    output: float  # Pipeline: depth, confidence, clouds, download
-    step: float  # Pipeline.step, host to host
-    reference_forward: float | None = None
-    reference_call: float | None = None
+_LATENCY = ("variant", "views", "new", "height", "width", "dtype", "step", "step_p95", "with_clouds", "steps_per_s",
+            "floor", "start_s", "memory_gib")  # fmt: skip
+_COMPARISON = ("variant", "new", "step", "target_ms", "reference_forward", "reference_call", "times_forward",
+               "times_call", "target")  # fmt: skip
+# What is measured where --variants does not say it; a step of the larger ones takes minutes on a CPU.
+_VARIANTS = {"cuda": ("da3-small", "da3-base", "da3-large", "da3-giant"), "cpu": ("da3-small",)}
+_PROCESS_RES = (504,)
+# 4:3, so that process_res 504 makes 504x378 of it.
+_IMAGE_SIZE = "1280x960"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``da3-ros bench``."""
     parser.add_argument(
-        "--variants", nargs="+", default=["da3-small", "da3-base"], choices=ANY_VIEW_VARIANTS, metavar="V"
+        "--variants",
+        nargs="+",
+        choices=ANY_VIEW_VARIANTS,
+        metavar="V",
+        help="default: all on CUDA, da3-small on the CPU",
     )
-    parser.add_argument("--views", nargs="+", type=int, default=[4, 8], metavar="N", help="views in the window")
-    parser.add_argument("--new", nargs="+", type=int, default=[1], metavar="N", help="new views in each step")
-    parser.add_argument("--process-res", nargs="+", type=int, default=[504], metavar="PX")
+    parser.add_argument("--views", nargs="+", type=int, default=[8], metavar="N", help="views in the window")
+    parser.add_argument("--new", nargs="+", type=int, default=[1, 4], metavar="N", help="new views in each step")
+    parser.add_argument("--process-res", nargs="+", type=int, metavar="PX", help=f"default: {_PROCESS_RES[0]}")
     parser.add_argument(
-        "--image-size", default="1280x960", metavar="WxH", help="size of the camera images (default %(default)s)"
+        "--image-size",
+        metavar="WxH",
+        help=f"size of the camera images (default: {_IMAGE_SIZE}; with --ros 1280x720 on CUDA, 960x720 on the CPU)",
     )
     parser.add_argument("--device", default="auto")
     parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16", "float16"))
     parser.add_argument("--seconds", type=float, default=2.0, help="time spent on each measurement")
     parser.add_argument("--reference", action="store_true", help="also time the depth-anything-3 package")
+    parser.add_argument(
+        "--matmul-tflops", type=float, metavar="T", help="rate for the arithmetic's floor (default: measured)"
+    )
+    parser.add_argument(
+        "-p",
+        dest="parameters",
+        action="append",
+        default=[],
+        metavar="NAME:=VALUE",
+        help="set a parameter of the node, for example model.execution:=graphs (may be repeated)",
+    )
+    parser.add_argument(
+        "--plot",
+        metavar="DIR",
+        type=Path,
+        help="instead, draw how a step's cost grows with views, cameras and image size, and write the points there",
+    )
+    parser.add_argument("--stages", action="store_true", help="instead, time the stages of the network by themselves")
+    parser.add_argument(
+        "--ray-pose", action="store_true", help="instead, time cameras from ray maps (--reference: theirs too)"
+    )
     parser.add_argument(
         "--precision",
         metavar="DIR",
@@ -86,21 +96,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--accept-noncommercial", action="store_true", help="use weights with such a licence")
     parser.add_argument("--json", metavar="FILE", help="write all figures there ('-': standard output)")
+    bench_ros.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure every combination of variant, views, new views and resolution; print a table, write JSON."""
     device = choose_device(args.device)
-    dtype = choose_dtype(args.dtype, device)
+    image_hw = _parse_size(args.image_size or (bench_ros.scenario(device).image_size if args.ros else _IMAGE_SIZE))
+    image = f"{image_hw[1]}x{image_hw[0]} rgb8"
+    if args.reference:
+        require_reference()
+    if args.ros:  # the node chooses for itself how many threads it takes
+        rows = bench_ros.measure_ros(args, image_hw, device)
+        return _report(args, device, image, rows, (bench_ros.RATES, bench_ros.LATENCIES))
     if device.type == "cpu":
         set_cpu_threads(0)
-    if args.reference and importlib.util.find_spec("depth_anything_3") is None:
-        raise ConfigError("--reference needs the package depth-anything-3, which is not installed here")
+    args.variants = args.variants or _VARIANTS[device.type]
+    args.process_res = args.process_res or _PROCESS_RES
+    if args.ray_pose:
+        return _report(args, device, "ray maps of made-up cameras", _ray_pose_rows(args, device))
     if args.precision:
-        return _report(args, device, "", _precision_rows(args, device))
-    image_hw = _parse_size(args.image_size)
+        return _report(args, device, f"pictures of {args.precision}", _precision_rows(args, device))
+    if args.plot:
+        return _plot(args, device, image_hw)
+    cases = _cases(args, device, image_hw)
+    if args.stages:
+        return _report(args, device, "random ones of the network's size", _stage_rows(args, cases))
+    steps = _step_rows(args, cases)
+    compared = any(row.target is not None or row.reference_call is not None for row in steps)
+    return _report(args, device, image, steps, (_LATENCY, _COMPARISON) if compared else (_LATENCY,))
+
+
+def _cases(args: argparse.Namespace, device: torch.device, image_hw: tuple[int, int]) -> list[Case]:
+    parameters = dict(map(parse_parameter, args.parameters))
     cases = [
-        (Case(variant, views, new, image_hw), process_res)
+        Case(variant, views, new, image_hw, process_res, device, args.dtype, parameters)
         for variant in args.variants
         for process_res in args.process_res
         for views in args.views
@@ -109,10 +139,87 @@ def run(args: argparse.Namespace) -> int:
     ]
     if not cases:
         raise ConfigError("nothing to measure: every number of views must be a multiple of a number of new views")
+    return cases
+
+
+def _step_rows(args: argparse.Namespace, cases: Sequence[Case]) -> list[StepRow]:
+    repeats = Repeats(args.seconds)
+    tflops = _tflops(args, cases[0].device)
     rows = []
-    for case, process_res in tqdm(cases, desc="bench", disable=not sys.stderr.isatty()):
-        rows.append(_measure(case, process_res, device, dtype, Repeats(args.seconds), args.reference))
-    return _report(args, device, f"{image_hw[1]}x{image_hw[0]} rgb8", rows)
+    reference: Reference | None = None
+    known: dict[tuple[str, int, int], ReferenceTimes] = {}  # it computes the whole window, whatever is new in it
+    for case in tqdm(cases, desc="bench", disable=not sys.stderr.isatty()):
+        times = measure_step(case, repeats)
+        key = (case.variant, case.views, case.process_res)
+        if args.reference and key not in known:
+            if reference is None or reference.variant != case.variant:
+                reference = None  # makes room for the next one
+                reference = Reference(case.variant, case.device)
+            known[key] = ReferenceTimes(
+                reference.forward_ms(case.views, times.size_hw, repeats),
+                reference.call_ms(case.views, case.image_hw, case.process_res, repeats),
+            )
+        rows.append(make_row(case, times, known.get(key, ReferenceTimes()), tflops))
+    return rows
+
+
+def _stage_rows(args: argparse.Namespace, cases: Sequence[Case]) -> list[StageRow]:
+    rows = []
+    for case in tqdm(cases, desc="bench", disable=not sys.stderr.isatty()):
+        size_hw = plan_views({"camera": (case.image_hw, None)}, case.process_res, {})["camera"].view.canvas_hw
+        dtype = choose_dtype(case.dtype, case.device)
+        row = measure_stages(case.variant, case.views, case.new, size_hw, case.device, dtype, Repeats(args.seconds))
+        rows.append(row)
+    return rows
+
+
+def _plot(args: argparse.Namespace, device: torch.device, image_hw: tuple[int, int]) -> int:
+    require_matplotlib()
+    args.plot.mkdir(parents=True, exist_ok=True)
+    parameters = dict(map(parse_parameter, args.parameters))
+    cases = {
+        variant: Case(variant, 8, 1, image_hw, args.process_res[0], device, args.dtype, parameters)
+        for variant in args.variants
+    }
+    total = sum(len(list(growth_cases(case))) for case in cases.values())
+    with tqdm(total=total, desc="bench", disable=not sys.stderr.isatty()) as bar:
+
+        def progress(text: str) -> None:
+            bar.set_postfix_str(text)
+            bar.update()
+
+        points = measure_growth(
+            cases,
+            Repeats(args.seconds),
+            _tflops(args, device),
+            (lambda variant: Reference(variant, device)) if args.reference else None,
+            progress,
+        )
+    machine = f"{describe_device(device)}, torch {torch.__version__}, {date.today().isoformat()}"
+    write_csv(points, args.plot / "growth.csv")
+    files = draw_growth(points, machine, args.plot)
+    code = _report(args, device, f"{image_hw[1]}x{image_hw[0]} rgb8", points)
+    if args.json != "-":
+        print(f"written: {', '.join(str(path) for path in [args.plot / 'growth.csv', *files])}")
+    return code
+
+
+def _tflops(args: argparse.Namespace, device: torch.device) -> float:
+    """TFLOP/s of the floor: as given, or measured."""
+    if args.matmul_tflops is not None:
+        if args.matmul_tflops <= 0:
+            raise ConfigError(f"--matmul-tflops must be more than 0, not {args.matmul_tflops:g}")
+        return args.matmul_tflops
+    return matmul_tflops(device, choose_dtype(args.dtype, device), Repeats(min(args.seconds, 1.0)))
+
+
+def _ray_pose_rows(args: argparse.Namespace, device: torch.device) -> list[RayPoseRow]:
+    return [
+        row
+        for process_res in args.process_res
+        for views in args.views
+        for row in measure_ray_pose(views, process_res, device, Repeats(args.seconds), args.reference)
+    ]
 
 
 def _precision_rows(args: argparse.Namespace, device: torch.device) -> list[PrecisionRow]:
@@ -135,13 +242,19 @@ def _precision_rows(args: argparse.Namespace, device: torch.device) -> list[Prec
     return rows
 
 
-def _report(args: argparse.Namespace, device: torch.device, image: str, rows: Sequence[Row | PrecisionRow]) -> int:
-    """Print the machine and the table, and write JSON where that is asked for."""
+def _report(
+    args: argparse.Namespace,
+    device: torch.device,
+    image: str,
+    rows: Sequence[Any],
+    tables: Sequence[tuple[str, ...]] = ((),),
+) -> int:
+    """Print the machine and one table for each tuple of columns, and write JSON where that is asked for."""
     machine = {
         "device": describe_device(device),
         "host": f"{platform.machine()}, {platform.python_implementation()} {platform.python_version()}",
         "torch": torch.__version__,
-        "image": image or f"pictures of {args.precision}",
+        "image": image,
         "date": date.today().isoformat(),
     }
     if args.json:
@@ -151,7 +264,7 @@ def _report(args: argparse.Namespace, device: torch.device, image: str, rows: Se
             return 0
         Path(args.json).write_text(text + "\n")
     print(", ".join(f"{key}: {value}" for key, value in machine.items()))
-    print(table(rows))
+    print("\n\n".join(table(rows, columns) for columns in tables))
     return 0
 
 
@@ -160,107 +273,3 @@ def _parse_size(text: str) -> tuple[int, int]:
     if not separator or not width.isdigit() or not height.isdigit() or min(int(width), int(height)) < 14:
         raise ConfigError(f"--image-size must be WIDTHxHEIGHT in pixels, such as 1280x720, not {text!r}")
     return int(height), int(width)
-
-
-def _measure(
-    case: Case, process_res: int, device: torch.device, dtype: torch.dtype, repeats: Repeats, reference: bool
-) -> Row:
-    step, size_hw = _time_step(case, process_res, device, dtype, repeats)
-    network = _time_network(case, size_hw, device, dtype, repeats)
-    times = ReferenceTimes()
-    if reference:
-        times = time_reference(case.variant, case.views, size_hw, case.image_hw, process_res, device, repeats)
-    return Row(
-        variant=case.variant,
-        views=case.views,
-        new=case.new,
-        height=size_hw[0],
-        width=size_hw[1],
-        dtype=str(dtype).removeprefix("torch."),
-        **network,
-        **step,
-        reference_forward=times.forward_ms,
-        reference_call=times.call_ms,
-    )
-
-
-def _time_step(
-    case: Case, process_res: int, device: torch.device, dtype: torch.dtype, repeats: Repeats
-) -> tuple[dict[str, float], tuple[int, int]]:
-    """Pipeline.step with all outputs asked for, from uint8 images to arrays, both on the host."""
-    names = tuple(f"camera{index}" for index in range(case.new))
-    pipeline = Pipeline(
-        from_flat(
-            {
-                "cameras": names,
-                "model.variant": case.variant,
-                "model.checkpoint": RANDOM_CHECKPOINT,
-                "model.device": str(device),
-                "model.dtype": str(dtype).removeprefix("torch."),
-                "model.process_res": process_res,
-                "window.sets": case.views // case.new,
-            }
-        )
-    )
-    images = np.random.default_rng(0).integers(0, 256, (*case.image_hw, 3), dtype=np.uint8)
-    request = OutputRequest.everything(names)
-    stamp_ns = 0
-    stages: list[dict[str, float]] = []
-
-    def step() -> None:
-        nonlocal stamp_ns
-        stamp_ns += 33_000_000
-        frames = tuple(Frame(name, stamp_ns, images) for name in names)
-        estimate = pipeline.step(FrameSet(stamp_ns, frames), request)
-        assert estimate is not None
-        stages.append(dict(estimate.timings_ms))
-
-    for _ in range(case.views // case.new):
-        step()
-    stages.clear()
-    total = median_ms(step, device, repeats)
-    height, width = pipeline.canvas_hw
-    pipeline.close()
-    times = {name: float(np.median([stage[name] for stage in stages])) for name in ("prepare", "network", "output")}
-    return {**times, "step": total}, (height, width)
-
-
-def _time_network(
-    case: Case, size_hw: tuple[int, int], device: torch.device, dtype: torch.dtype, repeats: Repeats
-) -> dict[str, float]:
-    """The network alone, its images being on the device already."""
-    model = load_model(case.variant, None, device=device, dtype=dtype)
-    assert isinstance(model, DepthAnything3)
-    images = torch.rand((1, case.views, 3, *size_hw), device=device)
-    model.prepare(*size_hw)
-    with torch.inference_mode():
-        state = model.encode_views(images)
-        tokens = model.role_tokens(model.select_reference(state), case.views)
-        features = model.mix_views(state, tokens)
-        newest = features.views(slice(case.views - case.new, None))
-        stages = {
-            "forward": lambda: model(images),
-            "encode": lambda: model.encode_views(images[:, : case.new]),
-            "mix": lambda: model.mix_views(state, tokens),
-            "decode": lambda: model.decode_dense(newest),
-            "cameras": lambda: model.decode_cameras(features),
-        }
-        return {name: median_ms(stage, device, repeats) for name, stage in stages.items()}
-
-
-def table(rows: Sequence[Row | PrecisionRow]) -> str:
-    """The figures as a Markdown table; columns that nobody measured are left out."""
-    heads = [item.name for item in fields(rows[0])]
-    heads = [head for head in heads if any(getattr(row, head) is not None for row in rows)]
-    lines = [" | ".join(heads), " | ".join("---" for _ in heads)]
-    for row in rows:
-        lines.append(" | ".join(_cell(getattr(row, head)) for head in heads))
-    return "\n".join(f"| {line} |" for line in lines)
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return "-"
-    if not isinstance(value, float):
-        return str(value)
-    return f"{value:.1f}" if value >= 10 or value == 0 else f"{value:.3g}"

@@ -94,7 +94,7 @@ def _compare(variant: str, dtype: str, got: Prediction, exact: Prediction, forwa
     assert got.extrinsics is not None and exact.extrinsics is not None
     assert got.intrinsics is not None and exact.intrinsics is not None
     ratio = (got.depth / exact.depth).double()
-    rotation, translation = _pose_difference(got.extrinsics[0].double(), exact.extrinsics[0].double())
+    rotation, translation = pose_difference(got.extrinsics[0].double(), exact.extrinsics[0].double())
     width = got.depth.shape[-1]
     fov = [torch.rad2deg(2 * torch.atan(width / 2 / K[..., 0, 0])) for K in (got.intrinsics, exact.intrinsics)]
     return PrecisionRow(
@@ -112,7 +112,7 @@ def _compare(variant: str, dtype: str, got: Prediction, exact: Prediction, forwa
     )
 
 
-def _pose_difference(got: torch.Tensor, exact: torch.Tensor) -> tuple[float, float]:
+def pose_difference(got: torch.Tensor, exact: torch.Tensor) -> tuple[float, float]:
     """Largest rotation (degrees) and translation (percent of the longest baseline) between poses (N, 3, 4)."""
     relative = []
     for T_cam_world in (got, exact):

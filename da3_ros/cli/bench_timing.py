@@ -9,29 +9,36 @@ from statistics import median
 
 import torch
 
-_LEAST, _MOST, _WARM_UP = 3, 200, 2
+_MOST = 200
 
 
 @dataclass(frozen=True)
 class Repeats:
-    """How long to repeat one measurement (seconds); at least 3 and at most 200 runs after 2 for warm-up."""
+    """How long to repeat one measurement (seconds); at least ``least`` and at most 200 runs after the warm-up."""
 
     seconds: float
+    warm_up: int = 2  # runs
+    least: int = 3  # runs
 
 
 def median_ms(run: Callable[[], object], device: torch.device, repeats: Repeats) -> float:
     """Median wall time of ``run`` in milliseconds, the device's work included."""
-    for _ in range(_WARM_UP):
+    return median(run_times(run, device, repeats))
+
+
+def run_times(run: Callable[[], object], device: torch.device, repeats: Repeats) -> list[float]:
+    """Wall times of ``run`` in milliseconds, the device's work included, one by one."""
+    for _ in range(repeats.warm_up):
         run()
     times: list[float] = []
     started = time.perf_counter()
-    while len(times) < _LEAST or (len(times) < _MOST and time.perf_counter() - started < repeats.seconds):
+    while len(times) < repeats.least or (len(times) < _MOST and time.perf_counter() - started < repeats.seconds):
         _wait(device)
         begin = time.perf_counter()
         run()
         _wait(device)
         times.append((time.perf_counter() - begin) * 1e3)
-    return median(times)
+    return times
 
 
 def _wait(device: torch.device) -> None:

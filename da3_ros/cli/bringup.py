@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
-from typing import Any
 
 from da3_ros.bringup import DEFAULT_CONFIG, LOG_LEVELS, bringup
+from da3_ros.cli.node_parameters import parse_parameter
 from da3_ros.cli.processes import run_until_first_ends
-from da3_ros.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,17 +47,6 @@ def run(args: argparse.Namespace) -> int:
         rviz=args.rviz,
         log_level=args.log_level,
         autostart=not args.no_autostart,
-        overrides=dict(_parse(text) for text in args.parameters),
+        overrides=dict(parse_parameter(text) for text in args.parameters),
     )
     return run_until_first_ends(processes)
-
-
-def _parse(text: str) -> tuple[str, Any]:
-    """``NAME:=VALUE``; what is no JSON number, list or boolean is a string."""
-    name, separator, value = text.partition(":=")
-    if not separator or not name:
-        raise ConfigError(f"-p takes NAME:=VALUE, for example -p window.sets:=6, not {text!r}")
-    try:
-        return name, json.loads(value)
-    except json.JSONDecodeError:
-        return name, value

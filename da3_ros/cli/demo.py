@@ -12,9 +12,10 @@ import shutil
 import sys
 from pathlib import Path
 
+from da3_ros.cli.demo_accuracy import Accuracy, read_accuracy
 from da3_ros.cli.demo_bag import write_sequence
 from da3_ros.cli.demo_pictures import FORMAT, read_pictures
-from da3_ros.cli.demo_report import Report, read_panels, read_report, table
+from da3_ros.cli.demo_report import NO_POSES, Report, read_panels, read_report, table
 from da3_ros.cli.demo_run import RunSettings, run_node
 from da3_ros.cli.demo_sequence import Sequence, procedural_sequence
 from da3_ros.cli.demo_sheet import draw_sheet
@@ -24,6 +25,8 @@ from da3_ros.errors import ConfigError
 
 _MOTIONS = ("drive", "turn", "drone")
 _MOMENTS = 3
+_TRAINED, _UNTRAINED = "da3-nano", "da3-small"
+_SMALL = "--cameras 2 --steps 3 --window-sets 1 --process-res 98"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,19 +58,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--qos", choices=("reliable", "best_effort"), default="reliable", help="of the images (default: %(default)s)"
     )
-    node = parser.add_argument_group("the network")
+    node = parser.add_argument_group(
+        "the network",
+        f"Every variant runs on a CPU too, the big ones with patience and memory (da3-giant 6 GB, nested 8 GB). On two "
+        f"cores: {_SMALL}",
+    )
     node.add_argument(
         "--model",
         choices=VARIANTS,
-        default="da3-small",
         metavar="VARIANT",
-        help=f"{', '.join(VARIANTS)} (default: %(default)s)",
+        help=f"{', '.join(VARIANTS)} (default: {_TRAINED} where its weights are installed, else {_UNTRAINED})",
     )
     node.add_argument(
         "--checkpoint",
-        default=RANDOM_CHECKPOINT,
         metavar="PATH",
-        help="safetensors file or folder, hub id, or 'random': untrained (default: %(default)s)",
+        help="safetensors file or folder, hub id, or 'random': untrained (default: the installed weights, or random)",
+    )
+    node.add_argument(
+        "--accept-noncommercial", action="store_true", help="use weights with such a licence (da3-ros weights list)"
     )
     node.add_argument(
         "--process-res", type=int, default=210, metavar="PX", help="longest side in the network (default: %(default)s)"
@@ -83,17 +91,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """The whole demo. Returns 1 when frames were lost although the player waited for the node."""
     sequence = _sequence(args)
+    model, checkpoint = _network(args.model, args.checkpoint)
     settings = RunSettings(
-        model=args.model,
-        checkpoint=args.checkpoint,
+        model=model,
+        checkpoint=checkpoint,
         process_res=args.process_res,
         window_sets=args.window_sets,
         device=args.device,
         transport=args.transport,
         rate_hz=args.rate,
         reliability=args.qos,
+        accept_noncommercial=args.accept_noncommercial,
     )
-    settings.validate(sequence)
+    config = settings.validate(sequence)
     out = _prepare_folder(args.out, args.keep)
     for note in sequence.notes:
         print(f"note: {note}", file=sys.stderr)
@@ -103,11 +113,24 @@ def run(args: argparse.Namespace) -> int:
         played = run_node(sequence, settings, bag, recording, out)
     cameras = tuple(camera.name for camera in sequence.cameras)
     report = read_report(recording, played.messages, played.steps, cameras)
+    accuracy = read_accuracy(bag, recording, config, metric=report.scale_source != "none")
     sheet = out / "sheet.png"
-    _draw(sheet, sequence, report, bag, recording, cameras)
-    _print(args, sequence, report, {"sheet": sheet, "recording": recording, "sequence": bag, "log": out / "node.log"})
+    _draw(sheet, sequence, report, accuracy, bag, recording, cameras)
+    files = {"sheet": sheet, "recording": recording, "sequence": bag, "log": out / "node.log"}
+    _print(args, sequence, report, accuracy, files)
     lost = any(counts.dropped for counts in report.cameras.values())
     return 1 if lost and not args.rate else 0
+
+
+def _network(variant: str | None, checkpoint: str | None) -> tuple[str, str]:
+    """Variant and checkpoint: what was asked for, and weights that come with the package before untrained ones."""
+    from da3_ros.model.weights import BUNDLED
+
+    installed = {file.stem for file in BUNDLED.glob("*.safetensors")}
+    variant = variant or (_TRAINED if _TRAINED in installed else _UNTRAINED)
+    if checkpoint is None:
+        checkpoint = "" if variant in installed else RANDOM_CHECKPOINT
+    return variant, checkpoint
 
 
 def _sequence(args: argparse.Namespace) -> Sequence:
@@ -145,7 +168,10 @@ def _prepare_folder(folder: Path, keep: bool) -> Path:
     return folder
 
 
-def _draw(path: Path, sequence: Sequence, report: Report, bag: Path, recording: Path, cameras: tuple[str, ...]) -> None:
+def _draw(
+    path: Path, sequence: Sequence, report: Report, accuracy: Accuracy, bag: Path, recording: Path,
+    cameras: tuple[str, ...],
+) -> None:  # fmt: skip
     moments = read_panels(bag, recording, cameras, _MOMENTS if len(cameras) <= _MOMENTS else _MOMENTS - 1)
     if not moments:
         return
@@ -159,9 +185,11 @@ def _draw(path: Path, sequence: Sequence, report: Report, bag: Path, recording: 
         facts.append(f"{report.latency_ms['total'][0]:.0f} ms from first image to published")
     images = _count(len(cameras), "image")
     facts.append(f"{_count(report.estimates, 'estimate')} from {_count(report.sets, 'set')} of {images} over DDS")
-    lines = [", ".join(facts)]
+    lines = [", ".join(facts), *(f"{name}: {text}" for name, text in accuracy.lines().items())]
     if not metric:
         lines.append("no source of scale: depth is in the network's own unit")
+    if not report.poses:
+        lines.append(f"poses: {NO_POSES}")
     named = [(f"t + {(stamp - first_ns) / 1e9:.1f} s", shown) for stamp, shown in moments]
     draw_sheet(path, f"da3_ros: {sequence.title}", lines, warning, named, unit="m" if metric else "")
 
@@ -170,10 +198,15 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def _print(args: argparse.Namespace, sequence: Sequence, report: Report, files: dict[str, Path]) -> None:
+def _print(
+    args: argparse.Namespace, sequence: Sequence, report: Report, accuracy: Accuracy, files: dict[str, Path]
+) -> None:
     paths = {name: str(path) for name, path in files.items() if path.exists()}
     if args.json:
-        figures = {"sequence": sequence.title, "notes": sequence.notes, **report.to_json(), "files": paths}
+        figures = {
+            "sequence": sequence.title, "notes": sequence.notes, **report.to_json(), "accuracy": accuracy.to_json(),
+            "files": paths,
+        }  # fmt: skip
         text = json.dumps(figures, indent=1)
         if args.json == "-":
             print(text)
@@ -181,5 +214,5 @@ def _print(args: argparse.Namespace, sequence: Sequence, report: Report, files: 
         Path(args.json).write_text(text + "\n")
     pace = f"sent at {args.rate:g} Hz" if args.rate else "sent as fast as the node answered"
     print(table(report, f"{sequence.title}, {os.fspath(args.images) if args.images else 'rendered'}", pace))
-    for name, path in paths.items():
-        print(f"{name:<10} {path}")
+    for name, text in (accuracy.lines() | paths).items():
+        print(f"{name:<10} {text}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rosbags.rosbag2 import Reader
+from rosbags.rosbag2 import Reader, ReaderError
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from da3_ros.cli.demo_bag import camera_info_topic, ground_truth_topic, image_topic
@@ -18,6 +18,7 @@ from da3_ros.errors import UnavailableError
 
 # The pipeline's first stage is mostly the way of the pixels to the device, so that is what users call it.
 _STAGE_NAMES = {"prepare": "upload"}
+NO_POSES = "none: the network sees each view alone, or found no scale for them"
 _P50, _P95 = " p50 (ms)", " p95 (ms)"
 
 
@@ -34,11 +35,12 @@ class CameraCounts:
 
 @dataclass(frozen=True)
 class Report:
-    """One run."""
+    """One run. ``estimates``: windows with poses; of a network without poses, depth images of its busiest camera."""
 
     cameras: Mapping[str, CameraCounts]
     sets: int
     estimates: int
+    poses: bool  # whether the node published any
     rate_hz: float | None  # None with a single estimate
     latency_ms: Mapping[str, tuple[float, float]]  # stage -> p50, p95
     variant: str
@@ -57,35 +59,43 @@ class Report:
 def read_report(recording: Path, sent: Mapping[str, int], sets: int, cameras: tuple[str, ...]) -> Report:
     """Make the report from the node's recorded topics; ``sent``: messages that the player sent, by topic.
 
-    Raises UnavailableError when the node published no estimate.
+    Raises UnavailableError when the node published no estimate, and when there is no recording.
     """
-    with Reader(recording) as reader:
-        topics = {connection.topic: connection.msgcount for connection in reader.connections}
+    try:
+        with Reader(recording) as reader:
+            topics = {connection.topic: connection.msgcount for connection in reader.connections}
+    except (ReaderError, OSError) as error:
+        raise UnavailableError(
+            f"there is no recording of the node in {recording} ({' '.join(str(error).split())}): see "
+            f"{recording.parent / 'recorder.log'}"
+        ) from error
     statuses: dict[str, dict[str, str]] = {}
-    windows: list[tuple[int, Any]] = []
-    for topic, time_ns, message in _messages(recording, {"/diagnostics", "/window"}):
-        if topic == "/window":
-            windows.append((time_ns, message))
+    depths = {f"/{name}/depth/camera_info" for name in cameras}
+    times: dict[str, list[int]] = defaultdict(list)
+    for topic, time_ns, message in _messages(recording, {"/diagnostics", "/window", *depths}):
+        if topic != "/diagnostics":
+            times[topic].append(time_ns)
             continue
         for status in message.status:
             statuses[status.name.partition(": ")[2]] = {item.key: item.value for item in status.values}
-    if not windows:
-        raise UnavailableError("the node published no estimate: see its log")
     pipeline = statuses.get("pipeline", {})
-    window = windows[-1][1]
-    seconds = (windows[-1][0] - windows[0][0]) / 1e9
+    answers = times.get("/window") or max(times.values(), key=len, default=[])
+    if not answers or not pipeline:
+        raise UnavailableError("the node published no estimate: see its log")
+    seconds = (answers[-1] - answers[0]) / 1e9
     return Report(
         cameras={name: _camera_counts(name, sent, statuses.get(f"camera {name}", {}), topics) for name in cameras},
         sets=sets,
-        estimates=len(windows),
-        rate_hz=(len(windows) - 1) / seconds if seconds > 0 else None,
+        estimates=len(answers),
+        poses="/window" in times,
+        rate_hz=(len(answers) - 1) / seconds if seconds > 0 else None,
         latency_ms=_latencies(pipeline),
-        variant=window.model_variant,
+        variant=pipeline["model variant"],
         weights=pipeline.get("model checkpoint", "unknown"),
-        trained=window.weights_trained,
+        trained=pipeline["model weights_trained"] == "True",
         device=pipeline.get("model device", "unknown"),
         dtype=pipeline.get("model dtype", "unknown"),
-        scale_source=window.scale_source,
+        scale_source=pipeline["model scale"],
         topics=dict(sorted(topics.items())),
     )
 
@@ -133,9 +143,11 @@ def table(report: Report, title: str, pace: str) -> str:
         "rate": f"{rate}{report.estimates} estimates from {report.sets} sets ({pace})",
         "device": f"{report.device}, {report.dtype}",
         "model": report.variant,
-        "weights": report.weights if report.trained else f"{report.weights}: depth and poses mean nothing",
+        "weights": report.weights if report.trained else f"{report.weights}: the numbers mean nothing",
         "scale": scale,
     }
+    if not report.poses:
+        facts["poses"] = NO_POSES
     return "\n".join(lines + [f"{name:<{width}} {fact}" for name, fact in facts.items()])
 
 

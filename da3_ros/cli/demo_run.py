@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import socket
+import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import da3_ros
 from da3_ros.bringup import Process, bringup
 from da3_ros.cli.demo_bag import BASE_FRAME, camera_info_topic, image_topic
 from da3_ros.cli.demo_sequence import Sequence
-from da3_ros.cli.processes import background, end
-from da3_ros.config import SyncConfig, from_flat
+from da3_ros.cli.processes import background, end, start
+from da3_ros.cli.ros_children import last_error, python_module, quiet_domain, read_log, same_package
+from da3_ros.config import Config, ModelConfig, SyncConfig, from_flat
 from da3_ros.errors import UnavailableError
 
-_OUTPUTS = ("depth/image_rect", "depth/camera_info", "confidence", "points")
 _READY_S = 300.0
 
 
@@ -38,6 +35,12 @@ class RunSettings:
     transport: str
     rate_hz: float
     reliability: str
+    accept_noncommercial: bool
+
+    @property
+    def network(self) -> ModelConfig:
+        """What the chosen network gives: poses, sky."""
+        return ModelConfig(variant=self.model)
 
     def parameters(self, sequence: Sequence) -> dict[str, Any]:
         """Parameters of the node for ``sequence``."""
@@ -45,6 +48,7 @@ class RunSettings:
             "cameras": [camera.name for camera in sequence.cameras],
             "model.process_res": self.process_res,
             "model.device": self.device,
+            "model.accept_noncommercial": self.accept_noncommercial,
             "window.sets": self.window_sets,
             "frames.base": BASE_FRAME,
             "sync.slop_s": max(SyncConfig.slop_s, 1.5 * sequence.spread_s),
@@ -76,11 +80,11 @@ class RunSettings:
         topics += [camera_info_topic(camera.name) for camera in sequence.cameras if camera.calibration is not None]
         return {f"qos_overrides.{topic}.subscription.reliability": "reliable" for topic in topics}
 
-    def validate(self, sequence: Sequence) -> None:
-        """Raise ConfigError before the long work starts rather than have the node say it afterwards."""
+    def validate(self, sequence: Sequence) -> Config:
+        """The node's configuration; raises ConfigError before the long work starts rather than by the node."""
         values = self.parameters(sequence) | {"model.variant": self.model, "model.checkpoint": self.checkpoint}
-        from_flat(values)
         self.process(sequence).command()
+        return from_flat(values)
 
 
 @dataclass(frozen=True)
@@ -97,27 +101,35 @@ def run_node(sequence: Sequence, settings: RunSettings, bag: Path, recording: Pa
     Raises UnavailableError, with what the node last said, when it does not start, ends early or hears nothing.
     """
     process = settings.process(sequence)
-    environment = {**_quiet_domain(), **_same_package(), **process.environment}
+    environment = {**quiet_domain(), **same_package(), **process.environment}
     with background(process.command(), environment, logs / "node.log") as node:
-        with _recorder(sequence, recording, environment, logs) as recorder:
-            _wait(lambda: "recording" in _read(logs / "recorder.log"), node, recorder, logs)
+        with _recorder(sequence, settings, recording, environment, logs) as recorder:
+            _wait(lambda: "recording" in read_log(logs / "recorder.log"), node, recorder, logs)
             output = _play(sequence, settings, bag, environment, node, logs)
         code = end(node)
     if code != 0:
-        raise UnavailableError(f"the node ended with code {code}: {_last_error(logs / 'node.log')}")
+        raise UnavailableError(f"the node ended with code {code}: {last_error(logs / 'node.log')}")
     return Played(output["steps"], output["messages"])
 
 
-def _recorded(sequence: Sequence) -> list[str]:
+def _recorded(sequence: Sequence, network: ModelConfig) -> list[str]:
     """Topics of each camera that the node is to publish."""
-    return [f"/{camera.name}/{output}" for camera in sequence.cameras for output in _OUTPUTS]
+    outputs = ["depth/image_rect", "depth/camera_info", "points"]
+    if network.has_poses:
+        outputs.append("confidence")
+    if network.has_sky:
+        outputs.append("sky")
+    return [f"/{camera.name}/{output}" for camera in sequence.cameras for output in outputs]
 
 
-def _recorder(sequence: Sequence, recording: Path, environment: dict[str, str], logs: Path):
-    expected = _recorded(sequence)
-    expected += ["/points", "/window", "/path", "/diagnostics"]
+def _recorder(
+    sequence: Sequence, settings: RunSettings, recording: Path, environment: dict[str, str], logs: Path
+) -> AbstractContextManager[subprocess.Popen]:
+    expected = [*_recorded(sequence, settings.network), "/diagnostics"]
+    if settings.network.has_poses:
+        expected += ["/points", "/window", "/path"]
     command = [
-        *_module("da3_ros.ros.record"), str(recording), "--node", "da3_node", "--expect", *expected,
+        *python_module("da3_ros.ros.record"), str(recording), "--node", "da3_node", "--expect", *expected,
     ]  # fmt: skip
     return background(command, environment, logs / "recorder.log")
 
@@ -129,27 +141,26 @@ def _play(
     topics = [image_topic(camera.name, settings.transport) for camera in sequence.cameras]
     topics += [camera_info_topic(camera.name) for camera in sequence.cameras if camera.calibration is not None]
     command = [
-        *_module("da3_ros.ros.play"), str(bag), "--rate", str(settings.rate_hz), "--reliability", settings.reliability,
-        "--wait-for", *topics, "--wait-heard", *_recorded(sequence),
+        *python_module("da3_ros.ros.play"), str(bag),
+        "--rate", str(settings.rate_hz), "--reliability", settings.reliability,
+        "--wait-for", *topics, "--wait-heard", *_recorded(sequence, settings.network),
+        "--answers", *(f"/{camera.name}/depth/camera_info" for camera in sequence.cameras),
     ]  # fmt: skip
     # The player's progress bar goes to our own terminal.
-    player = subprocess.Popen(
-        command, env={**os.environ, **environment}, stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
+    player = start(command, environment, stdout=subprocess.PIPE)
     try:
         while player.poll() is None:
             if node.poll() is not None:
-                raise UnavailableError(f"the node ended with code {node.returncode}: {_last_error(logs / 'node.log')}")
+                raise UnavailableError(f"the node ended with code {node.returncode}: {last_error(logs / 'node.log')}")
             time.sleep(0.05)
         assert player.stdout is not None
-        said = player.stdout.read().splitlines()
+        said = player.stdout.read().decode(errors="replace").splitlines()
         answer = json.loads(said[-1]) if said else {"error": f"the player ended with code {player.returncode}"}
         if "error" in answer:
-            raise UnavailableError(f"{answer['error']}; the node last said: {_last_error(logs / 'node.log')}")
+            raise UnavailableError(f"{answer['error']}; the node last said: {last_error(logs / 'node.log')}")
         return answer
     finally:
-        end(player)
+        end(player, number=signal.SIGTERM)  # SIGINT in the midst of its imports would print a traceback
         if player.stdout is not None:
             player.stdout.close()
 
@@ -159,59 +170,11 @@ def _wait(ready: Callable[[], bool], node: subprocess.Popen, recorder: subproces
     deadline = time.monotonic() + _READY_S
     while not ready():
         if node.poll() is not None:
-            raise UnavailableError(f"the node did not start: {_last_error(logs / 'node.log')}")
+            raise UnavailableError(f"the node did not start: {last_error(logs / 'node.log')}")
         if recorder.poll() is not None:
-            raise UnavailableError(f"the recorder did not start: {_last_error(logs / 'recorder.log')}")
+            raise UnavailableError(f"the recorder did not start: {last_error(logs / 'recorder.log')}")
         if time.monotonic() > deadline:
             raise UnavailableError(
-                f"the node's topics did not appear within {_READY_S:g} s: {_last_error(logs / 'node.log')}"
+                f"the node's topics did not appear within {_READY_S:g} s: {last_error(logs / 'node.log')}"
             )
         time.sleep(0.05)
-
-
-def _module(name: str) -> list[str]:
-    return [sys.executable, "-m", name]
-
-
-def _same_package() -> dict[str, str]:
-    """Have children import this very package, wherever it was found, and not one of the current folder."""
-    root = str(Path(da3_ros.__file__).resolve().parents[1])
-    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH", ""))))
-    return {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
-
-
-def _quiet_domain() -> dict[str, str]:
-    """Keep the demo's /clock and /tf away from robots on this network, unless the user chose where to be heard.
-
-    Processes of one machine also find each other more surely when they are told to look there alone.
-    """
-    chosen = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", "ROS_DOMAIN_ID": str(_free_domain())}
-    return {name: value for name, value in chosen.items() if name not in os.environ}
-
-
-def _free_domain() -> int:
-    """A domain from 1 to 100 in which nobody on this machine listens, as far as can be seen."""
-    first = os.getpid() % 100
-    return next((1 + (first + i) % 100 for i in range(100) if not _domain_in_use(1 + (first + i) % 100)), 1 + first)
-
-
-def _domain_in_use(domain: int) -> bool:
-    """Whether one of the first participants' ports of ``domain`` is taken (RTPS 2.5, 9.6.2.3)."""
-    for participant in range(4):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.bind(("", 7410 + 250 * domain + 2 * participant))
-            except OSError:
-                return True
-    return False
-
-
-def _read(path: Path) -> str:
-    return path.read_text(errors="replace") if path.exists() else ""
-
-
-def _last_error(log: Path) -> str:
-    """The last line that says what went wrong, without time and logger name."""
-    lines = [line.strip() for line in _read(log).splitlines() if line.strip()]
-    errors = [line for line in lines if "[ERROR]" in line or "[FATAL]" in line] or lines or ["(nothing)"]
-    return re.sub(r"^\[\w+\] \[[\d.]+\] \[[\w.]+\]: ", "", errors[-1])

@@ -54,7 +54,8 @@ def draw_sheet(
     """
     cameras = list(moments[0][1])
     with_truth = any(panels.true_depth is not None for _, shown in moments for panels in shown.values())
-    rows = ["image", *(["true depth"] if with_truth else []), "depth", "confidence"]
+    confident = any(panels.confidence is not None for _, shown in moments for panels in shown.values())
+    rows = ["image", *(["true depth"] if with_truth else []), "depth", *(["confidence"] if confident else [])]
     per_line = len(moments) if len(cameras) * len(moments) <= 9 else 1
     columns = per_line * len(cameras)
     width = (_PAGE_WIDTH - _LABEL - _GAP * (columns + per_line)) // columns

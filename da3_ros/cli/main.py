@@ -14,8 +14,16 @@ from da3_ros.errors import Da3Error
 COMMANDS = {
     "demo": ("da3_ros.cli.demo", "send a several-camera sequence through the node and show what comes out"),
     "bringup": ("da3_ros.cli.bringup", "start the node, as `ros2 launch da3_ros bringup.launch.py` does"),
+    "replay": ("da3_ros.cli.replay", "run a recording through the pipeline: depth, clouds and poses as a recording"),
+    "evaluate": ("da3_ros.cli.evaluate", "score depth, poses and confidence of a recording against the truth"),
+    "compare": ("da3_ros.cli.compare", "show two evaluations side by side, and fail where one is worse than allowed"),
+    "bags": ("da3_ros.cli.bags", "show what is in a recording, or make one of a folder of pictures"),
     "weights": ("da3_ros.cli.weights", "list, fetch and verify the published checkpoints"),
     "bench": ("da3_ros.cli.bench", "time the network and the whole step, stage by stage"),
+    "train": ("da3_ros.cli.train", "train a network, distil a large one into a small one, export and evaluate"),
+    "memory": ("da3_ros.cli.bench_memory", "predict the memory that windows take, and compare it with what they take"),
+    "approximations": ("da3_ros.cli.bench_approximations", "time what is faster than exact, and how far off it is"),
+    "export": ("da3_ros.cli.export", "write a network as an ONNX file for one number of views and one image size"),
     "gaussians": ("da3_ros.cli.gaussians", "make 3D Gaussians of pictures of one scene: a PLY file and new views"),
 }
 

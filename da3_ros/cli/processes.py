@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import queue
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +16,9 @@ from types import FrameType
 from typing import IO
 
 from da3_ros.bringup import Process
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 # The node promises to end within two seconds; this leaves room for a busy machine.
 END_TIMEOUT_S = 10.0
@@ -49,10 +54,22 @@ def run_until_first_ends(processes: Sequence[Process]) -> int:
 def start(
     command: Sequence[str],
     environment: Mapping[str, str],
-    stdout: IO | None = None,
+    stdout: IO | int | None = None,
     stderr: IO | int | None = None,
 ) -> subprocess.Popen:
-    """Start a child in a process group of its own, so that a Ctrl-C at the terminal reaches it through us alone."""
+    """Start a child in a process group of its own, so that a Ctrl-C at the terminal reaches it through us alone.
+
+    On Linux it is told to end when we are killed. To be called from the main thread: the kernel takes the end of the
+    thread that starts a child for ours.
+    """
+    parent = os.getpid()
+
+    def end_with_parent() -> None:
+        if _LIBC is not None:
+            _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+            if os.getppid() != parent:  # killed before the line above
+                os._exit(1)
+
     return subprocess.Popen(
         command,
         env={**os.environ, **environment},
@@ -60,13 +77,14 @@ def start(
         stdout=stdout,
         stderr=stderr,
         start_new_session=True,
+        preexec_fn=end_with_parent,
     )
 
 
-def end(child: subprocess.Popen, timeout_s: float = END_TIMEOUT_S) -> int:
+def end(child: subprocess.Popen, timeout_s: float = END_TIMEOUT_S, number: signal.Signals = signal.SIGINT) -> int:
     """Tell a child to end and wait for it; killed when it does not. Returns its exit code, negative for a signal."""
     if child.poll() is None:
-        child.send_signal(signal.SIGINT)
+        child.send_signal(number)
         try:
             child.wait(timeout_s)
         except subprocess.TimeoutExpired:

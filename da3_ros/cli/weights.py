@@ -19,6 +19,7 @@ from da3_ros.model import VARIANTS, Variant
 from da3_ros.model.checkpoint import check_file, check_folder, find_file
 from da3_ros.model.hub import HubId, cached_commits, cached_part, fetch, find_cached, parse_hub_id
 from da3_ros.model.layout import variant_layout
+from da3_ros.model.weights import bundled_weights
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _NAMES = "variant (its preferred release), hub id (owner/name or owner/name@revision)"
@@ -108,6 +109,8 @@ def _release(variant: Variant, repo: str) -> Release:
 def _fetch(args: argparse.Namespace) -> int:
     rows = []
     for text in args.checkpoints:
+        if text in VARIANTS and VARIANTS[text].bundled:
+            raise WeightsError(f"the weights of {text} come with this package: there is nothing to fetch")
         hub_id = _hub_id(text)
         if hub_id is None:
             raise WeightsError(f"'{text}' is neither a variant nor a hub id: see da3-ros weights list")
@@ -144,6 +147,8 @@ def _find(text: str) -> Path:
         if file is None:
             raise WeightsError(f"no model.safetensors in {path}")
         return file
+    if text in VARIANTS and VARIANTS[text].bundled:
+        return bundled_weights(VARIANTS[text])
     hub_id = _hub_id(text)
     if hub_id is None:
         raise WeightsError(f"'{text}' is neither a file or folder here, nor a variant or hub id")

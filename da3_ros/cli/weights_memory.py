@@ -57,7 +57,7 @@ def _main(variant: str, path: str, device_name: str, dtype_name: str) -> None:
     device, dtype = torch.device(device_name), getattr(torch, dtype_name)
     torch.empty(0, device=device)  # the driver's own memory is no part of loading
     model = build(VARIANTS[variant])
-    before, start = _peak_bytes(), time.perf_counter()
+    before, start = peak_bytes(), time.perf_counter()
     fill_from_file(model, Path(path), device, dtype)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -65,11 +65,11 @@ def _main(variant: str, path: str, device_name: str, dtype_name: str) -> None:
     network = sum(value.nbytes for value in model.parameters())
     device_peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
     print(json.dumps(asdict(LoadingMemory(
-        device_name, dtype_name, before, _peak_bytes(), network, device_peak, seconds
+        device_name, dtype_name, before, peak_bytes(), network, device_peak, seconds
     ))))  # fmt: skip
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
     """High-water mark of this process's resident memory. (getrusage would include that of the parent.)"""
     lines = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines())
     return int(lines["VmHWM"].split()[0]) * 1024

@@ -1,15 +1,20 @@
 """The demo end to end: pictures through real topics, in three processes, and figures and a picture out."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
-from rosbags.rosbag2 import Reader
+from rosbags.rosbag2 import Reader, StoragePlugin, Writer
+from rosbags.typesys import Stores, get_typestore
 
-from da3_ros.cli.demo import _prepare_folder
+from da3_ros.cli.demo import _network, _prepare_folder
+from da3_ros.cli.demo_report import read_report, table
 from da3_ros.cli.main import main
-from da3_ros.errors import ConfigError
+from da3_ros.config import NESTED_VARIANTS, SINGLE_VIEW_VARIANTS, VARIANTS
+from da3_ros.errors import ConfigError, UnavailableError
 
 
 def test_only_what_the_demo_made_is_ever_removed(tmp_path):
@@ -37,7 +42,8 @@ def test_demo_end_to_end(tmp_path, capsys):
     code = main(
         [
             "demo", "--cameras", "2", "--steps", "4", "--process-res", "70", "--window-sets", "2", "--seed", "1",
-            "--device", "cpu", "--out", str(out), "--json", str(tmp_path / "figures.json"),
+            "--device", "cpu", "--model", "da3-small", "--checkpoint", "random",
+            "--out", str(out), "--json", str(tmp_path / "figures.json"),
         ]
     )  # fmt: skip
     table = capsys.readouterr().out
@@ -53,6 +59,11 @@ def test_demo_end_to_end(tmp_path, capsys):
         assert stage in table
     # Untrained weights and missing scale are said where somebody looks.
     assert not figures["trained"] and "mean nothing" in table and "network's own unit" in table
+    # The rendered sequence knows its truth, of which untrained weights know nothing.
+    accuracy = figures["accuracy"]
+    assert accuracy["scaled"] and accuracy["abs_rel"].keys() == accuracy["delta1"].keys() == {"left", "right"}
+    assert min(accuracy["abs_rel"].values()) > 0.2 and accuracy["ate_m"] > 0
+    assert 0.1 < accuracy["path_m"] < 0.5 and "AbsRel / delta1 (one scale for the run): left" in table
 
     with Reader(out / "recording") as reader:
         counts = {connection.topic: connection.msgcount for connection in reader.connections}
@@ -64,6 +75,98 @@ def test_demo_end_to_end(tmp_path, capsys):
     sheet = np.asarray(Image.open(out / "sheet.png"))
     assert min(sheet.shape[:2]) > 500 and sheet.std() > 20
     assert str(out / "sheet.png") in table
+
+
+def write_recording(path, variant, trained, scale, poses):
+    """What the recorder leaves of two steps of one camera."""
+    kilted = get_typestore(Stores.ROS2_KILTED)
+    make = kilted.types
+
+    def header(stamp_ns):
+        stamp = make["builtin_interfaces/msg/Time"](stamp_ns // 10**9, stamp_ns % 10**9)
+        return make["std_msgs/msg/Header"](stamp, "")
+
+    values = {"model variant": variant, "model weights_trained": str(trained), "model scale": scale}
+    pairs = [make["diagnostic_msgs/msg/KeyValue"](key, value) for key, value in values.items()]
+    status = make["diagnostic_msgs/msg/DiagnosticStatus"](0, "da3_node: pipeline", "", "", pairs)
+    region = make["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False)
+    messages = [("/diagnostics", make["diagnostic_msgs/msg/DiagnosticArray"](header(1), [status]), 3)]
+    for second in (1, 2):
+        info = make["sensor_msgs/msg/CameraInfo"](
+            header(second * 10**9), 4, 4, "plumb_bob", np.zeros(5), np.zeros(9), np.zeros(9), np.zeros(12), 0, 0, region
+        )
+        messages.append(("/front/depth/camera_info", info, second))
+        messages.append(("/front/depth/image_rect", make["sensor_msgs/msg/Image"](
+            header(second * 10**9), 1, 1, "mono8", 0, 1, np.zeros(1, np.uint8)), second))  # fmt: skip
+        if poses and second == 2:
+            messages.append(("/window", make["std_msgs/msg/Header"](header(second).stamp, ""), second))
+    with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        connections = {}
+        for topic, message, second in messages:
+            name = message.__msgtype__
+            if topic not in connections:
+                connections[topic] = writer.add_connection(topic, name, typestore=kilted)
+            writer.write(connections[topic], second * 10**9, kilted.serialize_cdr(message, name))
+
+
+def test_a_network_without_poses_is_reported_as_such(tmp_path):
+    """It publishes no window: its depth counts, and the table says that there are no poses."""
+    write_recording(tmp_path / "single", "da3mono-large", True, "none", poses=False)
+    report = read_report(tmp_path / "single", {"/front/image_raw": 2}, 2, ("front",))
+    assert (report.estimates, report.rate_hz, report.variant) == (2, 1.0, "da3mono-large")
+    assert report.trained and not report.poses and "poses      none" in table(report, "", "")
+    write_recording(tmp_path / "any", "da3-small", False, "none", poses=True)
+    report = read_report(tmp_path / "any", {"/front/image_raw": 2}, 2, ("front",))
+    assert (report.estimates, report.poses) == (1, True)  # no scale in the first step, so no poses
+    assert not report.trained and "poses  " not in table(report, "", "")
+
+
+def test_a_missing_recording_is_one_line(tmp_path):
+    with pytest.raises(
+        UnavailableError, match=r"there is no recording of the node in .*: see .*recorder\.log"
+    ) as error:
+        read_report(tmp_path / "recording", {}, 1, ("front",))
+    assert "\n" not in str(error.value)
+
+
+def test_installed_weights_come_before_untrained_ones(tmp_path, monkeypatch):
+    monkeypatch.setattr("da3_ros.model.weights.BUNDLED", tmp_path)
+    assert _network(None, None) == ("da3-small", "random")
+    assert _network("da3-nano", None) == ("da3-nano", "random")
+    (tmp_path / "da3-nano.safetensors").touch()
+    assert _network(None, None) == _network("da3-nano", None) == ("da3-nano", "")
+    assert _network("da3-large", None) == ("da3-large", "random")
+    assert _network(None, "random") == ("da3-nano", "random")
+    assert _network("da3-small", "file") == ("da3-small", "file")
+
+
+@pytest.mark.ros
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant(variant, tmp_path, capsys):
+    """The flags that --help and the README give for the large ones."""
+    small = ["--cameras", "2", "--steps", "3", "--window-sets", "1", "--process-res", "98", "--device", "cpu"]
+    small += ["--checkpoint", "random"]
+    assert main(["demo", "--model", variant, *small, "--out", str(tmp_path), "--json", "-"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert [counts["out"] for counts in figures["cameras"].values()] == [3, 3] and figures["estimates"] == 3
+    single = variant in SINGLE_VIEW_VARIANTS
+    assert (figures["variant"], figures["poses"], figures["trained"]) == (variant, not single, False)
+    assert ("/left/sky" in figures["topics"]) == (single or variant in NESTED_VARIANTS)
+    assert ("/window" in figures["topics"]) != single
+
+
+@pytest.mark.ros
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(
+    "arguments, message",
+    [(["/no/bag", "--rate", "1"], "/no/bag cannot be read"), (["/no/bag"], "name its answers with --answers")],
+)
+def test_the_player_answers_bad_input_with_one_line(arguments, message):
+    done = subprocess.run([sys.executable, "-m", "da3_ros.ros.play", *arguments], capture_output=True, text=True)
+    assert done.returncode == 2 and message in json.loads(done.stdout)["error"]
+    assert done.stdout.count("\n") == 1
 
 
 @pytest.mark.ros

@@ -160,7 +160,7 @@ def test_options_of_a_recording_are_not_for_pictures(capsys, pictures, tmp_path)
     assert code == 2 and "are for a recording" in err
     (tmp_path / "damaged.mcap").write_bytes(b"no recording")
     code, _, err = run(capsys, tmp_path / "damaged.mcap", "--checkpoint", "random")
-    assert code == 2 and "cannot be read as a recording" in err and err.count("\n") == 1
+    assert code == 2 and "damaged.mcap is no MCAP file" in err and err.count("\n") == 1
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="for machines that cannot render")

@@ -55,6 +55,37 @@ def test_signals_are_passed_on_and_a_clean_end_is_code_0(tmp_path, number):
         os.kill(int(ready.read_text()), 0)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's signal at a parent's death is Linux's")
+def test_children_end_when_the_parent_is_killed(tmp_path):
+    ready = tmp_path / "ready"
+    inner = (
+        f"import time, os\nopen({str(tmp_path / 'child')!r}, 'w').write(str(os.getpid()))\n"
+        f"os.rename({str(tmp_path / 'child')!r}, {str(ready)!r}); time.sleep(60)"
+    )
+    outer = (
+        "import sys, time\nfrom da3_ros.cli.processes import start\n"
+        f"start([sys.executable, '-c', {inner!r}], {{}})\ntime.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", outer])
+    deadline = time.monotonic() + 60
+    while not ready.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.wait(30)
+    while _running(int(ready.read_text())) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not _running(int(ready.read_text()))
+
+
+def _running(pid: int) -> bool:
+    """Not so for one that has ended and that nobody has waited for."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 def test_a_background_process_does_not_outlive_the_block(tmp_path):
     log = tmp_path / "log"
     code = "import time; print('here', flush=True); time.sleep(60)"

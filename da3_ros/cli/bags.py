@@ -1,0 +1,122 @@
+"""``da3-ros bags``: what is in a recording, and recordings of folders of pictures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from da3_ros.cli.bags_plain import plain_sequence
+from da3_ros.cli.demo_bag import write_sequence
+from da3_ros.cli.demo_folder import NOMINAL_RATE_HZ
+from da3_ros.cli.demo_pictures import CALIBRATION_FILES, FORMAT, read_pictures
+from da3_ros.cli.demo_sequence import Sequence, SequenceStep
+from da3_ros.errors import InputError
+from da3_ros.ingest.bag import Bag
+from da3_ros.ingest.bag_cameras import find_cameras
+
+_ALL = sys.maxsize
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``da3-ros bags``."""
+    commands = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    info = commands.add_parser("info", help="topics, cameras, time, and what cannot be read")
+    info.add_argument("bag", nargs="+", type=Path, metavar="BAG", help="rosbag2 folder or file, or ROS 1 bag")
+    info.add_argument("--json", metavar="FILE", help="write everything there ('-': standard output, no table)")
+    made = commands.add_parser(
+        "from-images",
+        help="write a folder of pictures, with what is known of them, as a recording",
+        description="Write a folder of pictures as a recording: pictures, CameraInfo, /tf_static with the rig, and "
+        "where it is known the truth (/<camera>/ground_truth/depth, /ground_truth/odometry, /tf).",
+        epilog=FORMAT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument(
+        "folder",
+        type=Path,
+        metavar="DIR",
+        help="with calibration.yaml (below) or meta.json; without, its pictures are those of one uncalibrated camera, "
+        "and so are the frames of a video",
+    )
+    made.add_argument("--output", type=Path, required=True, metavar="OUT", help="OUT.mcap, or a new rosbag2 folder")
+    made.add_argument(
+        "--transport",
+        choices=("raw", "compressed"),
+        default="compressed",
+        help="compressed: the bytes of JPEG and PNG files as they are (default); raw: pixels",
+    )
+    made.add_argument(
+        "--rate",
+        type=float,
+        default=NOMINAL_RATE_HZ,
+        metavar="HZ",
+        help="of pictures without description (%(default)g)",
+    )
+    made.add_argument("--steps", type=int, default=_ALL, metavar="N", help="the first N moments (default: all)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run one action."""
+    if args.action == "info":
+        return _info(args)
+    if args.steps < 1 or args.rate <= 0:
+        raise InputError(f"--steps must be at least 1 and --rate above 0, not {args.steps} and {args.rate:g}")
+    described = any((args.folder / name).is_file() for name in CALIBRATION_FILES)
+    if described:
+        sequence = read_pictures(args.folder, args.steps)
+    else:
+        sequence = plain_sequence(args.folder, args.rate, args.steps)
+    for note in sequence.notes:
+        print(f"note: {note}", file=sys.stderr)
+    write_sequence(_watched(sequence), args.output, args.transport)
+    print(
+        f"{sequence.title}: {sequence.steps} moments of {', '.join(c.name for c in sequence.cameras)} in {args.output}"
+    )
+    return 0
+
+
+def _watched(sequence: Sequence) -> Sequence:
+    """The same with a progress bar."""
+
+    def read() -> Iterator[SequenceStep]:
+        yield from tqdm(sequence.read(), total=sequence.steps, unit="moment", disable=not sys.stderr.isatty())
+
+    return replace(sequence, read=read)
+
+
+def _info(args: argparse.Namespace) -> int:
+    bag = Bag(args.bag)
+    try:
+        cameras = [vars(camera) for camera in find_cameras(bag)]
+    except InputError:  # a recording without pictures is a recording too
+        cameras = []
+    found: dict[str, Any] = {
+        "start_ns": bag.start_ns,
+        "duration_s": (bag.end_ns - bag.start_ns) / 1e9,
+        "messages": bag.messages_total,
+        "topics": {name: {"type": t.type, "messages": t.messages} for name, t in sorted(bag.topics.items())},
+        "cameras": cameras,
+        "lost": bag.lost,
+    }
+    if args.json:
+        text = json.dumps(found, indent=1)
+        if args.json == "-":
+            print(text)
+            return 0
+        Path(args.json).write_text(text + "\n")
+    print(f"{found['messages']} messages in {found['duration_s']:.1f} s")
+    for name, topic in found["topics"].items():
+        print(f"  {topic['messages']:8d}  {name}  ({topic['type']})")
+    for camera in cameras:
+        calibration = camera["info_topic"] or "no CameraInfo"
+        print(f"camera {camera['name']}: {camera['image_topic']}, {calibration}")
+    for text in bag.lost:
+        print(f"lost: {text}", file=sys.stderr)
+    return 0

@@ -1,0 +1,197 @@
+"""A step of the pipeline as the node runs it, timed from images on the host to results on the host."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from da3_ros.cli.bench_floor import step_gflop
+from da3_ros.cli.bench_reference import ReferenceTimes
+from da3_ros.cli.bench_targets import find_target
+from da3_ros.cli.bench_timing import Repeats, run_times
+from da3_ros.config import RANDOM_CHECKPOINT, from_flat
+from da3_ros.datatypes import Frame, FrameSet, OutputRequest
+from da3_ros.pipeline import Pipeline
+
+_GIB = 2**30
+# Steps on their way at once when the rate is measured: one on the device, one whose images go up.
+_PENDING = 2
+
+
+@dataclass(frozen=True)
+class Case:
+    """``views`` in the window, ``new`` of them new in each step, camera images of ``image_hw``.
+
+    ``dtype``: as ``model.dtype``; ``parameters``: further ones of the node.
+    """
+
+    variant: str
+    views: int
+    new: int
+    image_hw: tuple[int, int]
+    process_res: int
+    device: torch.device
+    dtype: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class StepTimes:
+    """Milliseconds from uint8 images on the host to depth and confidence of the new views and poses and intrinsics of
+    all views on the host, warm; ``with_clouds``: to all that the node publishes, clouds included."""
+
+    size_hw: tuple[int, int]
+    dtype: str
+    step: float
+    step_p95: float
+    with_clouds: float
+    steps_per_s: float  # with the next step handed over before the last one is fetched
+    stages: Mapping[str, float]  # medians of what the pipeline reports
+    start_s: float  # from nothing to the first step of a full window: loading, compiling, choosing kernels
+    memory_gib: float | None  # most that torch has reserved on the GPU
+
+
+@dataclass(frozen=True)
+class StepRow:
+    """One line of the table: what was measured beside the arithmetic floor, the reference and the target."""
+
+    variant: str
+    views: int
+    new: int
+    height: int
+    width: int
+    dtype: str
+    step: float
+    step_p95: float
+    with_clouds: float
+    steps_per_s: float
+    start_s: float
+    memory_gib: float | None
+    floor: float  # milliseconds that the arithmetic takes at the rate of a large matrix product
+    target_ms: float | None
+    reference_forward: float | None
+    reference_call: float | None
+    times_forward: float | None
+    times_call: float | None
+    target: str | None
+    stages: Mapping[str, float]
+
+
+class _Source:
+    """Frame sets of one picture, at 30 Hz."""
+
+    def __init__(self, names: tuple[str, ...], image_hw: tuple[int, int]):
+        self._names = names
+        self._image = np.random.default_rng(0).integers(0, 256, (*image_hw, 3), dtype=np.uint8)
+        self._stamp_ns = 0
+
+    def next(self) -> FrameSet:
+        self._stamp_ns += 33_000_000
+        return FrameSet(self._stamp_ns, tuple(Frame(name, self._stamp_ns, self._image) for name in self._names))
+
+
+def measure_step(case: Case, repeats: Repeats) -> StepTimes:
+    """Time ``Pipeline.step``; raises ConfigError or UnavailableError when the case cannot run."""
+    if case.device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(case.device)
+    names = tuple(f"camera{index}" for index in range(case.new))
+    source = _Source(names, case.image_hw)
+    wanted = OutputRequest(depth=frozenset(names), confidence=frozenset(names))
+    everything = OutputRequest.everything(names)
+    stages: list[Mapping[str, float]] = []
+
+    def step(request: OutputRequest) -> None:
+        estimate = pipeline.step(source.next(), request)
+        assert estimate is not None
+        stages.append(estimate.timings_ms)
+
+    begun = time.perf_counter()
+    pipeline = Pipeline(_config(case, names))
+    try:
+        for _ in range(case.views // case.new):
+            step(wanted)
+        start_s = time.perf_counter() - begun
+        with_clouds = float(np.median(run_times(lambda: step(everything), case.device, repeats)))
+        stages.clear()
+        times = run_times(lambda: step(wanted), case.device, repeats)
+        medians = {name: float(np.median([stage[name] for stage in stages])) for name in stages[0]}
+        steps_per_s = _rate(lambda: pipeline.submit(source.next(), wanted), repeats)
+        size_hw = pipeline.canvas_hw
+    finally:
+        pipeline.close()
+    return StepTimes(
+        size_hw=size_hw,
+        dtype=pipeline.description["dtype"],
+        step=float(np.median(times)),
+        step_p95=float(np.percentile(times, 95)),
+        with_clouds=with_clouds,
+        steps_per_s=steps_per_s,
+        stages=medians,
+        start_s=start_s,
+        memory_gib=torch.cuda.max_memory_reserved(case.device) / _GIB if case.device.type == "cuda" else None,
+    )
+
+
+def _config(case: Case, names: tuple[str, ...]) -> Any:
+    return from_flat(
+        {
+            "cameras": names,
+            "model.variant": case.variant,
+            "model.checkpoint": RANDOM_CHECKPOINT,
+            "model.device": str(case.device),
+            "model.dtype": case.dtype,
+            "model.process_res": case.process_res,
+            "window.sets": case.views // case.new,
+            **case.parameters,
+        }
+    )
+
+
+def _rate(submit: Callable[[], Any], repeats: Repeats) -> float:
+    """Steps a second with ``_PENDING`` of them on their way."""
+    pending = [submit() for _ in range(_PENDING)]
+    count, begun = 0, time.perf_counter()
+    while count < repeats.least or time.perf_counter() - begun < repeats.seconds:
+        pending.append(submit())
+        pending.pop(0).result()
+        count += 1
+    seconds = time.perf_counter() - begun
+    for last in pending:
+        last.result()
+    return count / seconds
+
+
+def make_row(case: Case, times: StepTimes, reference: ReferenceTimes, tflops: float) -> StepRow:
+    """Put what was measured beside the floor at ``tflops`` TFLOP/s, the reference and the target."""
+    height, width = times.size_hw
+    target = find_target(case.variant, case.views, case.new, times.size_hw, times.dtype, case.device.type)
+    times_call = None if reference.call_ms is None else reference.call_ms / times.step
+    times_forward = None if reference.forward_ms is None else reference.forward_ms / times.step
+    return StepRow(
+        variant=case.variant,
+        views=case.views,
+        new=case.new,
+        height=height,
+        width=width,
+        dtype=times.dtype,
+        step=times.step,
+        step_p95=times.step_p95,
+        with_clouds=times.with_clouds,
+        steps_per_s=times.steps_per_s,
+        start_s=times.start_s,
+        memory_gib=times.memory_gib,
+        floor=step_gflop(case.variant, case.views, case.new, height, width) / tflops,
+        target_ms=None if target is None else target.step_ms,
+        reference_forward=reference.forward_ms,
+        reference_call=reference.call_ms,
+        times_forward=times_forward,
+        times_call=times_call,
+        target=None if target is None else target.verdict(times.step, times_call, times_forward),
+        stages=times.stages,
+    )

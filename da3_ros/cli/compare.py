@@ -1,0 +1,78 @@
+"""``da3-ros compare``: two evaluations side by side; fails where the second is worse than it may be."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from da3_ros.evaluation.compare import ComparedNumber, Comparison, Tolerance, compare, read_metrics
+
+_SIGNS = {"lower": "-", "higher": "+", "nearer 0": "0", "same": "="}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``da3-ros compare``."""
+    parser.add_argument("a", type=Path, metavar="A.json", help="metrics.json of da3-ros evaluate: what was before")
+    parser.add_argument("b", type=Path, metavar="B.json", help="and of what is now")
+    parser.add_argument(
+        "--tolerance",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=N",
+        help="how much worse B may be, as 5%% of A or in the number's unit; NAME as in the table, or the end of it "
+        "(abs_rel), with * for anything. Past one of them the exit code is 1",
+    )
+    parser.add_argument("--json", action="store_true", help="print the comparison as JSON instead of a table")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compare: 0, or 1 where something is past a tolerance."""
+    tolerances = [Tolerance.parse(text) for text in args.tolerance]
+    found = compare(read_metrics(args.a), read_metrics(args.b), tolerances)
+    if args.json:
+        print(json.dumps({**asdict(found), "passed": not found.past}, indent=1))
+    else:
+        _print(found)
+    for number in found.past:
+        print(f"past {', '.join(number.past)}: {number.name} was {_shown(number.a)} and is {_shown(number.b)}",
+              file=sys.stderr)  # fmt: skip
+    return 1 if found.past else 0
+
+
+def _print(found: Comparison) -> None:
+    rows = [("(better: - lower, + higher, 0 nearer 0, = neither)", "A", "B", "change", "")]
+    rows += [(f"{_SIGNS[each.better]} {each.name}", _shown(each.a), _shown(each.b), _change(each), _verdict(each))
+             for each in found.numbers]  # fmt: skip
+    rows += [(f"  {name}", str(a), str(b), "", "differs") for name, (a, b) in found.settings.items()]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    for name, a, b, change, verdict in rows:
+        line = f"{name:{widths[0]}}  {a:>{widths[1]}}  {b:>{widths[2]}}  {change:>{widths[3]}}  {verdict}"
+        print(line.rstrip())
+
+
+def _shown(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return str(value) if isinstance(value, int) else f"{value:.4g}"
+
+
+def _change(number: ComparedNumber) -> str:
+    if number.a is None or number.b is None:
+        return ""
+    if number.a == number.b:
+        return "0"
+    return f"{(number.b - number.a) / abs(number.a):+.1%}" if number.a else f"{number.b - number.a:+.3g}"
+
+
+def _verdict(number: ComparedNumber) -> str:
+    if number.past:
+        return "PAST TOLERANCE"
+    if number.worse is None:
+        return "only in A" if number.b is None else "only in B"
+    if number.better == "same" or number.worse == 0:
+        return ""
+    return "worse" if number.worse > 0 else "better"

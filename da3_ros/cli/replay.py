@@ -1,0 +1,179 @@
+"""``da3-ros replay``: a recording through the node's pipeline, into a recording with depth, clouds and poses."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from da3_ros.config import Config
+from da3_ros.egress.estimates import output_request, output_topics
+from da3_ros.errors import InputError
+from da3_ros.ingest.bag import Bag
+from da3_ros.ingest.bag_scan import RawMessage
+from da3_ros.pipeline import Pipeline
+from da3_ros.replay.config import parse_overrides, replay_config
+from da3_ros.replay.estimates import BagReplay, Boundary, ClockReset, ReplayedEstimate
+from da3_ros.replay.recording import PART_SETS, Recording
+
+_NS = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What ``--json`` writes. ``dropped``: images by camera and reason; ``lost``: what of the recording is damaged."""
+
+    output: str
+    cameras: tuple[str, ...]
+    sets: int
+    estimates: int
+    resumed_at_set: int
+    recorded_s: float
+    replay_s: float
+    dropped: dict[str, int]
+    lost: list[str]
+    notes: list[str]
+    description: dict[str, Any]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``da3-ros replay``."""
+    parser.add_argument(
+        "bag", nargs="+", type=Path, metavar="BAG", help="rosbag2 folder or file, or ROS 1 bag; several are merged"
+    )
+    parser.add_argument("--output", type=Path, required=True, metavar="OUT", help="OUT.mcap, or a new rosbag2 folder")
+    what = parser.add_argument_group("what is read and written")
+    what.add_argument(
+        "--topics", nargs="+", default=[], metavar="T", help="image topics (default: those with pictures, by type)"
+    )
+    what.add_argument("--namespace", default="", metavar="NS", help="of the node, as for the live one")
+    what.add_argument(
+        "--pass-through",
+        nargs="*",
+        metavar="T",
+        help="original topics to write too; without names all but those that the node would publish",
+    )
+    what.add_argument("--start", type=float, default=0.0, metavar="S", help="seconds into the recording (default: 0)")
+    what.add_argument("--duration", type=float, metavar="S", help="seconds of the recording (default: to its end)")
+    node = parser.add_argument_group("the node's parameters")
+    node.add_argument("--config", metavar="FILE", help="ROS parameter file, as for the node, or one of its examples")
+    node.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="P=V", dest="overrides", help="such as window.sets=2"
+    )
+    parser.add_argument("--json", metavar="FILE", help="write all figures there ('-': standard output, no table)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Replay; what cannot work is said before the network is loaded."""
+    bag = Bag(args.bag)
+    config = replay_config(bag, args.config, args.topics, parse_overrides(args.overrides))
+    if args.output.exists():
+        raise InputError(f"{args.output} exists already: give another --output, or delete it")
+    pipeline = Pipeline(config)
+    figures = replay(bag, config, pipeline, args)
+    if args.json:
+        text = json.dumps(asdict(figures), indent=1)
+        if args.json == "-":
+            print(text)
+            return 0
+        Path(args.json).write_text(text + "\n")
+    _print(figures)
+    return 0
+
+
+def replay(bag: Bag, config: Config, pipeline: Pipeline, args: argparse.Namespace) -> Figures:
+    """Run ``pipeline`` over ``bag`` as ``args`` say, and write what comes out."""
+    replayed = BagReplay(bag, config, pipeline, args.namespace)
+    start_ns = bag.start_ns + round(args.start * _NS)
+    stop_ns = bag.end_ns if args.duration is None else min(bag.end_ns, start_ns + round(args.duration * _NS))
+    if not start_ns < stop_ns:
+        length_s = (bag.end_ns - bag.start_ns) / _NS
+        raise InputError(f"nothing to replay from {args.start:g} s on: the recording is {length_s:.1f} s long")
+    passed = _passed(bag, args.pass_through)
+    about = {
+        "bags": [str(path.resolve()) for path in args.bag],
+        "span": [start_ns, stop_ns, bag.messages_total],
+        "network": pipeline.description,
+    }
+    recording = Recording(args.output, bag, config, args.namespace, passed, about)
+    notes: list[str] = []
+    estimates = 0
+    started = time.perf_counter()
+    with tqdm(total=bag.count(replayed.topics | passed), unit="message", disable=not sys.stderr.isatty()) as bar:
+
+        def seen(raw: RawMessage) -> None:
+            bar.update()
+            recording.pass_through(raw)
+
+        try:
+            for item in replayed.run(
+                output_request(config.cameras, output_topics(config).__contains__),
+                start_ns,
+                stop_ns,
+                skip=recording.skip,
+                seen=seen,
+                also=passed,
+                boundary=PART_SETS,
+            ):
+                if isinstance(item, ReplayedEstimate):
+                    recording.write(item, pipeline.description)
+                    estimates += 1
+                elif isinstance(item, Boundary):
+                    recording.boundary(item.number)
+                elif isinstance(item, ClockReset):
+                    recording.reset(item.number)
+                    notes.append(item.text)
+        except BaseException:
+            recording.abort()
+            raise
+    if not replayed.sets:
+        raise InputError(f"no images belong together{_reasons(replayed)}")
+    recording.finish(replayed.sets)
+    notes += [f"{topic} is not in the output: ROS 2 does not know its type" for topic in recording.untranslated]
+    return Figures(
+        output=str(args.output),
+        cameras=config.cameras,
+        sets=replayed.sets,
+        estimates=estimates,
+        resumed_at_set=recording.done.sets,
+        recorded_s=(stop_ns - start_ns) / _NS,
+        replay_s=time.perf_counter() - started,
+        dropped={f"{camera}: {reason}": count for (camera, reason), count in sorted(replayed.dropped.items())},
+        lost=bag.lost,
+        notes=[*notes, *replayed.notes.values()],
+        description=dict(pipeline.description),
+    )
+
+
+def _passed(bag: Bag, topics: Sequence[str] | None) -> frozenset[str]:
+    if topics is None:
+        return frozenset()
+    missing = [topic for topic in topics if topic not in bag.topics]
+    if missing:
+        raise InputError(f"the recording has no topic {missing[0]}; there are: {', '.join(sorted(bag.topics))}")
+    return frozenset(topics) if topics else frozenset(bag.topics)
+
+
+def _reasons(replayed: BagReplay) -> str:
+    return "".join(
+        f"; {count} x {text}" for key, count in replayed.dropped.items() if (text := replayed.notes.get(key))
+    )
+
+
+def _print(figures: Figures) -> None:
+    for text in figures.lost:
+        print(f"lost: {text}", file=sys.stderr)
+    for text in figures.notes:
+        print(f"note: {text}", file=sys.stderr)
+    for what, count in figures.dropped.items():
+        print(f"not used: {count} images of {what}", file=sys.stderr)
+    speed = figures.recorded_s / figures.replay_s
+    print(f"{figures.sets} sets of {', '.join(figures.cameras)}, {figures.recorded_s:.1f} s, in {figures.replay_s:.1f} "
+          f"s ({speed:.1f} times real time): {figures.output}")  # fmt: skip

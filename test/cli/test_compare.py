@@ -1,0 +1,135 @@
+"""Two evaluations side by side: which way is worse, what is past a tolerance, and files that are no evaluations."""
+
+import copy
+import json
+
+import pytest
+
+from da3_ros.cli.main import main
+
+METRICS = {
+    "frames": 50,
+    "depth": {
+        "front": {
+            "per_frame": {"none": {"abs_rel": 0.1, "delta1": 0.9}, "median": {"abs_rel": 0.08, "delta1": 0.95}},
+            "scale": {"median": 2.0, "relative_std": 0.1},
+            "over_time": [{"abs_rel": 0.1}],
+        }
+    },
+    "trajectory": {"ate": {"se3": {"rmse": 0.5}}, "scale_error": -0.05, "auc": {"30": 0.8}, "frame": "base_link"},
+    "consistency": {},
+    "windows": None,
+    "surface": None,
+    "run": {"variant": "da3-small", "weights_trained": True, "rate_hz": 20.0, "latency_ms": {"network": {"p50": 40.0}}},
+}
+ABS_REL = "depth.front.per_frame.none.abs_rel"
+
+
+@pytest.fixture
+def compared(tmp_path, capsys):
+    """Compare METRICS with METRICS where the numbers at some paths are others: code, output and errors."""
+
+    def compare(changes, *more):
+        changed = copy.deepcopy(METRICS)
+        for path, value in changes.items():
+            *above, last = path.split(".")
+            place = changed
+            for key in above:
+                place = place[key]
+            place[last] = value
+        for name, metrics in (("a.json", METRICS), ("b.json", changed)):
+            (tmp_path / name).write_text(json.dumps(metrics))
+        code = main(["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json"), *more])
+        return code, *capsys.readouterr()
+
+    return compare
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "tolerance", "code"),
+    [
+        (ABS_REL, 0.104, "abs_rel=5%", 0),
+        (ABS_REL, 0.106, "abs_rel=5%", 1),
+        (ABS_REL, 0.01, "abs_rel=5%", 0),  # ten times better
+        (ABS_REL, 0.106, "abs_rel=0.01", 0),  # not relative
+        (ABS_REL, 0.120, "abs_rel=0.01", 1),
+        (ABS_REL, 0.5, "depth.*.median.abs_rel=5%", 0),  # another one
+        (ABS_REL, 0.5, "depth.*.none.abs_rel=5%", 1),
+        (ABS_REL, 0.5, "rel=5%", 2),  # half a name is none
+        (ABS_REL, None, "abs_rel=500%", 1),  # what cannot be computed any more
+        ("depth.front.per_frame.none.delta1", 0.8, "delta1=5%", 1),
+        ("depth.front.per_frame.none.delta1", 1.0, "delta1=5%", 0),
+        ("depth.front.scale.median", 2.2, "scale.median=5%", 1),
+        ("depth.front.scale.median", 1.8, "scale.median=5%", 1),
+        ("trajectory.scale_error", 0.04, "scale_error=0%", 0),
+        ("trajectory.scale_error", 0.06, "scale_error=0.005", 1),
+        ("trajectory.auc.30", 0.7, "auc.30=5%", 1),
+        ("trajectory.auc.30", 0.9, "auc.30=5%", 0),
+        ("run.rate_hz", 10.0, "rate_hz=20%", 1),
+        ("run.latency_ms.network.p50", 80.0, "latency_ms.*.p50=20%", 1),
+        ("depth", {}, "abs_rel=5%", 1),
+    ],
+)
+def test_past_a_tolerance_the_exit_code_is_1(compared, path, value, tolerance, code):
+    assert compared({path: value}, "--tolerance", tolerance)[0] == code
+
+
+def test_both_are_shown_side_by_side(compared):
+    changes = {ABS_REL: 0.2, "trajectory.auc.30": 0.9, "run.variant": "da3-base", "trajectory.scale_error": None}
+    code, out, err = compared(changes)
+    assert (code, err) == (0, "")
+    rows = {line.split()[1]: line.split() for line in out.splitlines()}
+    assert rows[ABS_REL] == ["-", ABS_REL, "0.1", "0.2", "+100.0%", "worse"]
+    assert rows["trajectory.auc.30"] == ["+", "trajectory.auc.30", "0.8", "0.9", "+12.5%", "better"]
+    assert rows["trajectory.scale_error"] == ["0", "trajectory.scale_error", "-0.05", "-", "only", "in", "A"]
+    assert "  run.variant" in out and "da3-small  da3-base" in out
+    assert "over_time" not in out and "weights_trained" not in out
+
+
+def test_what_is_past_is_named_and_the_rest_is_judged_too(compared):
+    changes = {ABS_REL: 0.2, "trajectory.ate.se3.rmse": 0.9, "run.rate_hz": 5.0}
+    code, out, err = compared(changes, "--tolerance", "abs_rel=5%", "rmse=0.1")
+    assert code == 1 and out.count("PAST TOLERANCE") == 2
+    assert err.splitlines() == [
+        f"past abs_rel=5%: {ABS_REL} was 0.1 and is 0.2",
+        "past rmse=0.1: trajectory.ate.se3.rmse was 0.5 and is 0.9",
+    ]
+
+
+def test_json(compared):
+    code, out, _ = compared({ABS_REL: 0.2, "run.variant": "x"}, "--json", "--tolerance", "abs_rel=5%")
+    found = json.loads(out)
+    assert code == 1 and found["passed"] is False and found["settings"] == {"run.variant": ["da3-small", "x"]}
+    number = next(each for each in found["numbers"] if each["name"] == ABS_REL)
+    assert number == {"name": ABS_REL, "a": 0.1, "b": 0.2, "better": "lower", "worse": 0.1, "past": ["abs_rel=5%"]}
+    assert json.loads(compared({}, "--json", "--tolerance", "abs_rel=0%")[1])["passed"] is True
+
+
+@pytest.mark.parametrize(
+    ("content", "wanted"),
+    [
+        (None, "b.json cannot be read: No such file"),
+        ("{", "b.json is no JSON"),
+        ("\xff\xfe", "b.json is no JSON"),
+        ("[1]", "does not come from da3-ros evaluate"),
+        ('{"depth": {}}', "does not come from da3-ros evaluate"),
+    ],
+)
+def test_files_that_are_no_evaluations_are_refused_in_one_line(tmp_path, capsys, content, wanted):
+    (tmp_path / "a.json").write_text(json.dumps(METRICS))
+    if content is not None:
+        (tmp_path / "b.json").write_bytes(content.encode("latin-1"))
+    assert main(["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 2
+    captured = capsys.readouterr()
+    assert wanted in captured.err and captured.err.count("\n") == 1 and captured.out == ""
+
+
+@pytest.mark.parametrize("text", ["abs_rel", "=5%", "abs_rel=x", "abs_rel=-1", "abs_rel=nan", "abs_rel=%"])
+def test_tolerances_that_are_none(compared, text):
+    code, out, err = compared({}, "--tolerance", text)
+    assert (code, out) == (2, "") and "is no tolerance" in err
+
+
+def test_a_tolerance_for_nothing_is_refused(compared):
+    code, _, err = compared({}, "--tolerance", "abs_rell=5%")
+    assert code == 2 and "fits no number of the first file" in err

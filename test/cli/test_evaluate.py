@@ -1,0 +1,230 @@
+"""Recordings scored: the truth itself has no errors, known mistakes have known errors, and every source is read."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from recording_helpers import STEPS, TruthfulPipeline, depth, pose, stamp, true_sequence
+
+from da3_ros.cli.demo_bag import write_sequence
+from da3_ros.cli.main import main
+from da3_ros.egress.bag import message_builder, new_recording
+from da3_ros.evaluation import evaluation
+from da3_ros.evaluation.trajectory import Trajectory
+from da3_ros.evaluation.trajectory_files import write_tum
+from da3_ros.geometry.se3 import T_from, matrix_from_quat_xyzw
+
+QUICK = ["--set", "model.checkpoint=random", "model.process_res=56", "window.sets=2", "model.device=cpu"]
+
+
+@pytest.fixture(scope="module")
+def sequence():
+    return true_sequence()
+
+
+@pytest.fixture(scope="module")
+def bag(sequence, tmp_path_factory):
+    path = tmp_path_factory.mktemp("bags") / "truth.mcap"
+    write_sequence(sequence, path, "raw")
+    return path
+
+
+@pytest.fixture
+def external(tmp_path):
+    """Poses and depth of another program: the truth times 1.25, in another world, half the pictures' size."""
+    T = np.stack([pose(step) for step in range(STEPS)])
+    T[:, :3, 3] *= 1.25
+    world = T_from(matrix_from_quat_xyzw(np.array([0.0, 0.0, 0.6, 0.8])), np.array([5.0, -3.0, 2.0]))
+    write_tum(tmp_path / "poses.tum", Trajectory(np.array([stamp(s) for s in range(STEPS)]), world @ T))
+    folder = tmp_path / "depth"
+    folder.mkdir()
+    for step in range(STEPS):
+        small = np.nan_to_num(depth(step)[1::2, 1::2])
+        np.save(folder / f"{stamp(step)}.npy", 1.25 * small)
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def _threads():
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def evaluate(bag, tmp_path, *more) -> dict:
+    output = tmp_path / "metrics.json"
+    assert main(["evaluate", str(bag), "--output", str(output), *more]) == 0
+    return json.loads(output.read_text())
+
+
+def test_another_program_s_output_is_scored(bag, external, capsys):
+    options = ("--external", str(external / "poses.tum"), "--external-depth", str(external / "depth"))
+    metrics = evaluate(bag, external, *options)
+    errors = metrics["depth"]["front"]["per_frame"]
+    assert metrics["depth"]["front"]["frames"] == STEPS
+    # The nearest pixel of a map of half the size is up to one pixel away, which is 0.03 of 2 to 4 metres.
+    assert errors["none"]["abs_rel"] == pytest.approx(0.25, abs=0.02) and errors["none"]["delta1"] < 0.6
+    assert errors["median"]["abs_rel"] < 0.01 and errors["median"]["delta1"] == 1.0
+    assert metrics["depth"]["front"]["scale"]["median"] == pytest.approx(0.8, abs=0.01)
+    assert errors["none"]["covered"] > 0.98
+    trajectory = metrics["trajectory"]
+    assert (trajectory["associated_poses"], trajectory["frame"]) == (STEPS, "base_link")
+    assert trajectory["scale_error"] == pytest.approx(0.25)
+    assert trajectory["ate"]["sim3"]["rmse"] == pytest.approx(0.0, abs=1e-6)
+    assert trajectory["ate"]["se3"]["rmse"] > 0.1 and trajectory["ate"]["none"]["rmse"] > 1.0
+    assert trajectory["auc"] == {"3": 1.0, "5": 1.0, "15": 1.0, "30": 1.0}
+    assert trajectory["rpe_scaled"]["translation"]["rmse"] == pytest.approx(0.0, abs=1e-6)
+    table = capsys.readouterr().out
+    assert "ATE sim3   rmse 0.000" in table and "median" in table
+
+
+def test_depth_of_16_bits_and_stamps_in_seconds(bag, external):
+    folder = external / "png"
+    folder.mkdir()
+    for step in range(STEPS):
+        millimetres = np.nan_to_num(depth(step) * 5000).astype(np.uint16)
+        name = f"{stamp(step) // 10**9}.{stamp(step) % 10**9:09d}.png"
+        Image.fromarray(millimetres).save(folder / name)
+    options = ("--external", str(external / "poses.tum"), "--external-depth", str(folder))
+    metrics = evaluate(bag, external, *options, "--external-depth-scale", "5000")
+    assert metrics["depth"]["front"]["per_frame"]["none"]["abs_rel"] < 1e-3
+    assert metrics["depth"]["front"]["per_frame"]["none"]["covered"] == 1.0
+
+
+def test_poses_from_a_file_and_a_frame_of_their_own(bag, external, sequence):
+    camera = sequence.cameras[0]
+    stamps = np.array([stamp(step) for step in range(STEPS)])
+    T_world_cam = np.stack([pose(step) @ camera.T_base_cam for step in range(STEPS)])
+    write_tum(external / "camera.tum", Trajectory(stamps, T_world_cam))
+    options = ["--poses", str(external / "camera.tum"), "--pose-frame", camera.frame_id]
+    metrics = evaluate(bag, external, "--external", str(external / "camera.tum"), *options)
+    assert metrics["trajectory"]["ate"]["none"]["rmse"] == pytest.approx(0.0, abs=1e-6)
+    assert metrics["trajectory"]["frame"] == camera.frame_id
+
+
+def test_poses_of_the_robot_are_compared_with_true_ones_of_its_camera(bag, external, sequence):
+    camera, build = sequence.cameras[0], message_builder()
+    stamps = np.array([stamp(step) for step in range(STEPS)])
+    T_world_cam = np.stack([pose(step) @ camera.T_base_cam for step in range(STEPS)])
+    write_tum(external / "camera.tum", Trajectory(stamps, T_world_cam))
+    with new_recording(external / "node.mcap") as recording:
+        for step in range(STEPS):
+            at = stamp(step)
+            info = build.camera_info(camera.calibration, at, camera.frame_id)
+            recording.write("/front/depth/camera_info", at, info)
+            recording.write("/front/depth/image_rect", at, build.image(depth(step), at, camera.frame_id))
+            recording.write("/odometry", at, build.odometry(pose(step), at, "odom", "base_link"))
+    options = ["--poses", str(external / "camera.tum"), "--pose-frame", camera.frame_id]
+    metrics = evaluate(bag, external, "--estimates", str(external / "node.mcap"), *options)
+    assert metrics["trajectory"]["ate"]["none"]["rmse"] == pytest.approx(0.0, abs=1e-6)
+    assert metrics["depth"]["front"]["per_frame"]["none"]["abs_rel"] == 0.0
+    metrics = evaluate(bag, external, "--estimates", str(external / "node.mcap"), *options[:2], "--pose-frame", "arm")
+    assert metrics["trajectory"] is None and any("no transform connects them" in note for note in metrics["notes"])
+
+
+def test_the_pipeline_s_and_a_recording_of_it_score_alike(bag, tmp_path):
+    direct = evaluate(bag, tmp_path, *QUICK)
+    assert direct["frames"] == direct["run"]["estimates"] == STEPS
+    assert direct["run"]["weights_trained"] is False and direct["run"]["rate_hz"] > 0
+    assert direct["depth"]["front"]["frames"] == STEPS and direct["consistency"]["front"]["pairs"] > 0
+    assert direct["trajectory"]["associated_poses"] == STEPS
+    assert len(direct["depth"]["front"]["over_time"]) == STEPS
+    assert direct["windows"]["count"] == STEPS - 1  # the first window has one view, and no pair
+    assert all(0 <= value <= 1 for value in direct["windows"]["auc"].values())
+    assert main(["replay", str(bag), "--output", str(tmp_path / "out.mcap"), *QUICK]) == 0
+    recorded = evaluate(bag, tmp_path, "--estimates", str(tmp_path / "out.mcap"))
+    for key in ("depth", "trajectory"):
+        assert_close(recorded[key], direct[key], key)
+
+
+def assert_close(a, b, where):
+    if isinstance(b, dict):
+        assert a.keys() == b.keys(), where
+        for key in b:
+            assert_close(a[key], b[key], f"{where}.{key}")
+    elif isinstance(b, list):
+        for index, pair in enumerate(zip(a, b, strict=True)):
+            assert_close(*pair, f"{where}[{index}]")
+    elif isinstance(b, float):
+        assert a == pytest.approx(b, rel=1e-4, abs=1e-6), where
+    else:
+        assert a == b, where
+
+
+def test_a_pipeline_that_knows_the_truth_has_no_errors(bag, tmp_path, sequence, monkeypatch):
+    monkeypatch.setattr(evaluation, "Pipeline", lambda config: TruthfulPipeline(sequence.cameras[0]))
+    metrics = evaluate(bag, tmp_path)
+    perfect = {"3": 1.0, "5": 1.0, "15": 1.0, "30": 1.0}
+    assert metrics["windows"] == {"count": STEPS - 1, "auc": perfect} and metrics["trajectory"]["auc"] == perfect
+    assert metrics["trajectory"]["ate"]["none"]["rmse"] == pytest.approx(0.0, abs=1e-6)
+    errors = metrics["depth"]["front"]["per_frame"]["none"]
+    assert (errors["abs_rel"], errors["delta1"], errors["covered"]) == (0.0, 1.0, 1.0)
+    assert metrics["run"]["latency_ms"]["network"] == {"p50": 13.5, "p95": pytest.approx(16.65), "max": 17.0}
+
+
+def test_without_truth_what_can_be_said_is_said(bag, tmp_path, sequence):
+    def bare():
+        for step in sequence.read():
+            image = step.images[0]
+            yield replace(step, images=(replace(image, depth=None),), T_world_tracked=None)
+
+    write_sequence(replace(sequence, read=bare), tmp_path / "bare.mcap", "raw")
+    metrics = evaluate(tmp_path / "bare.mcap", tmp_path, *QUICK)
+    assert metrics["depth"] == {} and metrics["trajectory"] is None and metrics["consistency"]["front"]["pairs"] > 0
+    assert any("no true depth" in note for note in metrics["notes"])
+    assert any("no true poses" in note for note in metrics["notes"])
+
+
+def test_surfaces_after_fusion(bag, external, sequence):
+    pytest.importorskip("open3d", reason="surfaces need the extra tsdf (Open3D)")
+    camera = sequence.cameras[0]
+    T = np.stack([pose(step) @ camera.T_base_cam for step in range(STEPS)])
+    stamps = np.array([stamp(step) for step in range(STEPS)])
+    write_tum(external / "truth.tum", Trajectory(stamps, T))
+    T[:, :3, 3] *= 1.25
+    write_tum(external / "camera.tum", Trajectory(stamps, T))
+    options = ["--external", str(external / "camera.tum"), "--external-depth", str(external / "depth")]
+    options += ["--poses", str(external / "truth.tum"), "--pose-frame", camera.frame_id]
+    found = evaluate(bag, external, *options, "--surface", "eth3d")["surface"]
+    assert found["views"] == STEPS and found["scale"] == pytest.approx(0.8)
+    assert found["chamfer"] < 0.05 and found["f1"] > 0.95
+
+
+def test_surfaces_without_open3d_are_refused_at_once(bag, external, capsys, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "open3d", None)
+    options = ["--external", str(external / "poses.tum"), "--surface", "7scenes"]
+    assert main(["evaluate", str(bag), "--output", str(external / "m.json"), *options]) == 2
+    assert "da3_ros[tsdf]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "wanted"),
+    [
+        (["--external-depth", "somewhere"], "needs --external"),
+        (["--external", "nothing.tum"], "nothing.tum cannot be read"),
+        (["--pose-topic", "/odom"], "no topic /odom with poses; there are: /ground_truth/odometry"),
+        (["--depth-topic", "rear=/depth"], "no camera 'rear'"),
+        (["--depth-topic", "front=/depth"], "no depth topic /depth"),
+        (["--estimates", "nothing.mcap"], "no recording nothing.mcap"),
+    ],
+)
+def test_what_cannot_be_scored_is_said_in_one_line(bag, tmp_path, capsys, more, wanted):
+    import re
+
+    assert main(["evaluate", str(bag), "--output", str(tmp_path / "m.json"), *more]) == 2
+    error = capsys.readouterr().err.strip()
+    assert re.search(wanted, error) and error.count("\n") == 0, error
+    assert not (tmp_path / "m.json").exists()
+
+
+def test_files_of_another_program_that_are_none(bag, external, capsys):
+    shutil.copy(external / "poses.tum", external / "depth" / "readme.png")
+    options = ["--external", str(external / "poses.tum"), "--external-depth", str(external / "depth")]
+    assert main(["evaluate", str(bag), "--output", str(external / "m.json"), *options]) == 2
+    assert "readme.png: its name is no stamp" in capsys.readouterr().err

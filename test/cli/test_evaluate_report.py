@@ -1,0 +1,193 @@
+"""The report: what it says, that it needs no other file, and that a browser shows it and reacts to clicks."""
+
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from recording_helpers import HEIGHT, WIDTH, TruthfulPipeline, true_sequence
+
+from da3_ros.cli.demo_bag import write_sequence
+from da3_ros.cli.main import main
+from da3_ros.evaluation import evaluation
+from da3_ros.evaluation.report_charts import Series, line_chart
+from da3_ros.evaluation.report_examples import DepthExamples
+from da3_ros.evaluation.score import EstimatedFrame
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+class HalfTruthfulPipeline(TruthfulPipeline):
+    """One that gets the depth of the left half wrong by 20 %, and of all of the fifth picture."""
+
+    description = {"variant": "half & <truth>", "weights_trained": True}
+
+    def submit(self, frame_set, request):
+        estimate = super().submit(frame_set, request).result()
+        depth = estimate.outputs[0].depth
+        depth[:, : WIDTH // 4] *= 1.2
+        if estimate.step == 4:
+            depth[:, WIDTH // 2 :] *= 3
+        return type("Done", (), {"result": lambda self: estimate})()
+
+
+@pytest.fixture(scope="module")
+def sequence():
+    return true_sequence()
+
+
+@pytest.fixture(scope="module")
+def bag(sequence, tmp_path_factory):
+    path = tmp_path_factory.mktemp("bags") / "truth.mcap"
+    write_sequence(sequence, path, "raw")
+    return path
+
+
+@pytest.fixture(scope="module")
+def page(bag, sequence, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "Pipeline", lambda config: HalfTruthfulPipeline(sequence.cameras[0]))
+        output = ["--output", str(folder / "m.json"), "--report", str(folder / "r.html")]
+        assert main(["evaluate", str(bag), *output, "--set", "window.sets=3"]) == 0
+    return folder / "r.html"
+
+
+class _References(HTMLParser):
+    """Everything in a page that a browser would fetch, and the texts of its headings."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.fetched, self.headings, self._inside = [], [], False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.fetched += [value for name, value in attributes if name in ("src", "href", "srcset", "data", "action")]
+        self._inside = tag in ("h1", "h2", "h3")
+
+    def handle_data(self, text):
+        if self._inside:
+            self.headings.append(text)
+            self._inside = False
+
+
+def test_the_page_says_what_the_numbers_say(page):
+    text = page.read_text()
+    metrics = json.loads((page.parent / "m.json").read_text())
+    errors = metrics["depth"]["front"]["per_frame"]["none"]
+    assert errors["abs_rel"] > 0.01
+    row = ["none", *(f"{errors[name]:.4g}" for name in ("abs_rel", "rmse", "delta1", "delta2", "delta3", "covered"))]
+    assert "".join(f"<td>{cell}</td>" for cell in row) in text
+    assert "<td>window.sets</td><td>3</td>" in text and "<td>sync." not in text
+    assert "half &amp; &lt;truth&gt;" in text and "<truth>" not in text
+    assert re.search(r"<td>torch</td><td>\d+\.\d+", text)
+    headings = _References(text).headings
+    for wanted in ("Summary", "Trajectory", "Top", "Side", "Error over time", "Depth examples", "Run", "Versions"):
+        assert wanted in headings
+    assert "Does low confidence mean high error?" in headings
+    worst = [heading for heading in headings if "worst frame" in heading]
+    assert len(worst) == 1 and worst[0].startswith("front at 0.40 s")
+    assert "random weights" not in text
+
+
+def test_the_page_needs_nothing_else(page):
+    text = page.read_text()
+    fetched = _References(text).fetched
+    assert fetched and all(value.startswith("data:image/png;base64,") for value in fetched)
+    assert not re.search(r"https?:|url\(|@import|import\(|fetch\(|XMLHttpRequest", text)
+
+
+CLICKS = """
+<script>
+const shown = element => getComputedStyle(element).display !== 'none', all = s => [...document.querySelectorAll(s)];
+const found = {};
+addEventListener('load', () => {
+  const page = () => getComputedStyle(document.body).backgroundColor, first = page();
+  const theme = document.querySelector('button.theme');
+  theme.click(); const second = page(); theme.click();
+  found.themes = [first !== second, first === page()];
+  const figure = document.querySelector('figure.chart'), line = figure.querySelector('g[data-line="1"]');
+  const others = figure.querySelector('g[data-line="0"]'), key = figure.querySelector('.key[data-line="1"]');
+  found.line = [shown(line)]; key.click(); found.line.push(shown(line)); found.others = shown(others);
+  found.pressed = key.getAttribute('aria-pressed'); key.click(); found.line.push(shown(line));
+  const image = document.querySelector('.maps img'), small = image.getBoundingClientRect().width;
+  image.click(); const large = image.getBoundingClientRect().width; image.click();
+  found.zoom = [large > 1.5 * small, image.getBoundingClientRect().width === small];
+  found.images = all('img').length; found.broken = all('img').filter(i => !i.complete || !i.naturalWidth).length;
+  found.charts = all('figure.chart svg').map(svg => svg.getBoundingClientRect().height > 100 &&
+    [...svg.querySelectorAll('path')].every(path => path.getTotalLength() > 0));
+  found.overflow = document.documentElement.scrollWidth - innerWidth;
+  found.fetched = performance.getEntriesByType('resource').map(e => e.name).filter(n => !n.startsWith('data:'));
+  found.problems = problems;
+  document.body.innerHTML = ''; document.title = JSON.stringify(found);
+});
+</script>
+"""
+
+
+def test_a_browser_shows_it_and_reacts_to_clicks(page, tmp_path):
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        pytest.skip(f"no browser here to look at the report with (any of {', '.join(BROWSERS)})")
+    watched = "<head><script>const problems = []; addEventListener('error', e => problems.push(e.message))</script>"
+    text = page.read_text().replace("<head>", watched).replace("</body>", f"{CLICKS}</body>")
+    (tmp_path / "clicked.html").write_text(text)
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
+             "--window-size=1200,900", "--virtual-time-budget=5000", "--dump-dom"]  # fmt: skip
+    done = subprocess.run(
+        [browser, *flags, (tmp_path / "clicked.html").as_uri()], capture_output=True, text=True, timeout=120, check=True
+    )
+    found = json.loads(re.search(r"<title>(\{.*\})</title>", done.stdout).group(1))
+    assert found["problems"] == [] and found["fetched"] == []
+    assert found["themes"] == [True, True]
+    assert found["line"] == [True, False, True] and found["others"] and found["pressed"] == "false"
+    assert found["zoom"] == [True, True]
+    assert found["images"] >= 4 * 5 and found["broken"] == 0
+    assert len(found["charts"]) == 8 and all(found["charts"])
+    assert found["overflow"] <= 0
+
+
+def test_without_truth_there_is_a_page_too(bag, sequence, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "Pipeline", lambda config: TruthfulPipeline(sequence.cameras[0]))
+    monkeypatch.setattr(evaluation.Evaluation, "_find_depth_topics", lambda self: {})
+    monkeypatch.setattr(evaluation, "pose_topics", lambda bag: iter(()))
+    assert main(["evaluate", str(bag), "--output", str(tmp_path / "m.json"), "--report", str(tmp_path / "r.html")]) == 0
+    headings = _References((tmp_path / "r.html").read_text()).headings
+    assert "Depth examples" in headings and "Trajectory" not in headings and "Error over time" not in headings
+
+
+def test_a_report_that_cannot_be_written_is_said_before_the_work(bag, tmp_path, capsys):
+    options = ["--output", str(tmp_path / "m.json"), "--report", str(tmp_path / "none" / "r.html")]
+    assert main(["evaluate", str(bag), *options]) == 2
+    assert "there is no folder" in capsys.readouterr().err and not (tmp_path / "m.json").exists()
+
+
+def test_of_many_frames_few_at_even_distances_and_the_worst_are_kept(sequence):
+    examples = DepthExamples()
+    calibration = sequence.cameras[0].calibration
+    true = np.full((HEIGHT, WIDTH), 2.0, np.float32)
+    for number in range(200):
+        depth = true.copy()
+        depth[:, : WIDTH // 3] *= 1.5 if number == 137 else 1.1
+        frame = EstimatedFrame("front", number, depth, calibration.K)
+        examples.add(frame, true, calibration)
+    chosen = examples.chosen()
+    assert [example.stamp_ns for why, example in chosen if not why] == [0, 64, 128, 192]
+    assert [example.stamp_ns for why, example in chosen if why] == [137]
+
+
+def test_charts_have_round_ticks_and_break_where_there_is_nothing():
+    svg = line_chart([Series("a", [0, 1, 2, 3], [1.0, 2.0, None, 3.0], 1)], "x", "y", from_zero=True)
+    assert re.findall(r'text-anchor="end">([^<]*)<', svg) == ["0", "1", "2", "3"]
+    assert re.search(r'd="(M[^"]*)"', svg).group(1).count("M") == 2
+    for values in ([], [None, float("nan")], [5.0, 5.0]):
+        assert "nan" not in line_chart([Series("a", list(range(len(values))), values, 1)], "x", "y")
+
+
+def test_maps_have_one_unit_on_both_axes():
+    svg = line_chart([Series("a", [0.0, 10.0], [0.0, 1.0], 1)], "x", "y", equal=True)
+    (u0, v0), (u1, v1) = (map(float, pair.split()) for pair in re.search(r'd="M([^"]*)"', svg).group(1).split("L"))
+    assert (u1 - u0) / 10.0 == pytest.approx(v0 - v1, rel=0.02)
