@@ -18,15 +18,18 @@ setup(
     license="Apache-2.0",
     # Folders without an __init__.py too: data, and _unbuilt, where `import da3_ros.msg` ends without ROS.
     packages=find_namespace_packages(include=["da3_ros", "da3_ros.*"]),
-    package_data={"": ["*.json", "*.npz", "*.safetensors", "*.txt", "*.yaml"]},
+    package_data={"": ["*.json", "*.md", "*.npz", "*.safetensors", "*.txt", "*.yaml"]},
     data_files=[
         ("share/da3_ros", ["package.xml"]),
         ("share/da3_ros/config", sorted(path for path in glob("config/*") if os.path.isfile(path))),
+        ("share/da3_ros/config/train", sorted(glob("config/train/*"))),
         ("share/da3_ros/launch", sorted(glob("launch/*.py"))),
+        ("share/da3_ros/msg", sorted(glob("msg/*.msg"))),
     ],
     python_requires=">=3.10",
     install_requires=[
-        "huggingface_hub",
+        "huggingface_hub>=1.0",
+        "lz4",
         "numpy",
         "opencv-python-headless",
         "pillow",
@@ -38,7 +41,17 @@ setup(
         "tqdm",
         "transforms3d",
     ],
-    # Drawing 3D Gaussians (da3_ros/rendering.py) compiles CUDA code at its first use.
-    extras_require={"render": ["gsplat>=1.5"]},
+    extras_require={
+        # ONNX files (da3_ros/model/onnx_export.py): two packages to write them, one to check them.
+        "export": ["onnx", "onnxruntime", "onnxscript"],
+        # Drawing 3D Gaussians (da3_ros/rendering.py) compiles CUDA code at its first use.
+        "render": ["gsplat>=1.5"],
+        # Trajectories and point clouds against truth (da3_ros/evaluation).
+        "evaluation": ["evo>=1.30", "scipy"],
+        # Plots of `da3-ros bench --plot`.
+        "plots": ["matplotlib"],
+        # Surfaces fused from depth (da3_ros/evaluation/fusion.py): 0.45 GB.
+        "tsdf": ["open3d>=0.19"],
+    },
     entry_points={"console_scripts": ["da3-ros = da3_ros.cli.main:main"]},
 )

@@ -14,6 +14,7 @@ PACKAGES = {"cv2": "opencv-python-headless", "PIL": "pillow", "yaml": "pyyaml"}
 ROSDEP = {
     "cv2": "python3-opencv",
     "huggingface_hub": "python3-huggingface-hub-pip",
+    "lz4": "python3-lz4",
     "numpy": "python3-numpy",
     "PIL": "python3-pil",
     "rosbags": "python3-rosbags-pip",
@@ -25,7 +26,7 @@ ROSDEP = {
 # No rosdep key exists; package.xml says so in a comment.
 NO_ROSDEP_KEY = {"safetensors"}
 # Never required, and guarded where they are imported: the reference to compare with, and setup.py's extras.
-OPTIONAL = {"depth_anything_3", "gsplat"}
+OPTIONAL = {"depth_anything_3", "evo", "gsplat", "matplotlib", "onnxruntime", "open3d", "scipy", "triton"}
 
 
 @pytest.fixture

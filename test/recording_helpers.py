@@ -1,0 +1,75 @@
+"""A short recording with truth, and a pipeline that knows it, for the tests of ``da3-ros evaluate``."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+from demo_helpers import make_camera
+
+from da3_ros.cli.demo_sequence import Sequence, SequenceImage, SequenceStep
+from da3_ros.datatypes import CameraOutput, Estimate, ScaleEstimate, ViewEstimate
+from da3_ros.geometry.se3 import T_from, matrix_from_quat_xyzw
+
+START_NS = 1_700_000_000_123_456_789
+STEPS = 8
+WIDTH, HEIGHT = 64, 48
+
+
+def pose(step: int) -> np.ndarray:
+    """Of base_link: a bent way with turns."""
+    turn = matrix_from_quat_xyzw(np.array([0.0, 0.02 * step, 0.05 * step, 1.0]))
+    return T_from(turn, np.array([0.5 * step, 0.05 * step**2, 0.1 * np.sin(step)]))
+
+
+def depth(step: int) -> np.ndarray:
+    """A slanted wall, with a hole."""
+    values = np.linspace(2.0, 4.0, WIDTH, dtype=np.float32)[None].repeat(HEIGHT, 0) + 0.1 * step
+    values[:4, :4] = np.nan
+    return values
+
+
+def stamp(step: int) -> int:
+    return START_NS + step * 100_000_000
+
+
+def true_sequence() -> Sequence:
+    """One undistorted camera, a picture, its depth and a pose at each of STEPS moments."""
+    camera = make_camera("front")
+    # Without distortion, so that the true depth is also that of a pinhole camera.
+    camera = type(camera)(camera.name, camera.frame_id, type(camera.calibration)(WIDTH, HEIGHT, camera.calibration.K),
+                          camera.T_base_cam)  # fmt: skip
+
+    def read():
+        for step in range(STEPS):
+            pixels = np.random.default_rng(step).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
+            yield SequenceStep(stamp(step), (SequenceImage("front", stamp(step), pixels, depth(step)),), pose(step))
+
+    return Sequence("test", (camera,), STEPS, "base_link", read)
+
+
+class TruthfulPipeline:
+    """A pipeline that knows the truth: windows of three views, depth with more confidence where it is near."""
+
+    description = {"variant": "truth"}
+
+    def __init__(self, camera):
+        self._camera, self._views = camera, []
+
+    def submit(self, frame_set, request):
+        (frame,) = frame_set.frames
+        step = round((frame.stamp_ns - START_NS) / 1e8)
+        K, T = self._camera.calibration.K, pose(step)
+        old = [replace(view, newest=False) for view in self._views[-2:]]
+        view = ViewEstimate("front", frame.stamp_ns, frame.frame_id, True, False, T @ self._camera.T_base_cam,
+                            (HEIGHT, WIDTH), K, K, 1.0)  # fmt: skip
+        self._views = [*old, view]
+        output = CameraOutput("front", frame.stamp_ns, frame.frame_id, K, (HEIGHT, WIDTH), depth(step), depth(step) + 1)
+        estimate = Estimate(frame.stamp_ns, step, tuple(self._views), (output,), T, ScaleEstimate(),
+                            timings_ms={"network": 10.0 + step})  # fmt: skip
+        return SimpleNamespace(result=lambda: estimate)
+
+    def set_rig(self, rig):
+        np.testing.assert_allclose(rig["front"], self._camera.T_base_cam, atol=1e-9)
+
+    def reset(self):
+        raise AssertionError("time goes forward")

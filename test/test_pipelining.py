@@ -1,0 +1,112 @@
+"""Steps submitted before the results of the ones before them are taken, on the CPU and on a GPU."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from pipeline_helpers import CALIBRATION, CAMERAS, make_pipeline, make_set
+
+from da3_ros.config import PointsConfig
+from da3_ros.datatypes import OutputRequest
+from da3_ros.errors import FrameError
+
+EVERYTHING = OutputRequest.everything(CAMERAS)
+ON_CUDA = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+TOLERANCE = {"cpu": 0.0, "cuda": 2e-3}  # of two runs
+DEVICES = ["cpu", pytest.param("cuda", marks=ON_CUDA)]
+
+
+def make(device, **settings):
+    """On CUDA with graphs, whose results lie in memory that the next step writes again."""
+    execution = "graphs" if device == "cuda" else "eager"
+    return make_pipeline(model__device=device, model__dtype="float32", model__execution=execution, **settings)
+
+
+def assert_equal(found, expected, tolerance=0.0):
+    """The same numbers in everything but the times, but for the bytes of clouds where there is a ``tolerance``."""
+    if dataclasses.is_dataclass(found):
+        for field in dataclasses.fields(found):
+            if field.name != "timings_ms":
+                assert_equal(getattr(found, field.name), getattr(expected, field.name), tolerance)
+    elif isinstance(found, tuple):
+        assert len(found) == len(expected)
+        for ours, theirs in zip(found, expected, strict=True):
+            assert_equal(ours, theirs, tolerance)
+    elif isinstance(found, np.ndarray) and tolerance:
+        assert found.dtype == expected.dtype and found.ndim == expected.ndim
+        if found.dtype != np.uint8:
+            np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
+    elif isinstance(found, float) and tolerance:
+        np.testing.assert_allclose(found, expected, rtol=tolerance)
+    elif isinstance(found, (np.ndarray, float)):
+        np.testing.assert_array_equal(found, expected)
+    else:
+        assert found == expected
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_results_are_those_of_single_steps(device):
+    together, alone = make(device), make(device)
+    sets = [make_set(step, seed=step, cameras=CAMERAS if step != 3 else ("right",)) for step in range(1, 6)]
+    requests = [EVERYTHING, OutputRequest(), OutputRequest(depth=frozenset({"left"})), EVERYTHING, EVERYTHING]
+    pending = [together.submit(*step) for step in zip(sets, requests, strict=True)]
+    expected = [alone.step(*step) for step in zip(sets, requests, strict=True)]
+    # In another order than they were submitted in, as a slow consumer might.
+    for index in (4, 0, 2, 1, 3):
+        assert_equal(pending[index].result(), expected[index], TOLERANCE[device])
+        assert pending[index].result() is pending[index].result()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_what_comes_after_does_not_change_a_pending_estimate(device):
+    pipeline, alone = make(device), make(device)
+    expected = alone.step(make_set(1), EVERYTHING)
+    pending = pipeline.submit(make_set(1), EVERYTHING)
+    pipeline.update_points(PointsConfig(frame="base", stride=3))
+    pipeline.set_rig({"left": np.eye(4)})
+    pipeline.reset()
+    pipeline.submit(make_set(2, seed=9), EVERYTHING)
+    # Another size: all views are planned anew.
+    off = dataclasses.replace(CALIBRATION, K=np.array([[60.0, 0, 30.0], [0, 60.0, 31.5], [0, 0, 1]]))
+    pipeline.submit(make_set(3, calibrations=(off, off)), EVERYTHING)
+    assert_equal(pending.result(), expected, TOLERANCE[device])
+
+
+def test_a_frame_that_cannot_be_used_is_refused_when_it_is_submitted():
+    pipeline = make("cpu")
+    first = pipeline.submit(make_set(1), EVERYTHING)
+    bad = dataclasses.replace(CALIBRATION, width=100)
+    with pytest.raises(FrameError, match="camera 'right'"):
+        pipeline.submit(make_set(2, calibrations=(CALIBRATION, bad)), EVERYTHING)
+    assert first.result().step == 1
+    assert pipeline.submit(make_set(3), EVERYTHING).result().step == 2
+
+
+def test_a_skipped_set_has_no_result():
+    pipeline = make("cpu", window__stride=2)
+    assert pipeline.submit(make_set(1), EVERYTHING) is None
+    assert pipeline.submit(make_set(2), EVERYTHING).result().step == 1
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("voxel", [0.0, 0.5])
+@pytest.mark.parametrize("resolution", ["network", "input"])
+def test_the_host_waits_for_nothing_until_the_result(voxel, resolution):
+    settings = {"publish__depth_resolution": resolution, "points__voxel_m": voxel}
+    cuda, cpu = make("cuda", **settings), make("cpu", **settings)
+    for step in range(1, 8):
+        if step > 4:  # everything has been seen once
+            torch.cuda.set_sync_debug_mode("error")
+        try:
+            pending = cuda.submit(make_set(step, seed=step), EVERYTHING)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        found, expected = pending.result(), cpu.step(make_set(step, seed=step), EVERYTHING)
+        for ours, theirs in zip(found.outputs, expected.outputs, strict=True):
+            np.testing.assert_allclose(ours.depth, theirs.depth, rtol=2e-2)
+            np.testing.assert_allclose(ours.confidence, theirs.confidence, rtol=2e-2)
+            assert ours.points.data.shape == theirs.points.data.shape
+        assert found.merged_points.data.shape[1] == pytest.approx(expected.merged_points.data.shape[1], rel=0.05)
+    assert set(found.timings_ms) == {"prepare", "network", "output", "download"}
