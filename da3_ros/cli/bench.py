@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -24,9 +22,9 @@ from da3_ros.cli.bench_ray_pose import RayPoseRow, measure_ray_pose
 from da3_ros.cli.bench_reference import Reference, ReferenceTimes, require_reference
 from da3_ros.cli.bench_stages import StageRow, measure_stages
 from da3_ros.cli.bench_step import Case, StepRow, make_row, measure_step
-from da3_ros.cli.bench_table import table
+from da3_ros.cli.bench_table import print_report
 from da3_ros.cli.bench_timing import Repeats
-from da3_ros.cli.node_parameters import parse_parameter
+from da3_ros.cli.node_parameters import add_parameter_option, parse_parameter
 from da3_ros.config import ANY_VIEW_VARIANTS
 from da3_ros.errors import ConfigError
 from da3_ros.geometry.views import plan_views
@@ -67,14 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--matmul-tflops", type=float, metavar="T", help="rate for the arithmetic's floor (default: measured)"
     )
-    parser.add_argument(
-        "-p",
-        dest="parameters",
-        action="append",
-        default=[],
-        metavar="NAME:=VALUE",
-        help="set a parameter of the node, for example model.execution:=graphs (may be repeated)",
-    )
+    add_parameter_option(parser, "model.execution:=graphs")
     parser.add_argument(
         "--plot",
         metavar="DIR",
@@ -257,14 +248,7 @@ def _report(
         "image": image,
         "date": date.today().isoformat(),
     }
-    if args.json:
-        text = json.dumps({"machine": machine, "rows": [asdict(row) for row in rows]}, indent=1)
-        if args.json == "-":
-            print(text)
-            return 0
-        Path(args.json).write_text(text + "\n")
-    print(", ".join(f"{key}: {value}" for key, value in machine.items()))
-    print("\n\n".join(table(rows, columns) for columns in tables))
+    print_report(machine, rows, args.json, tables)
     return 0
 
 

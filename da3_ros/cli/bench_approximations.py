@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from tqdm import tqdm
 
 from da3_ros.cli.bench_precision import pose_difference, read_pictures
 from da3_ros.cli.bench_stillness import StillnessRow, measure_stillness
-from da3_ros.cli.bench_table import table
+from da3_ros.cli.bench_table import print_report
 from da3_ros.cli.bench_timing import Repeats, median_ms
 from da3_ros.config import ANY_VIEW_VARIANTS
 from da3_ros.datatypes import Frame, FrameSet, WindowPrediction
@@ -115,14 +114,7 @@ def run(args: argparse.Namespace) -> int:
         "weights": args.checkpoint or "random: errors are indicative only",
         "pictures": str(args.folder),
     }
-    if args.json:
-        text = json.dumps({"machine": machine, "rows": [asdict(row) for row in rows]}, indent=1)
-        if args.json == "-":
-            print(text)
-            return 0
-        Path(args.json).write_text(text + "\n")
-    print(", ".join(f"{key}: {value}" for key, value in machine.items()))
-    print(table(rows))
+    print_report(machine, rows, args.json)
     return 0
 
 

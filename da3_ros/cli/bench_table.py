@@ -1,10 +1,29 @@
-"""Rows of figures as a Markdown table."""
+"""Rows of figures as Markdown tables and JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import fields
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any
+
+
+def print_report(
+    machine: Mapping[str, str], rows: Sequence[Any], destination: str | None, tables: Sequence[tuple[str, ...]] = ((),)
+) -> None:
+    """Print the machine and one table for each tuple of columns (all of them where it is empty).
+
+    ``destination``: file for machine and rows as JSON, or ``-`` for JSON on the standard output instead of tables.
+    """
+    if destination:
+        text = json.dumps({"machine": machine, "rows": [asdict(row) for row in rows]}, indent=1)
+        if destination == "-":
+            print(text)
+            return
+        Path(destination).write_text(text + "\n")
+    print(", ".join(f"{key}: {value}" for key, value in machine.items()))
+    print("\n\n".join(table(rows, columns) for columns in tables))
 
 
 def table(rows: Sequence[Any], columns: Iterable[str] = ()) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from da3_ros.bringup import DEFAULT_CONFIG, LOG_LEVELS, bringup
-from da3_ros.cli.node_parameters import parse_parameter
+from da3_ros.cli.node_parameters import add_parameter_option, parse_parameter
 from da3_ros.cli.processes import run_until_first_ends
 
 
@@ -26,14 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-autostart", action="store_true", help="wait for a lifecycle manager to configure and activate"
     )
-    parser.add_argument(
-        "-p",
-        dest="parameters",
-        action="append",
-        default=[],
-        metavar="NAME:=VALUE",
-        help="set a parameter of the node, for example window.sets:=6 (may be repeated)",
-    )
+    add_parameter_option(parser, "window.sets:=6")
 
 
 def run(args: argparse.Namespace) -> int:

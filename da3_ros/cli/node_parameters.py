@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from typing import Any
 
 from da3_ros.errors import ConfigError
+
+
+def add_parameter_option(parser: argparse.ArgumentParser, example: str) -> None:
+    """Adds ``-p``; ``args.parameters`` then lists the texts given, for ``parse_parameter``."""
+    parser.add_argument(
+        "-p",
+        dest="parameters",
+        action="append",
+        default=[],
+        metavar="NAME:=VALUE",
+        help=f"set a parameter of the node, for example {example} (may be repeated)",
+    )
 
 
 def parse_parameter(text: str) -> tuple[str, Any]:

@@ -15,7 +15,6 @@ from torch.nn import functional as F
 from da3_ros.errors import UnavailableError
 from da3_ros.model.layout import Network
 
-MATMUL_FORMATS = ("bfloat16", "int8", "fp8")
 _FP8 = torch.float8_e4m3fn
 _TINY = 1e-12                   # keeps the scale of a row of zeros finite
 _FP8_CAPABILITY = (8, 9)        # the first CUDA architecture with products of E4M3

@@ -125,7 +125,7 @@ class _Depths:
     """Measured depth of one camera by stamp, read along with its pictures."""
 
     def __init__(self, bag: Bag, camera: str, topic: str):
-        self._camera, self._topic = camera, topic
+        self._camera = camera
         self._stream = bag.messages([topic])
         self._near: dict[int, Any] = {}
 

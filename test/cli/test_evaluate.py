@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from recording_helpers import STEPS, TruthfulPipeline, depth, pose, stamp, true_sequence
+from recording_helpers import STEPS, TruthfulPipeline, depth, pose, stamp
 
 from da3_ros.cli.demo_bag import write_sequence
 from da3_ros.cli.main import main
@@ -19,18 +19,6 @@ from da3_ros.evaluation.trajectory_files import write_tum
 from da3_ros.geometry.se3 import T_from, matrix_from_quat_xyzw
 
 QUICK = ["--set", "model.checkpoint=random", "model.process_res=56", "window.sets=2", "model.device=cpu"]
-
-
-@pytest.fixture(scope="module")
-def sequence():
-    return true_sequence()
-
-
-@pytest.fixture(scope="module")
-def bag(sequence, tmp_path_factory):
-    path = tmp_path_factory.mktemp("bags") / "truth.mcap"
-    write_sequence(sequence, path, "raw")
-    return path
 
 
 @pytest.fixture

@@ -8,9 +8,8 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from recording_helpers import HEIGHT, WIDTH, TruthfulPipeline, true_sequence
+from recording_helpers import HEIGHT, WIDTH, TruthfulPipeline
 
-from da3_ros.cli.demo_bag import write_sequence
 from da3_ros.cli.main import main
 from da3_ros.evaluation import evaluation
 from da3_ros.evaluation.report_charts import Series, line_chart
@@ -32,18 +31,6 @@ class HalfTruthfulPipeline(TruthfulPipeline):
         if estimate.step == 4:
             depth[:, WIDTH // 2 :] *= 3
         return type("Done", (), {"result": lambda self: estimate})()
-
-
-@pytest.fixture(scope="module")
-def sequence():
-    return true_sequence()
-
-
-@pytest.fixture(scope="module")
-def bag(sequence, tmp_path_factory):
-    path = tmp_path_factory.mktemp("bags") / "truth.mcap"
-    write_sequence(sequence, path, "raw")
-    return path
 
 
 @pytest.fixture(scope="module")

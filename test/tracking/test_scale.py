@@ -1,0 +1,108 @@
+"""Metres per unit of a window: what each source says, and the filter that keeps one scale out of them."""
+
+import math
+
+import pytest
+import torch
+
+from da3_ros.tracking.depth_scale import ScaleRatio
+from da3_ros.tracking.scale_filter import ScaleFilter, combine, unknown_scale
+from da3_ros.tracking.scale_sources import (
+    ScaleMeasurement,
+    scale_from_metres,
+    scale_from_ranges,
+    scale_from_vectors,
+)
+
+
+def tensor(value):
+    return torch.tensor(value, dtype=torch.float64)
+
+
+def measured(metres, relative=0.02):
+    return ScaleMeasurement(tensor(math.log(metres)), tensor(relative**2), torch.tensor(True))
+
+
+def ratio(log, variance=1e-4, valid=True):
+    return ScaleRatio(
+        tensor(log if valid else 0.0), tensor(variance if valid else math.inf), torch.tensor(valid), tensor(1.0)
+    )
+
+
+def test_vectors_give_metres_per_unit_and_noise_across_them_does_not_lengthen_it():
+    known = torch.eye(3)
+    found = scale_from_vectors(known, known / 2.0 + 0.1 * known.roll(1, 0), independent=3)
+    assert bool(found.valid)
+    assert float(found.log) == pytest.approx(math.log(2.0), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "known, predicted",
+    [(torch.zeros(2, 3), torch.ones(2, 3)), (torch.eye(3), -torch.eye(3)), (torch.zeros(0, 3), torch.zeros(0, 3))],
+    ids=["no displacement", "backwards", "nothing"],
+)
+def test_vectors_that_say_nothing_are_not_valid(known, predicted):
+    found = scale_from_vectors(known, predicted, independent=2)
+    assert not bool(found.valid)
+    assert math.isinf(float(found.variance))
+
+
+def test_ranges_give_their_median_though_some_are_wrong_or_missing():
+    known = torch.tensor([2.0, 4.0, 6.0, 8.0, 1.0, math.nan, 3.0])
+    predicted = torch.tensor([1.0, 2.0, 3.0, 4.0, 9.0, 1.0, 0.0])
+    found = scale_from_ranges(known, predicted)
+    assert bool(found.valid)
+    assert float(found.log) == pytest.approx(math.log(2.0), abs=1e-6)
+    assert not bool(scale_from_ranges(known[-2:], predicted[-2:]).valid)
+
+
+def test_one_range_alone_is_taken_as_a_tenth_sure():
+    found = scale_from_ranges(torch.tensor([3.0]), torch.tensor([1.5]))
+    assert float(found.variance) == pytest.approx(0.01)
+
+
+def test_metres_of_a_network_carry_their_deviation_and_nan_is_not_valid():
+    found = scale_from_metres(tensor(3.0), tensor(0.15))
+    assert float(found.log) == pytest.approx(math.log(3.0))
+    assert math.sqrt(float(found.variance)) == pytest.approx(0.05)
+    assert math.sqrt(float(scale_from_metres(tensor(3.0), tensor(math.nan)).variance)) == pytest.approx(0.1)
+    assert not bool(scale_from_metres(tensor(math.nan), None).valid)
+
+
+def test_the_first_measurement_is_taken_over_and_later_ones_correct_slowly():
+    scale_filter = ScaleFilter(time_constant_s=5.0, jump_after=3)
+    state = unknown_scale(torch.device("cpu"))
+    assert not bool(state.metric)
+    state = scale_filter.correct(state, measured(2.0), 0.1)
+    assert bool(state.metric)
+    assert float(state.metres_per_unit) == pytest.approx(2.0)
+    state = scale_filter.correct(state, measured(2.05), 0.1)
+    assert 2.0 < float(state.metres_per_unit) < 2.005
+
+
+def test_another_scale_is_left_out_at_first_and_taken_over_when_it_stays():
+    scale_filter = ScaleFilter(time_constant_s=5.0, jump_after=3)
+    state = scale_filter.correct(unknown_scale(torch.device("cpu")), measured(2.0), 0.1)
+    for _ in range(2):
+        state = scale_filter.correct(state, measured(4.0), 0.1)
+        assert bool(state.rejected) and not bool(state.jumped)
+        assert float(state.metres_per_unit) == pytest.approx(2.0)
+    state = scale_filter.correct(state, measured(4.0), 0.1)
+    assert bool(state.jumped) and not bool(state.rejected)
+    assert float(state.metres_per_unit) == pytest.approx(4.0)
+
+
+def test_the_next_window_keeps_the_metres_whatever_its_unit():
+    scale_filter = ScaleFilter(time_constant_s=5.0, jump_after=3)
+    state = scale_filter.correct(unknown_scale(torch.device("cpu")), measured(2.0), 0.1)
+    carried = scale_filter.carry(state, ratio(math.log(3.0)), 0.1)
+    assert float(carried.metres_per_unit) == pytest.approx(6.0)
+    kept = scale_filter.carry(state, ratio(0.0, valid=False), 0.1)
+    assert float(kept.metres_per_unit) == pytest.approx(2.0)
+    assert float(kept.variance) > float(carried.variance) > float(state.variance)
+
+
+def test_ratios_count_by_their_variance():
+    found = combine([ratio(0.0, 1e-4), ratio(0.5, 4e-4), ratio(9.0, valid=False)])
+    assert float(found.log) == pytest.approx(0.1)
+    assert not bool(combine([ratio(0.0, valid=False)]).valid)
