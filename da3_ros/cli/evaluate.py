@@ -10,10 +10,11 @@ from typing import Any
 
 from da3_ros.config import parameters, to_flat
 from da3_ros.errors import InputError
-from da3_ros.evaluation.evaluation import Evaluation, EvaluationSettings
+from da3_ros.evaluation.evaluation import Evaluation
 from da3_ros.evaluation.report import write_report
 from da3_ros.evaluation.report_examples import DepthExamples, with_pictures
 from da3_ros.evaluation.score import jsonable
+from da3_ros.evaluation.settings import EvaluationSettings
 from da3_ros.evaluation.surface import PROTOCOLS
 from da3_ros.evaluation.truth import DEPTH_TOPIC
 from da3_ros.ingest.bag import Bag
@@ -88,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     if args.report and not args.report.parent.is_dir():
         raise InputError(f"--report {args.report}: there is no folder {args.report.parent}")
     examples = DepthExamples(args.max_depth) if args.report else None
-    evaluation = Evaluation(bag, config, settings, examples)
+    evaluation = Evaluation(bag, config, settings, (examples,) if examples else ())
     metrics = jsonable({"bags": [str(path) for path in args.bag], **evaluation.run()})
     text = json.dumps(metrics, indent=1)
     try:

@@ -14,7 +14,8 @@ from da3_ros.datatypes import CameraCalibration
 from da3_ros.errors import InputError
 from da3_ros.evaluation.depth import fit_depth, pair_depths
 from da3_ros.evaluation.score import EstimatedFrame
-from da3_ros.evaluation.truth import depth_at_truth, stamp_of
+from da3_ros.evaluation.stamped import stamp_of
+from da3_ros.evaluation.truth import depth_at_truth
 from da3_ros.ingest.bag import Bag
 
 _EVEN = 3  # of each camera, at least; up to one less than twice as many are kept meanwhile
@@ -48,7 +49,13 @@ class DepthExamples:
         self._seen: dict[str, int] = {}
         self._worst: dict[str, DepthExample] = {}
 
-    def add(self, frame: EstimatedFrame, true: np.ndarray | None, calibration: CameraCalibration) -> None:
+    def add(
+        self,
+        frame: EstimatedFrame,
+        true: np.ndarray | None,
+        calibration: CameraCalibration,
+        T_world_cam: np.ndarray | None = None,
+    ) -> None:
         """The next frame of its camera; ``calibration`` of the camera that saw ``true`` (H, W)."""
         camera = frame.camera
         number = self._seen.get(camera, 0)

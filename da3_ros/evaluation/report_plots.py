@@ -40,15 +40,19 @@ def trajectory_plots(trajectory: Mapping[str, Any] | None) -> str:
 
 
 def _aligned(positions: Mapping[str, Any], alignment: TrajectoryAlignment) -> tuple[np.ndarray, str]:
-    """The estimated positions (n, 3) in the true world, and how they came there."""
-    estimated, true = (_still(np.array(positions[name])) for name in ("estimated", "true"))
-    try:
-        return align(estimated, true, alignment).poses(estimated.T_world_body)[
-            :, :3, 3
-        ], "aligned by rotation and shift"
-    except InputError:
-        offset = true.positions[0] - estimated.positions[0]
-        return estimated.positions + offset, "shifted to the same start, since they determine no rotation"
+    """The estimated positions (n, 3) in the true world, each piece by itself, and how they came there."""
+    starts = positions["starts"]
+    parts, hows = [], []
+    for start, stop in zip(starts, [*starts[1:], len(positions["true"])], strict=True):
+        estimated, true = (_still(np.array(positions[name][start:stop])) for name in ("estimated", "true"))
+        try:
+            parts.append(align(estimated, true, alignment).poses(estimated.T_world_body)[:, :3, 3])
+            hows.append("aligned by rotation and shift")
+        except InputError:
+            parts.append(estimated.positions + (true.positions[0] - estimated.positions[0]))
+            hows.append("shifted to the same start, since they determine no rotation")
+    how = " or ".join(dict.fromkeys(hows))
+    return np.concatenate(parts), how if len(starts) == 1 else f"{len(starts)} pieces, each {how}"
 
 
 def _still(positions: np.ndarray) -> Trajectory:

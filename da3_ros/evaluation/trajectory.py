@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -171,6 +171,22 @@ def relative_error(
             ) from error
         found.append(_statistics(metric))
     return found[0], found[1]
+
+
+def pool(parts: Sequence[ErrorStatistics]) -> ErrorStatistics:
+    """Statistics of the errors of several trajectories together."""
+    if len(parts) == 1:
+        return parts[0]
+    values = np.concatenate([part.values for part in parts])
+    return ErrorStatistics(
+        rmse=float(np.sqrt(np.square(values).mean())),
+        mean=float(values.mean()),
+        median=float(np.median(values)),
+        std=float(values.std()),
+        smallest=float(values.min()),
+        largest=float(values.max()),
+        values=values,
+    )
 
 
 def scale_error(estimate: Trajectory, truth: Trajectory) -> float:

@@ -198,7 +198,7 @@ def test_surfaces_without_open3d_are_refused_at_once(bag, external, capsys, monk
         (["--external", "nothing.tum"], "nothing.tum cannot be read"),
         (["--pose-topic", "/odom"], "no topic /odom with poses; there are: /ground_truth/odometry"),
         (["--depth-topic", "rear=/depth"], "no camera 'rear'"),
-        (["--depth-topic", "front=/depth"], "no depth topic /depth"),
+        (["--depth-topic", "front=/depth"], "no topic /depth of type sensor_msgs.msg.Image; there are: .front.ground"),
         (["--estimates", "nothing.mcap"], "no recording nothing.mcap"),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 from recording_helpers import HEIGHT, WIDTH, TruthfulPipeline
 
 from da3_ros.cli.main import main
-from da3_ros.evaluation import evaluation
+from da3_ros.evaluation import evaluation, ground_truth
 from da3_ros.evaluation.report_charts import Series, line_chart
 from da3_ros.evaluation.report_examples import DepthExamples
 from da3_ros.evaluation.score import EstimatedFrame
@@ -139,8 +139,8 @@ def test_a_browser_shows_it_and_reacts_to_clicks(page, tmp_path):
 
 def test_without_truth_there_is_a_page_too(bag, sequence, tmp_path, monkeypatch):
     monkeypatch.setattr(evaluation, "Pipeline", lambda config: TruthfulPipeline(sequence.cameras[0]))
-    monkeypatch.setattr(evaluation.Evaluation, "_find_depth_topics", lambda self: {})
-    monkeypatch.setattr(evaluation, "pose_topics", lambda bag: iter(()))
+    monkeypatch.setattr(ground_truth.GroundTruth, "_find_depth_topics", lambda self: {})
+    monkeypatch.setattr(ground_truth, "pose_topics", lambda bag: iter(()))
     assert main(["evaluate", str(bag), "--output", str(tmp_path / "m.json"), "--report", str(tmp_path / "r.html")]) == 0
     headings = _References((tmp_path / "r.html").read_text()).headings
     assert "Depth examples" in headings and "Trajectory" not in headings and "Error over time" not in headings
