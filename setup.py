@@ -51,7 +51,7 @@ setup(
         # Plots of `da3-ros bench --plot`.
         "plots": ["matplotlib"],
         # Surfaces fused from depth (da3_ros/evaluation/fusion.py): 0.45 GB.
-        "tsdf": ["open3d>=0.19"],
+        "tsdf": ["open3d>=0.19,<0.20"],
     },
     entry_points={"console_scripts": ["da3-ros = da3_ros.cli.main:main"]},
 )
