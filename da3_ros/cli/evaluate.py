@@ -25,6 +25,7 @@ from da3_ros.replay.estimates import resolve
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``da3-ros evaluate``."""
     parser.add_argument("bag", nargs="+", type=Path, metavar="BAG", help="recording with pictures, and with the truth")
+    parser.add_argument("--together", action="store_true", help="the BAGs are parts of one recording: merge them by time")
     parser.add_argument(
         "--output", type=Path, default=Path("metrics.json"), metavar="FILE", help="(default: %(default)s)"
     )
@@ -49,9 +50,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     truth.add_argument(
         "--pose-topic", metavar="T", help="Odometry or poses (default: one with ground_truth in its name)"
     )
+    truth.add_argument(
+        "--pose-tf", metavar="P:C", help="transforms on /tf from frame P to frame C, for example map:base_link"
+    )
     truth.add_argument("--pose-frame", metavar="F", help="whose poses they are (default: as their messages say)")
     truth.add_argument(
         "--depth-topic", nargs="+", default=[], metavar="C=T", help=f"of a camera (default: {DEPTH_TOPIC} beside it)"
+    )
+    truth.add_argument(
+        "--cloud-topic",
+        metavar="T",
+        help="point clouds as the truth of cameras without depth (default: one with ground_truth in its name)",
     )
     truth.add_argument("--max-depth", type=float, default=float("inf"), metavar="M", help="leave truth beyond out")
     truth.add_argument(
@@ -80,8 +89,10 @@ def run(args: argparse.Namespace) -> int:
         external_depth_scale=args.external_depth_scale,
         poses=args.poses,
         pose_topic=args.pose_topic,
+        pose_tf=_frames(args.pose_tf),
         pose_frame=args.pose_frame,
         depth_topics=dict(pair.partition("=")[::2] for pair in args.depth_topic),
+        cloud_topic=args.cloud_topic,
         max_depth=args.max_depth,
         tolerance_s=args.tolerance,
         surface=PROTOCOLS[args.surface] if args.surface else None,
@@ -103,6 +114,15 @@ def run(args: argparse.Namespace) -> int:
         write_report(args.report, metrics, with_pictures(bag, topics, examples.chosen()), chosen)
     print(text) if args.json else _print(metrics, args.output)
     return 0
+
+
+def _frames(text: str | None) -> tuple[str, str] | None:
+    if text is None:
+        return None
+    parent, colon, child = text.partition(":")
+    if not (colon and parent and child):
+        raise InputError(f"--pose-tf '{text}' names no two frames: write parent:child, for example map:base_link")
+    return parent.lstrip("/"), child.lstrip("/")
 
 
 def _print(metrics: dict[str, Any], output: Path) -> None:

@@ -11,7 +11,7 @@ from da3_ros.evaluation.cloud_truth import CLOUD, CloudDepth
 from da3_ros.evaluation.settings import FOREVER_NS, EvaluationSettings, Span
 from da3_ros.evaluation.stamped import StampedMessages
 from da3_ros.evaluation.trajectory_files import read_trajectory
-from da3_ros.evaluation.truth import DEPTH_TOPIC, DepthTruth, TruePoses, pose_topics, read_poses
+from da3_ros.evaluation.truth import DEPTH_TOPIC, DepthTruth, TruePoses, pose_topics, read_poses, read_transforms
 from da3_ros.ingest.bag import Bag
 from da3_ros.ingest.bag_cameras import IMAGE
 from da3_ros.ingest.from_msg import calibration_from_info
@@ -79,12 +79,15 @@ class GroundTruth:
         settings, span = self._settings, self._span
         if settings.poses:
             return TruePoses(read_trajectory(settings.poses), settings.pose_frame or "")
+        start_ns, stop_ns = max(0, span.start_ns - _SLACK_NS), min(span.stop_ns, FOREVER_NS - _SLACK_NS) + _SLACK_NS
         topic = settings.pose_topic or next(pose_topics(self._bag), None)
-        if topic is None:
+        if settings.pose_tf:
+            found = read_transforms(self._bag, *settings.pose_tf, start_ns, stop_ns)
+        elif topic is not None:
+            found = read_poses(self._bag, topic, start_ns, stop_ns)
+        else:
             self.notes.append("there are no true poses: no errors of poses")
             return None
-        stop_ns = min(span.stop_ns, FOREVER_NS - _SLACK_NS) + _SLACK_NS
-        found = read_poses(self._bag, topic, max(0, span.start_ns - _SLACK_NS), stop_ns)
         return TruePoses(found.trajectory, settings.pose_frame or found.frame, found.world)
 
     def _read_calibrations(self) -> dict[str, CameraCalibration]:
@@ -124,7 +127,9 @@ class GroundTruth:
         if topic is None:
             return {}
         if topic not in there:
-            raise InputError(f"the recording has no topic {topic} of type {CLOUD}; there are: {', '.join(there) or 'none'}")
+            raise InputError(
+                f"the recording has no topic {topic} of type {CLOUD}; there are: {', '.join(there) or 'none'}"
+            )
         first = next(self._bag.messages([topic]), None)
         if first is None:
             return {}
@@ -133,6 +138,9 @@ class GroundTruth:
         found = {}
         for camera in self.calibrations.keys() - self.depth_topics.keys():
             # A map is sent once, maybe long before the part that is looked at.
-            messages = StampedMessages(self._bag, topic, CLOUD, self._tolerance_ns) if is_map else self._messages(topic, CLOUD)
+            if is_map:
+                messages = StampedMessages(self._bag, topic, CLOUD, self._tolerance_ns)
+            else:
+                messages = self._messages(topic, CLOUD)
             found[camera] = CloudDepth(messages, is_map, self.static, self.pose)
         return found

@@ -16,8 +16,8 @@ class EvaluationSettings:
     """``estimates``: a recording of the node; ``external``: a trajectory file of another program, with its depth files
     (``external_depth``) of the first camera; neither: the pipeline is run.
 
-    ``poses`` and ``pose_topic``: where the truth is, if not in a topic with ground_truth in its name; ``pose_frame``:
-    whose poses those are, if their messages do not say. ``depth_topics``: camera -> topic, if not
+    ``poses``, ``pose_topic`` and ``pose_tf`` (parent, child): where the truth is, if not in a topic with ground_truth in
+    its name; ``pose_frame``: whose poses those are, if their messages do not say. ``depth_topics``: camera -> topic, if not
     ``ground_truth/depth`` beside its images; ``cloud_topic``: of point clouds, the truth of cameras without depth
     topic. ``surface``: fuse and compare surfaces too (Open3D).
     """
@@ -29,6 +29,7 @@ class EvaluationSettings:
     external_depth_scale: float = 1000.0
     poses: Path | None = None
     pose_topic: str | None = None
+    pose_tf: tuple[str, str] | None = None
     pose_frame: str | None = None
     depth_topics: Mapping[str, str] = field(default_factory=dict)
     cloud_topic: str | None = None

@@ -15,6 +15,7 @@ from da3_ros.evaluation.stamped import StampedMessages, stamp_of
 from da3_ros.evaluation.trajectory import Trajectory
 from da3_ros.geometry.se3 import T_from, matrix_from_quat_xyzw
 from da3_ros.ingest.bag import Bag
+from da3_ros.ingest.transforms import STATIC_TOPIC, TRANSFORM_TYPES, matrix_from_transform
 
 POSE_TYPES = (
     "nav_msgs/msg/Odometry",
@@ -89,6 +90,32 @@ def read_poses(bag: Bag, topic: str, start_ns: int = 0, stop_ns: int = 2**63 - 1
     if not stamps:
         raise InputError(f"{topic} has no messages")
     return TruePoses(Trajectory(np.array(stamps, dtype=np.int64), np.stack([found[s] for s in stamps])), frame, world)
+
+
+def read_transforms(bag: Bag, parent: str, child: str, start_ns: int = 0, stop_ns: int = 2**63 - 1) -> TruePoses:
+    """The transforms ``parent`` -> ``child`` on the TF topics as poses of ``child``, recorded from ``start_ns`` to before
+    ``stop_ns``.
+
+    Raises InputError where there are none.
+    """
+    found: dict[int, np.ndarray] = {}
+    others: set[str] = set()
+    for name, topic in bag.topics.items():
+        if topic.type not in TRANSFORM_TYPES or name.rpartition("/")[2] == STATIC_TOPIC:
+            continue
+        for entry in bag.messages([name], start_ns, stop_ns):
+            for stamped in entry.message.transforms:
+                edge = stamped.header.frame_id.lstrip("/"), stamped.child_frame_id.lstrip("/")
+                if edge == (parent, child):
+                    found[stamp_of(stamped)] = matrix_from_transform(stamped.transform)
+                else:
+                    others.add(":".join(edge))
+    if not found:
+        raise InputError(
+            f"the recording has no transform {parent}:{child}; there are: {', '.join(sorted(others)) or 'none'}"
+        )
+    stamps = sorted(found)
+    return TruePoses(Trajectory(np.array(stamps, dtype=np.int64), np.stack([found[s] for s in stamps])), child, parent)
 
 
 def depth_at_truth(
