@@ -19,7 +19,7 @@ from da3_ros.evaluation.findings import Findings, RunFigures
 from da3_ros.evaluation.ground_truth import GroundTruth
 from da3_ros.evaluation.relative_pose import pose_auc, relative_pose_errors
 from da3_ros.evaluation.score import ConsistencyScore, DepthScore, EstimatedFrame
-from da3_ros.evaluation.settings import EvaluationSettings, Span
+from da3_ros.evaluation.settings import FOREVER_NS, EvaluationSettings, Span
 from da3_ros.evaluation.sources import external_frames, recorded_frames
 from da3_ros.evaluation.surface import SurfaceScore
 from da3_ros.evaluation.trajectory import Trajectory
@@ -109,23 +109,34 @@ class Evaluation:
         figures = self._found.figures = RunFigures()
         span = self._span
         first_ns, last_ns = max(span.start_ns, self._bag.start_ns), min(span.stop_ns, self._bag.end_ns)
+        # Sets that begin before the end and are complete after it are of the next part: read on until they are.
+        tail_ns = round((self._config.sync.timeout_s + self._config.sync.slop_s) * 2 * _NS)
+        from_ns, to_ns = max(0, span.start_ns - span.warm_ns), min(span.stop_ns, FOREVER_NS - tail_ns) + tail_ns
+        now_ns = 0
         started = time.perf_counter()
         hidden = not (self._progress and sys.stderr.isatty())
         with tqdm(total=self._bag.count(replay.topics), unit="message", disable=hidden) as bar:
 
-            def seen(_: RawMessage) -> None:
+            def seen(raw: RawMessage) -> None:
+                nonlocal now_ns
+                now_ns = max(now_ns, raw.receive_ns)
                 bar.update()
 
-            for item in replay.run(request, max(0, span.start_ns - span.warm_ns), span.stop_ns, seen=seen):
+            def counted(_: int) -> bool:
+                """Never skips a set; counts those of this part."""
+                figures.sets += span.start_ns <= now_ns < span.stop_ns
+                return False
+
+            for item in replay.run(request, from_ns, to_ns, skip=counted, seen=seen):
                 if isinstance(item, ClockReset):
                     self._start_piece()
-                elif isinstance(item, ReplayedEstimate) and item.receive_ns >= span.start_ns:
+                elif isinstance(item, ReplayedEstimate) and span.start_ns <= item.receive_ns < span.stop_ns:
                     figures.estimates += 1
                     for stage, milliseconds in item.estimate.timings_ms.items():
                         figures.timings_ms.setdefault(stage, []).append(milliseconds)
                     yield from self._of_estimate(item.estimate)
         figures.elapsed_s = time.perf_counter() - started
-        figures.sets, figures.recorded_s = replay.sets, (last_ns - first_ns) / _NS
+        figures.recorded_s = (last_ns - first_ns) / _NS
         figures.dropped.update({f"{camera}: {reason}": n for (camera, reason), n in replay.dropped.items()})
         self._found.source = {"source": "replay", **dict(pipeline.description)}
         self._found.notes += list(replay.notes.values())

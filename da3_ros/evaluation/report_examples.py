@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -75,6 +75,17 @@ class DepthExamples:
                 del kept[1::2]
                 self._every[camera] = 2 * every
 
+    def merge(self, later: DepthExamples) -> None:
+        """Take over those of ``later``, whose frames come after those that were seen here."""
+        for camera, examples in later._even.items():
+            kept = self._even.setdefault(camera, [])
+            kept += examples
+            while len(kept) >= 2 * _EVEN:
+                del kept[1::2]
+        for camera, worst in later._worst.items():
+            if camera not in self._worst or worst.abs_rel > self._worst[camera].abs_rel:
+                self._worst[camera] = worst
+
     def chosen(self) -> list[tuple[str, DepthExample]]:
         """What to show, each with why: by camera and time, and the worst one of a camera after the others."""
         found = []
@@ -102,25 +113,40 @@ class DepthExamples:
         return DepthExample(frame.camera, frame.stamp_ns, depth, confidence, true, error, scale, abs_rel)
 
 
-def with_pictures(
-    bag: Bag, topics: dict[str, str], examples: Sequence[tuple[str, DepthExample]]
-) -> list[tuple[str, DepthExample]]:
-    """The same with the pictures that belong to them, from the image ``topics`` of the cameras, if there."""
+def read_pictures(
+    bag: Bag, topics: dict[str, str], wanted: Collection[tuple[str, int]]
+) -> tuple[dict[tuple[str, int], np.ndarray], list[str]]:
+    """Small pictures (h, w, 3) uint8 BGR by camera and stamp, from the image ``topics`` of the cameras.
+
+    Also, in sentences, which of those that are ``wanted`` cannot be shown.
+    """
     # Imported here: only the report converts pictures on the CPU.
     from rosbags.image import ImageError, message_to_cvimage
 
-    wanted = {(example.camera, example.stamp_ns) for _, example in examples}
     cameras = {topic: camera for camera, topic in topics.items()}
     pictures: dict[tuple[str, int], np.ndarray] = {}
+    notes = []
     for found in bag.messages(cameras.keys() & bag.topics.keys()) if wanted else ():
         key = cameras[found.topic], stamp_of(found.message)
         if key in wanted and key not in pictures:
             try:
                 pixels: Any = message_to_cvimage(found.message, "bgr8")
-            except (ImageError, cv2.error, ValueError):
-                continue  # what the node's own converter reads and this one does not: shown without
+            except (ImageError, cv2.error, ValueError) as error:  # what only the node's own converter reads
+                kind = getattr(found.message, "encoding", "") or getattr(found.message, "format", "")
+                notes.append(
+                    f"the picture of {key[0]} with stamp {key[1]} is not shown: its encoding '{kind}' cannot be "
+                    f"converted ({' '.join(str(error).split()) or type(error).__name__})"
+                )
+                continue
             scale = min(1.0, _LONGEST_SIDE / max(pixels.shape[:2]))
             pictures[key] = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return pictures, notes
+
+
+def with_pictures(
+    examples: Sequence[tuple[str, DepthExample]], pictures: Mapping[tuple[str, int], np.ndarray]
+) -> list[tuple[str, DepthExample]]:
+    """The same with the pictures that belong to them."""
     return [(why, replace(each, picture=pictures.get((each.camera, each.stamp_ns)))) for why, each in examples]
 
 

@@ -46,6 +46,8 @@ path.dashed { stroke-dasharray: 6 4; }
 .bar { display: flex; align-items: center; gap: 6px; font-size: 11px; color: var(--dim); margin-top: 3px; }
 .bar i { flex: 1; height: 7px; border-radius: 3px; }
 .notes li { margin: 2px 0; }
+summary { cursor: pointer; font-size: 18px; font-weight: 600; overflow-wrap: anywhere; }
+details > section { border: none; padding: 0; }
 @media print { button.theme { display: none; } section { break-inside: avoid; } }
 """
 
@@ -56,7 +58,7 @@ theme.addEventListener('click', () => {
   const dark = root.dataset.theme ? root.dataset.theme === 'dark' : matchMedia('(prefers-color-scheme: dark)').matches;
   root.dataset.theme = dark ? 'light' : 'dark';
 });
-for (const key of document.querySelectorAll('.key')) key.addEventListener('click', () => {
+for (const key of document.querySelectorAll('.key[data-line]')) key.addEventListener('click', () => {
   const line = key.closest('figure').querySelector(`g[data-line="${key.dataset.line}"]`);
   const hidden = line.classList.toggle('hidden');
   key.setAttribute('aria-pressed', String(!hidden));

@@ -20,6 +20,7 @@ class EvaluationSettings:
     its name; ``pose_frame``: whose poses those are, if their messages do not say. ``depth_topics``: camera -> topic, if not
     ``ground_truth/depth`` beside its images; ``cloud_topic``: of point clouds, the truth of cameras without depth
     topic. ``surface``: fuse and compare surfaces too (Open3D).
+    ``novel_views``: of how many pictures to make Gaussians, some held out (0: none).
     """
 
     namespace: str = ""
@@ -36,6 +37,7 @@ class EvaluationSettings:
     max_depth: float = float("inf")
     tolerance_s: float = 0.02
     surface: Protocol | None = None
+    novel_views: int = 0
 
 
 @dataclass(frozen=True)

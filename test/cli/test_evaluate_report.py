@@ -11,7 +11,7 @@ import pytest
 from recording_helpers import HEIGHT, WIDTH, TruthfulPipeline
 
 from da3_ros.cli.main import main
-from da3_ros.evaluation import evaluation, ground_truth
+from da3_ros.evaluation import ground_truth, segments
 from da3_ros.evaluation.report_charts import Series, line_chart
 from da3_ros.evaluation.report_examples import DepthExamples
 from da3_ros.evaluation.score import EstimatedFrame
@@ -37,7 +37,7 @@ class HalfTruthfulPipeline(TruthfulPipeline):
 def page(bag, sequence, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "Pipeline", lambda config: HalfTruthfulPipeline(sequence.cameras[0]))
+        patch.setattr(segments, "Pipeline", lambda config: HalfTruthfulPipeline(sequence.cameras[0]))
         output = ["--output", str(folder / "m.json"), "--report", str(folder / "r.html")]
         assert main(["evaluate", str(bag), *output, "--set", "window.sets=3"]) == 0
     return folder / "r.html"
@@ -138,7 +138,7 @@ def test_a_browser_shows_it_and_reacts_to_clicks(page, tmp_path):
 
 
 def test_without_truth_there_is_a_page_too(bag, sequence, tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluation, "Pipeline", lambda config: TruthfulPipeline(sequence.cameras[0]))
+    monkeypatch.setattr(segments, "Pipeline", lambda config: TruthfulPipeline(sequence.cameras[0]))
     monkeypatch.setattr(ground_truth.GroundTruth, "_find_depth_topics", lambda self: {})
     monkeypatch.setattr(ground_truth, "pose_topics", lambda bag: iter(()))
     assert main(["evaluate", str(bag), "--output", str(tmp_path / "m.json"), "--report", str(tmp_path / "r.html")]) == 0
