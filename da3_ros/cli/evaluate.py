@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from glob import glob, has_magic
@@ -237,7 +238,7 @@ def _workers(args: argparse.Namespace, recordings: Sequence[Recording]) -> Abstr
     except UnavailableError as error:
         if args.ray != AUTO:
             raise
-        print(f"note: {error}; this process works alone")
+        print(f"note: {error}; this process works alone", file=sys.stderr)
         return nullcontext(LocalWorkers())
 
 

@@ -89,10 +89,6 @@ class RayWorkers:
         if self._own:
             self._ray.shutdown()
 
-    def pids(self) -> list[int]:
-        """Process ids of the workers; waits for those that have work."""
-        return self._ray.get([actor.pid.remote() for actor in self._actors])
-
     def start(self, worker: int, recording: Recording, segment: Segment) -> None:
         """As Workers.start."""
         self._running[self._actors[worker].attempt.remote(recording, segment.span)] = worker

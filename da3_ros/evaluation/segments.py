@@ -233,7 +233,7 @@ def run_segments(
                 busy[worker] = segment
                 workers.start(worker, recordings[segment.recording], segment)
         if not busy:
-            return results, lost
+            return results, sorted(lost, key=lambda each: (each.segment.recording, each.segment.number))
         worker, outcome = workers.wait()
         segment = busy.pop(worker)
         if isinstance(outcome, SegmentResult):
