@@ -20,6 +20,7 @@ from da3_ros.evaluation.ray_workers import AUTO, RayWorkers
 from da3_ros.evaluation.report import RecordingPart, write_report
 from da3_ros.evaluation.report_cloud import gather_points
 from da3_ros.evaluation.report_examples import read_pictures, with_pictures
+from da3_ros.evaluation.rerun_file import load_rerun
 from da3_ros.evaluation.score import jsonable
 from da3_ros.evaluation.segments import LocalWorkers, Recording, SegmentResult, SegmentWorker, Workers
 from da3_ros.evaluation.settings import EvaluationSettings, Span
@@ -41,7 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="recording with pictures, and with the truth; several, or a pattern in quotes ('bags/*.mcap'), are scored "
         "one by one and all together",
     )
-    parser.add_argument("--together", action="store_true", help="the BAGs are parts of one recording: merge them by time")
+    parser.add_argument(
+        "--together", action="store_true", help="the BAGs are parts of one recording: merge them by time"
+    )
     parser.add_argument(
         "--output", type=Path, default=Path("metrics.json"), metavar="FILE", help="(default: %(default)s)"
     )
@@ -203,6 +206,8 @@ def _check(args: argparse.Namespace, many: bool, segment_s: float) -> None:
         )
     if segment_s > 0 and (args.surface or args.novel_views):
         raise InputError("--surface and --novel-views need whole recordings: give --segment 0")
+    if args.rerun:
+        load_rerun()
     for name, file in (("--report", args.report), ("--rerun", args.rerun)):
         if file and not file.parent.is_dir():
             raise InputError(f"{name} {file}: there is no folder {file.parent}")
@@ -252,7 +257,9 @@ def _pictured(
         if result is None or result.examples is None or result.cloud is None:
             continue
         config = recording.config
-        topics = {camera: resolve(config.image_topic(camera), recording.settings.namespace) for camera in config.cameras}
+        topics = {
+            camera: resolve(config.image_topic(camera), recording.settings.namespace) for camera in config.cameras
+        }
         examples, frames = result.examples.chosen(), result.cloud.frames
         wanted = {(each.camera, each.stamp_ns) for _, each in examples} | {(f.camera, f.stamp_ns) for f in frames}
         pictures, notes = read_pictures(Bag(recording.paths), topics, wanted)

@@ -24,7 +24,8 @@ def print_metrics(metrics: dict[str, Any], output: Path) -> None:
         for name, each in metrics["recordings"].items():
             frames, abs_rel, aligned, delta1, ate, auc, scale, parts = recording_row(each)
             print(f"{name}: {frames} frames in {parts} parts, AbsRel {show(abs_rel)} (medians aligned {show(aligned)}, "
-                  f"delta1 {show(delta1)}), ATE {show(ate)}, AUC@30 {show(auc)}, scale error {show(scale)}")  # fmt: skip
+                  f"delta1 {show(delta1)})")  # fmt: skip
+            print(f"  ATE {show(ate)}, AUC@30 {show(auc)}, scale error {show(scale)}")
         for failed in metrics["failed"]:
             print(f"failed: {failure_text(failed)}", file=sys.stderr)
         print("all together")

@@ -13,6 +13,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from da3_ros.config import RANDOM_CHECKPOINT
+from da3_ros.datatypes import Frame
+from da3_ros.errors import InputError, WeightsError
 from da3_ros.evaluation.gaussian_scene import (
     Pruning,
     Scene,
@@ -24,9 +27,6 @@ from da3_ros.evaluation.gaussian_scene import (
     read_pictures,
     reconstruct,
 )
-from da3_ros.config import RANDOM_CHECKPOINT
-from da3_ros.datatypes import Frame
-from da3_ros.errors import InputError, WeightsError
 from da3_ros.evaluation.novel_views import PROTOCOL, draw_views, view_quality
 from da3_ros.geometry.gaussian_ply import PUBLISHED_BORDER, PUBLISHED_DEPTH_QUANTILE, write_gaussian_ply
 from da3_ros.model import VARIANTS, DepthAnything3, load_model

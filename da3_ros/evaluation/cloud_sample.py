@@ -15,6 +15,7 @@ from da3_ros.geometry.distortion import distort
 
 _FRAMES = 12  # of each camera, at most; at least half as many once there are more
 _POINTS = 6000  # of a frame
+_NO_PICTURE = (150, 150, 150)
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class CloudSample:
         if number % every:
             return
         kept = self._frames.setdefault(frame.camera, [])
-        kept.append(_cloud_frame(frame, true, calibration, T_world_cam))
+        kept.append(cloud_frame(frame, true, calibration, T_world_cam))
         if len(kept) > _FRAMES:
             del kept[1::2]
             self._every[frame.camera] = 2 * every
@@ -77,9 +78,10 @@ class CloudSample:
         return [frame for frames in self._frames.values() for frame in frames]
 
 
-def _cloud_frame(
+def cloud_frame(
     frame: EstimatedFrame, true: np.ndarray | None, calibration: CameraCalibration, T_true_cam: np.ndarray | None
 ) -> CloudFrame:
+    """Points of one frame, at most some thousands; see FrameWatcher for what is given."""
     depth = np.where(np.isfinite(frame.depth) & (frame.depth > 0), frame.depth, np.nan).astype(np.float32)
     points = unproject(torch.from_numpy(depth), torch.from_numpy(np.asarray(frame.K))).numpy().reshape(-1, 3)
     points = _thinned(points[np.isfinite(points).all(axis=1)])
@@ -88,7 +90,7 @@ def _cloud_frame(
     pixels = np.stack([bent[:, 0] * K[0, 0] + K[0, 2], bent[:, 1] * K[1, 1] + K[1, 2]], axis=-1)
     true_points = None
     if true is not None:
-        rays = pixel_rays(*true.shape, calibration)
+        rays = pixel_rays(true.shape[0], true.shape[1], calibration)
         known = np.isfinite(true) & (true > 0)
         z = true[known][:, None]
         true_points = _thinned(np.concatenate([rays[known] * z, z], axis=1))
@@ -104,9 +106,18 @@ def _cloud_frame(
     )
 
 
+def point_colours(frame: CloudFrame, picture: np.ndarray | None) -> np.ndarray:
+    """(n, 3) uint8 RGB of the estimated points, from the ``picture`` (h, w, 3) BGR of any size; grey without."""
+    if picture is None:
+        return np.tile(np.array(_NO_PICTURE, np.uint8), (len(frame.points), 1))
+    height, width = picture.shape[:2]
+    u = ((frame.pixels[:, 0] + 0.5) * width / frame.size[1]).astype(int).clip(0, width - 1)
+    v = ((frame.pixels[:, 1] + 0.5) * height / frame.size[0]).astype(int).clip(0, height - 1)
+    return picture[v, u, ::-1]
+
+
 def _thinned(points: np.ndarray) -> np.ndarray:
     """At most _POINTS of (n, 3) as float32: a random choice, the same one at every run; rows and columns would show."""
     if len(points) > _POINTS:
         points = points[np.sort(np.random.default_rng(len(points)).permutation(len(points))[:_POINTS])]
     return points.astype(np.float32)
-

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +19,7 @@ from da3_ros.evaluation.findings import Findings, RunFigures
 from da3_ros.evaluation.ground_truth import GroundTruth
 from da3_ros.evaluation.relative_pose import pose_auc, relative_pose_errors
 from da3_ros.evaluation.score import ConsistencyScore, DepthScore, EstimatedFrame
-from da3_ros.evaluation.settings import FOREVER_NS, EvaluationSettings, Span
+from da3_ros.evaluation.settings import FOREVER_NS, WHOLE, EvaluationSettings, Span
 from da3_ros.evaluation.sources import external_frames, recorded_frames
 from da3_ros.evaluation.surface import SurfaceScore
 from da3_ros.evaluation.trajectory import Trajectory
@@ -52,7 +52,8 @@ class Evaluation:
     """One recording's truth, and what is scored against it.
 
     ``watchers`` are shown every frame. ``pipeline`` gives the pipeline to run (anew by default): it is called only
-    where one is needed. ``progress``: whether to show a bar. Raises InputError for topics, files and frames that are not there.
+    where one is needed. ``progress``: whether to show a bar. Raises InputError for topics, files and frames that are
+    not there.
     """
 
     def __init__(
@@ -60,8 +61,8 @@ class Evaluation:
         bag: Bag,
         config: Config,
         settings: EvaluationSettings,
-        watchers: tuple[FrameWatcher, ...] = (),
-        span: Span = Span(),
+        watchers: Sequence[FrameWatcher] = (),
+        span: Span = WHOLE,
         pipeline: Callable[[Config], Any] | None = None,
         progress: bool = True,
     ):

@@ -1,4 +1,4 @@
-"""What an evaluation of a recording, or of a part of one, has found: parts are joined, then summed up as metrics.json."""
+"""What an evaluation of a recording, or of a part of one, has found: parts are joined, then summed up as numbers."""
 
 from __future__ import annotations
 

@@ -37,8 +37,8 @@ def load_open3d() -> Any:
         ) from error
     if open3d.__version__.startswith(_BROKEN):
         raise UnavailableError(
-            f"Open3D {open3d.__version__} fuses nothing: pip install 'open3d>=0.19,<0.20', or leave the measures of the "
-            "fused surface out"
+            f"Open3D {open3d.__version__} fuses nothing: pip install 'open3d>=0.19,<0.20', or leave the measures of "
+            "the fused surface out"
         )
     return open3d
 

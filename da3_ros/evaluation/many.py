@@ -1,4 +1,4 @@
-"""Several recordings, or several parts of one: planned, evaluated by whatever workers there are, joined to one result."""
+"""Several recordings, or parts of one: planned, evaluated by whatever workers there are, joined to one result."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class FailedRecording:
 
 @dataclass
 class Joined:
-    """``metrics`` of all together, with each one's under ``recordings``; ``results``: of each recording that has any, by
-    its name, for the report."""
+    """``metrics`` of all together, with each one's under ``recordings``; ``results``: of each recording that has any,
+    by its name, for the report."""
 
     metrics: dict[str, Any]
     results: Mapping[str, SegmentResult]

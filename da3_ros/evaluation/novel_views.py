@@ -88,8 +88,8 @@ def view_quality(drawn: list[torch.Tensor], window: Window) -> tuple[list[float]
     for view, image in enumerate(drawn):
         # The content is a rectangle.
         rows, columns = (torch.nonzero(window.content[view].any(dim=axis))[:, 0] for axis in (1, 0))
-        part = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
-        found_ssim.append(float(ssim(image[None, :, *part], window.colours[view][None, :, *part])[0]))
+        inside = (..., slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
+        found_ssim.append(float(ssim(image[inside][None], window.colours[view][inside][None])[0]))
     return found_psnr, found_ssim
 
 

@@ -56,9 +56,7 @@ class RayWorkers:
         self._own = not self._ray.is_initialized()
         if self._own:
             try:
-                self._ray.init(
-                    address=None if address == AUTO else address, log_to_driver=False, logging_level="ERROR"
-                )
+                self._ray.init(address=None if address == AUTO else address, log_to_driver=False, logging_level="ERROR")
             except (ConnectionError, ValueError, RuntimeError) as error:
                 raise UnavailableError(f"no Ray cluster at '{address}': {' '.join(str(error).split())}") from error
         there = self._ray.cluster_resources()

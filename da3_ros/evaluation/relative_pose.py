@@ -30,7 +30,9 @@ class RelativePoseErrors:
     @staticmethod
     def joined(parts: Sequence[RelativePoseErrors]) -> RelativePoseErrors:
         """The pairs of several scenes as if they were one."""
-        rotation, translation = (np.concatenate([getattr(part, name) for part in parts]) for name in ("rotation", "translation"))
+        rotation, translation = (
+            np.concatenate([getattr(part, name) for part in parts]) for name in ("rotation", "translation")
+        )
         return RelativePoseErrors(rotation, translation)
 
     def auc(self, threshold_deg: int) -> float:

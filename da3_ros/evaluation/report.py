@@ -182,9 +182,11 @@ def _summary(metrics: Mapping[str, Any]) -> str:
         )
     views = metrics["novel_views"]
     if views:
-        parts.append(f"<h3>{views['held_out']} views drawn from Gaussians of {views['views'] - views['held_out']} others</h3>")
-        parts.append(table(("", "PSNR (dB)", "SSIM"), [["held out", views["psnr"], views["ssim"]],
-                                                      ["shown to it", views["kept_psnr"], views["kept_ssim"]]]))  # fmt: skip
+        parts.append(
+            f"<h3>{views['held_out']} views drawn from Gaussians of {views['views'] - views['held_out']} others</h3>"
+        )
+        rows = [["held out", views["psnr"], views["ssim"]], ["shown to it", views["kept_psnr"], views["kept_ssim"]]]
+        parts.append(table(("", "PSNR (dB)", "SSIM"), rows))
         parts.append(f'<p class="dim">{escape(views["protocol"])}</p>')
     if metrics["surface"]:
         parts.append(f"<h3>Surface fused from {metrics['surface']['views']} views</h3>")

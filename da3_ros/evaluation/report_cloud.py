@@ -9,13 +9,11 @@ from html import escape
 
 import numpy as np
 
-from da3_ros.errors import Da3Error
-from da3_ros.evaluation.cloud_sample import CloudFrame
-from da3_ros.evaluation.trajectory import Similarity3, Trajectory, align
+from da3_ros.evaluation.cloud_sample import CloudFrame, point_colours
+from da3_ros.evaluation.trajectory import Similarity3, fit_worlds
 from da3_ros.geometry.se3 import T_BODY_OPTICAL
 
 _TRUTH_COLOUR = (40, 170, 120)
-_NO_PICTURE = (150, 150, 150)
 _OUTLIERS = 1.0  # percent at each end of each axis that do not make the view larger
 _ROOM = 0.5  # times its size around what is left, within which points are kept
 _STEPS = 65535  # of a coordinate
@@ -40,7 +38,7 @@ def gather_points(frames: Sequence[CloudFrame], pictures: Mapping[tuple[str, int
     for frame, T_estimate, scale, T_true in placed:
         picture = pictures.get((frame.camera, frame.stamp_ns))
         estimated.append(scale * frame.points @ T_estimate[:3, :3].T + T_estimate[:3, 3])
-        colours.append(_colours(frame, picture))
+        colours.append(point_colours(frame, picture))
         if frame.true is not None and T_true is not None:
             true.append(frame.true @ T_true[:3, :3].T + T_true[:3, 3])
     if not estimated or not sum(map(len, estimated)):
@@ -61,7 +59,7 @@ def cloud_section(points: PagePoints | None) -> str:
     packed = []
     for xyz, rgb in (
         (points.estimated, points.colours),
-        (points.true, np.tile(np.array(_TRUTH_COLOUR, np.uint8), (len(points.true), 1))),
+        (points.true, _shaded(points.true[:, 2])),
     ):
         inside = np.flatnonzero(((xyz >= low) & (xyz <= high)).all(axis=1))
         if len(inside) > _MOST:
@@ -78,12 +76,19 @@ def cloud_section(points: PagePoints | None) -> str:
         f'<figure class="cloud" data-counts="{counts}" data-unit="{unit:.6g}" data-corner="{corner}">'
         '<canvas tabindex="0" aria-label="point cloud"></canvas>'
         f'<script type="text/plain">{data}</script>'
-        '<div class="legend"><button type="button" class="key" aria-pressed="true" data-part="0"><i></i>estimate</button>'
-        f'{truth if packed[1][1] else ""}'
+        '<div class="legend">'
+        '<button type="button" class="key" aria-pressed="true" data-part="0"><i></i>estimate</button>'
+        f"{truth if packed[1][1] else ''}"
         '<button type="button" class="key" data-view="top">from above</button>'
         '<button type="button" class="key" data-view="start">back to the start</button>'
         f'<span class="dim">{packed[0][1]:,} points</span></div></figure>'
     )
+
+
+def _shaded(height: np.ndarray) -> np.ndarray:
+    """Colours (n, 3) uint8 of the truth: darker below, so that its shape shows."""
+    rank = (height - height.min()) / max(float(np.ptp(height)), 1e-9) if len(height) else height
+    return ((0.35 + 0.65 * rank[:, None]) * np.array(_TRUTH_COLOUR)).astype(np.uint8)
 
 
 def _placed(
@@ -97,7 +102,10 @@ def _placed(
         found, hows = [], []
         for piece in sorted({frame.piece for frame in both}):
             mine = [frame for frame in both if frame.piece == piece]
-            similarity, how = _fit(mine)
+            similarity, how = fit_worlds([(f.T_world_cam, f.T_true_cam) for f in mine])  # type: ignore[misc]
+            if similarity.scale == 1.0:  # the poses determine none
+                similarity, more = _with_scale_of_depth(similarity, mine)
+                how += more
             hows.append(how)
             for frame in mine:
                 assert frame.T_world_cam is not None
@@ -118,26 +126,15 @@ def _placed(
     )
 
 
-def _fit(frames: Sequence[CloudFrame]) -> tuple[Similarity3, str]:
-    """What brings the estimates of one piece to the truth."""
-    # Several cameras of one moment: the stamps are only an order here.
-    order = np.arange(len(frames), dtype=np.int64)
-    estimate = Trajectory(order, np.stack([frame.T_world_cam for frame in frames if frame.T_world_cam is not None]))
-    truth = Trajectory(order, np.stack([frame.T_true_cam for frame in frames if frame.T_true_cam is not None]))
-    try:
-        similarity = align(estimate, truth, "sim3")
-        if np.isfinite(similarity.scale) and similarity.scale > 0:
-            return similarity, f"brought there by rotation, shift and the scale {similarity.scale:.3g}"
-    except Da3Error:
-        pass
-    return align(estimate, truth, "first"), "their first cameras laid on each other"
-
-
-def _colours(frame: CloudFrame, picture: np.ndarray | None) -> np.ndarray:
-    """(n, 3) uint8 RGB."""
-    if picture is None:
-        return np.tile(np.array(_NO_PICTURE, np.uint8), (len(frame.points), 1))
-    height, width = picture.shape[:2]
-    u = ((frame.pixels[:, 0] + 0.5) * width / frame.size[1]).astype(int).clip(0, width - 1)
-    v = ((frame.pixels[:, 1] + 0.5) * height / frame.size[0]).astype(int).clip(0, height - 1)
-    return picture[v, u, ::-1]
+def _with_scale_of_depth(similarity: Similarity3, frames: Sequence[CloudFrame]) -> tuple[Similarity3, str]:
+    """The same, the first camera still in its place, with the scale that brings the median depths together."""
+    seen = [frame for frame in frames if frame.true is not None and len(frame.true) and len(frame.points)]
+    if not seen:
+        return similarity, ""
+    true = np.concatenate([frame.true[:, 2] for frame in seen if frame.true is not None])
+    scale = float(np.median(true) / np.median(np.concatenate([frame.points[:, 2] for frame in seen])))
+    first = frames[0].T_world_cam
+    assert first is not None
+    moved = similarity.rotation @ first[:3, 3]
+    scaled = Similarity3(scale, similarity.rotation, similarity.translation + moved - scale * moved)
+    return scaled, f", lengths times {scale:.3g} (the ratio of the median depths)"

@@ -1,8 +1,8 @@
 """Script of the report's point cloud: draws points into a canvas by itself, so that no browser lacks what it needs."""
 
 CLOUD_STYLE = """
-.cloud canvas { width: 100%; height: min(60vh, 520px); display: block; border: 1px solid var(--rule); border-radius: 8px;
-  background: #10141a; cursor: grab; touch-action: none; }
+.cloud canvas { width: 100%; height: min(60vh, 520px); display: block; border: 1px solid var(--rule);
+  border-radius: 8px; background: #10141a; cursor: grab; touch-action: none; }
 .cloud canvas:active { cursor: grabbing; } .cloud .legend { margin-top: 8px; align-items: center; }
 .cloud .key i { border-color: #b9c4d3; } .cloud .key i.truth { border-color: rgb(40, 170, 120); }
 """
@@ -26,10 +26,11 @@ for (const box of document.querySelectorAll('.cloud')) {
     const sample = [];
     for (const { xyz } of parts) for (let i = axis; i < xyz.length; i += 3 * 7) sample.push(xyz[i]);
     sample.sort((a, b) => a - b);
-    return [sample[sample.length >> 1] || 0, (sample[Math.floor(sample.length * .95)] - sample[Math.floor(sample.length * .05)]) || 1];
+    const at = share => sample[Math.floor(sample.length * share)] || 0;
+    return [at(.5), at(.95) - at(.05) || 1];
   });
-  const extent = Math.max(...middle.map(m => m[1])), start = () => ({ target: middle.map(m => m[0]), yaw: -2.4, pitch: .55,
-    distance: 1.6 * extent });
+  const extent = Math.max(...middle.map(m => m[1]));
+  const start = () => ({ target: middle.map(m => m[0]), yaw: -2.4, pitch: .55, distance: 1.2 * extent });
   let camera = start(), waiting = false;
   const draw = () => {
     waiting = false;
@@ -56,7 +57,7 @@ for (const box of document.querySelectorAll('.cloud')) {
     context.putImageData(image, 0, 0);
   };
   const axes = () => {
-    const [cy, sy, cp, sp] = [Math.cos(camera.yaw), Math.sin(camera.yaw), Math.cos(camera.pitch), Math.sin(camera.pitch)];
+    const { yaw, pitch } = camera, cy = Math.cos(yaw), sy = Math.sin(yaw), cp = Math.cos(pitch), sp = Math.sin(pitch);
     const forward = [-cy * cp, -sy * cp, -sp];
     return { forward, right: [-sy, cy, 0], up: [-cy * sp, -sy * sp, cp],
       eye: camera.target.map((value, axis) => value - camera.distance * forward[axis]) };

@@ -23,11 +23,11 @@ def trajectory_plots(trajectory: Mapping[str, Any] | None) -> str:
     estimated, how = _aligned(trajectory["positions"], "se3")
     scaled, _ = _aligned(trajectory["positions"], "sim3")
     true = np.array(trajectory["positions"]["true"])
-    views = []
+    views, few = [], len(true) <= _FEW
     for name, (x, y) in (("Top", (0, 1)), ("Side", (0, 2))):
         lines = [
-            Series("truth", true[:, x].tolist(), true[:, y].tolist(), 1),
-            Series("estimate", estimated[:, x].tolist(), estimated[:, y].tolist(), 2),
+            Series("truth", true[:, x].tolist(), true[:, y].tolist(), 1, dots=few),
+            Series("estimate", estimated[:, x].tolist(), estimated[:, y].tolist(), 2, dots=few),
             Series("estimate, lengths scaled too", scaled[:, x].tolist(), scaled[:, y].tolist(), 3, dashed=True),
         ]
         chart = line_chart(lines, f"{'xyz'[x]} (m)", f"{'xyz'[y]} (m)", (560, 380), equal=True)

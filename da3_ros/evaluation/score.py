@@ -196,7 +196,7 @@ def score_trajectory(pieces: Sequence[TrajectoryPiece], tolerance_ns: int) -> di
     lengths = [float(np.linalg.norm(np.diff(truth.positions, axis=0), axis=1).sum()) for _, truth in pairs]
     found["path_length"] = sum(lengths)
     found["ate"] = {
-        alignment: _pooled([_tried(lambda p=pair, a=alignment: absolute_error(*p, a), notes) for pair in pairs])
+        alignment: _pooled([_tried(lambda e=e, t=t, a=alignment: absolute_error(e, t, a), notes) for e, t in pairs])
         for alignment in _POSE_ALIGNMENTS
     }
     scales = [_tried(lambda p=pair: 1.0 + scale_error(*p), notes) for pair in pairs]
@@ -205,8 +205,8 @@ def score_trajectory(pieces: Sequence[TrajectoryPiece], tolerance_ns: int) -> di
     found["scale_error"] = float(np.average(known, weights=weights)) - 1.0 if sum(weights) else None
     for name, scaled in (("rpe", False), ("rpe_scaled", True)):
         errors = [
-            _tried(lambda p=pair, f=1.0 / scale if scaled else 1.0: relative_error(*p, scale=f), notes)
-            for pair, scale in zip(pairs, scales, strict=True)
+            _tried(lambda e=e, t=t, f=1.0 / scale if scaled else 1.0: relative_error(e, t, scale=f), notes)
+            for (e, t), scale in zip(pairs, scales, strict=True)
             if scale is not None or not scaled
         ]
         both = [each for each in errors if each is not None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,10 +12,11 @@ from typing import Any, Protocol
 from da3_ros.config import Config
 from da3_ros.errors import Da3Error, InputError
 from da3_ros.evaluation.cloud_sample import CloudSample
-from da3_ros.evaluation.evaluation import Evaluation
+from da3_ros.evaluation.evaluation import Evaluation, FrameWatcher
 from da3_ros.evaluation.findings import Findings
 from da3_ros.evaluation.novel_views import score_novel_views
 from da3_ros.evaluation.report_examples import DepthExamples
+from da3_ros.evaluation.rerun_file import RerunFile
 from da3_ros.evaluation.settings import FOREVER_NS, EvaluationSettings, Span
 from da3_ros.ingest.bag import Bag
 from da3_ros.pipeline import Pipeline
@@ -100,10 +102,15 @@ class SegmentWorker:
         settings = recording.settings
         examples = DepthExamples(settings.max_depth) if recording.pictured else None
         cloud = CloudSample() if recording.pictured else None
-        watchers = tuple(watcher for watcher in (examples, cloud) if watcher is not None)
+        watchers: list[FrameWatcher] = [watcher for watcher in (examples, cloud) if watcher is not None]
         bag = Bag(recording.paths)
-        evaluation = Evaluation(bag, recording.config, settings, watchers, span, self._pipeline, progress)
-        findings = evaluation.collect()
+        with ExitStack() as stack:
+            if recording.rerun is not None:
+                config = recording.config
+                topics = {camera: resolve(config.image_topic(camera), settings.namespace) for camera in config.cameras}
+                watchers.append(stack.enter_context(RerunFile(recording.rerun, bag, topics)))
+            evaluation = Evaluation(bag, recording.config, settings, watchers, span, self._pipeline, progress)
+            findings = evaluation.collect()
         if settings.novel_views:
             findings.novel_views = score_novel_views(
                 recording.paths[0], recording.config, settings.namespace, settings.novel_views

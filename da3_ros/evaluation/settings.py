@@ -16,10 +16,10 @@ class EvaluationSettings:
     """``estimates``: a recording of the node; ``external``: a trajectory file of another program, with its depth files
     (``external_depth``) of the first camera; neither: the pipeline is run.
 
-    ``poses``, ``pose_topic`` and ``pose_tf`` (parent, child): where the truth is, if not in a topic with ground_truth in
-    its name; ``pose_frame``: whose poses those are, if their messages do not say. ``depth_topics``: camera -> topic, if not
-    ``ground_truth/depth`` beside its images; ``cloud_topic``: of point clouds, the truth of cameras without depth
-    topic. ``surface``: fuse and compare surfaces too (Open3D).
+    ``poses``, ``pose_topic`` and ``pose_tf`` (parent, child): where the truth is, if not in a topic with ground_truth
+    in its name; ``pose_frame``: whose poses those are, if their messages do not say. ``depth_topics``: camera -> topic,
+    if not ``ground_truth/depth`` beside its images; ``cloud_topic``: of point clouds, the truth of cameras without
+    depth topic. ``surface``: fuse and compare surfaces too (Open3D).
     ``novel_views``: of how many pictures to make Gaussians, some held out (0: none).
     """
 
@@ -49,7 +49,5 @@ class Span:
     stop_ns: int = FOREVER_NS
     warm_ns: int = 0
 
-    @property
-    def whole(self) -> bool:
-        """Whether it is all of a recording."""
-        return self.start_ns == 0 and self.stop_ns == FOREVER_NS
+
+WHOLE = Span()

@@ -20,9 +20,7 @@ class StampedMessages:
     another type than ``kind``.
     """
 
-    def __init__(
-        self, bag: Bag, topic: str, kind: str, tolerance_ns: int, start_ns: int = 0, stop_ns: int = 2**63 - 1
-    ):
+    def __init__(self, bag: Bag, topic: str, kind: str, tolerance_ns: int, start_ns: int = 0, stop_ns: int = 2**63 - 1):
         if topic not in bag.topics or bag.topics[topic].type != kind:
             there = sorted(name for name, found in bag.topics.items() if found.type == kind)
             raise InputError(

@@ -126,6 +126,22 @@ def align(estimate: Trajectory, truth: Trajectory, alignment: TrajectoryAlignmen
     return Similarity3(float(scale), rotation, translation)
 
 
+def fit_worlds(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[Similarity3, str]:
+    """What brings estimated poses onto true ones, ``pairs`` of (4, 4) each, and how, for people.
+
+    Rotation, shift and scale by least squares of the positions; where these determine none, the first poses coincide.
+    """
+    order = np.arange(len(pairs), dtype=np.int64)
+    estimate, truth = (Trajectory(order, np.stack(poses)) for poses in zip(*pairs, strict=True))
+    try:
+        similarity = align(estimate, truth, "sim3")
+        if np.isfinite(similarity.scale) and similarity.scale > 0:
+            return similarity, f"brought there by rotation, shift and the scale {similarity.scale:.3g}"
+    except (InputError, UnavailableError):
+        pass
+    return align(estimate, truth, "first"), "their first cameras laid on each other"
+
+
 def absolute_error(estimate: Trajectory, truth: Trajectory, alignment: TrajectoryAlignment) -> ErrorStatistics:
     """ATE: distances between positions after ``align``, in the truth's unit. Both associated, of equal length."""
     _load_evo()

@@ -93,8 +93,9 @@ def read_poses(bag: Bag, topic: str, start_ns: int = 0, stop_ns: int = 2**63 - 1
 
 
 def read_transforms(bag: Bag, parent: str, child: str, start_ns: int = 0, stop_ns: int = 2**63 - 1) -> TruePoses:
-    """The transforms ``parent`` -> ``child`` on the TF topics as poses of ``child``, recorded from ``start_ns`` to before
-    ``stop_ns``.
+    """The transforms ``parent`` -> ``child`` on the TF topics as poses of ``child``.
+
+    Those that were recorded from ``start_ns`` to before ``stop_ns``.
 
     Raises InputError where there are none.
     """

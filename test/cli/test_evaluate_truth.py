@@ -43,6 +43,7 @@ def wall(sequence, step: int) -> np.ndarray:
 
 def write(sequence, path, clouds) -> str:
     """The sequence without depth, and ``clouds``: (stamp, frame, points)."""
+
     def bare():
         for step in sequence.read():
             yield replace(step, images=tuple(replace(image, depth=None) for image in step.images))
@@ -86,7 +87,7 @@ def scale_of(sequence, step: int, points: np.ndarray) -> float:
 
 
 def test_clouds_of_a_lidar_are_moved_to_the_time_and_place_of_the_pictures(sequence, answer, tmp_path):
-    """Clouds at the odd steps only: each is also the truth of the picture before it, where the robot stood elsewhere."""
+    """Clouds at the odd steps only: each is the truth of its neighbours too, where the robot stood elsewhere."""
     clouds = []
     for step in range(1, STEPS, 2):
         clouds.append((stamp(step), "lidar", inverse(T_BASE_LIDAR, wall(sequence, step))))

@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from da3_ros.evaluation.gaussian_scene import find_pictures, held_out_views
 from da3_ros.cli.main import main
 from da3_ros.errors import InputError
+from da3_ros.evaluation.gaussian_scene import find_pictures, held_out_views
 from da3_ros.geometry.gaussian_ply import read_gaussian_ply
 from da3_ros.model import VARIANTS, Variant
 
