@@ -66,6 +66,7 @@ class RerunFile:
     def __enter__(self) -> RerunFile:
         rr = self._rr
         self._stream = rr.RecordingStream("da3_ros", recording_id=self._path.stem)
+        self._stream.set_log_time_enabled(False)
         try:
             self._stream.save(self._part, default_blueprint=self._layout())
         except (OSError, RuntimeError) as error:
