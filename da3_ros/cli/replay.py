@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     if args.rerun:
         load_rerun()
         if not (config.publish.depth and config.publish.camera_info):
-            raise InputError("--rerun shows the depth of the output: publish.depth and publish.camera_info must be true")
+            raise InputError("--rerun shows the output's depth: publish.depth and publish.camera_info must be true")
     pipeline = Pipeline(config)
     figures = replay(bag, config, pipeline, args)
     if args.rerun:

@@ -41,8 +41,8 @@ def foxglove_layout(
         },
         "Plot!position": {
             "paths": [
-                {"value": f"{prefix}/odometry.pose.pose.position.{axis}", "enabled": True, "timestampMethod": "headerStamp",
-                 "label": axis}
+                {"value": f"{prefix}/odometry.pose.pose.position.{axis}", "enabled": True, "label": axis,
+                 "timestampMethod": "headerStamp"}
                 for axis in "xyz"
             ],
             "showLegend": True,

@@ -39,9 +39,10 @@ class StandIn:
         (frame,) = frame_set.frames
         T = np.eye(4)
         T[:3, 3] = (np.sin(frame.stamp_ns / 3e9), np.cos(frame.stamp_ns / 3e9), frame.stamp_ns % 10**12 / 1e12)
-        view = ViewEstimate(frame.camera, frame.stamp_ns, frame.frame_id, True, False, T, (90, 160), self.K, self.K, 1.0)
+        about = frame.camera, frame.stamp_ns, frame.frame_id
+        view = ViewEstimate(*about, True, False, T, (90, 160), self.K, self.K, 1.0)
         size = self.depth * np.float32(1 + frame.image[0, 0, 0] / 1000)
-        output = CameraOutput(frame.camera, frame.stamp_ns, frame.frame_id, self.K, (90, 160), size, self.depth)
+        output = CameraOutput(*about, self.K, (90, 160), size, self.depth)
         estimate = Estimate(frame.stamp_ns, 1, (view,), (output,), T, ScaleEstimate(), timings_ms={"none": 0.0})
         return SimpleNamespace(result=lambda: estimate)
     def set_rig(self, rig): pass
