@@ -33,7 +33,7 @@ _POSE_ALIGNMENTS: tuple[TrajectoryAlignment, ...] = ("none", "first", "se3", "si
 # Of each frame, for what needs the pixels of a whole recording at once.
 _SAMPLED_PIXELS = 2000
 # Of the whole recording: 32 bytes each.
-_MOST_PIXELS = 8_000_000
+_MOST_PIXELS = 2_000_000
 _ERRORS = ("abs_rel", "rmse", "delta1", "delta2", "delta3")
 
 
