@@ -90,14 +90,27 @@ def evaluate_many(
         name: {"segments": counts[name], **result.findings.summary(tolerance_ns)}
         for name, result in by_recording.items()
     }
+    together = merged([result.findings for result in by_recording.values()]).summary(tolerance_ns)
+    if len(each) > 1:  # say whose notes they are
+        together |= {what: _attributed(each, what) for what in ("notes", "lost")}
+        if together["trajectory"]:
+            together["trajectory"]["notes"] = []
     metrics = {
         "bags": [recording.name for recording in recordings],
-        **merged([result.findings for result in by_recording.values()]).summary(tolerance_ns),
+        **together,
         "recordings": each,
         "failed": [asdict(failure) for failure in lost],
         "retried": retried,
     }
     return Joined(metrics, by_recording)
+
+
+def _attributed(recordings: Mapping[str, Mapping[str, Any]], what: str) -> list[str]:
+    found = []
+    for name, metrics in recordings.items():
+        texts = [*metrics[what], *((metrics["trajectory"] or {}).get("notes", ()) if what == "notes" else ())]
+        found += [f"{name}: {text}" for text in texts]
+    return found
 
 
 def _failure(recordings: Sequence[Recording], failed: FailedSegment) -> FailedRecording:

@@ -1,14 +1,18 @@
 """Point clouds as true depth: by hand where each point is seen, and clouds of a recording in every frame."""
 
+import json
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
+from helpers import shared_data
 
 from da3_ros.datatypes import CameraCalibration
 from da3_ros.errors import InputError
 from da3_ros.evaluation.cloud_truth import depth_of_points
 from da3_ros.evaluation.truth import pixel_rays
+from da3_ros.geometry.se3 import invert
 from da3_ros.ingest.point_cloud import points_from_cloud
 
 K = np.array([[40.0, 0, 31.5], [0, 50, 23.5], [0, 0, 1]])
@@ -86,3 +90,24 @@ def test_cloud_messages_with_gaps_and_invalid_points():
 def test_clouds_that_are_none_are_refused(changes, wanted):
     with pytest.raises(InputError, match=f"/lidar.*{wanted}"):
         points_from_cloud(cloud(np.zeros((2, 3, 3), np.float32), **changes), "/lidar")
+
+
+def test_real_scans_are_seen_where_another_projection_sees_them():
+    """Scans of a vehicle's LiDAR in its six cameras against depth images that come with the data."""
+    root = shared_data("dgp_surround6")
+    meta = json.loads((root / "meta.json").read_text())
+    seen_by_both = seen = 0
+    for frame in meta["frames"][:6]:
+        camera, scan = meta["cameras"][frame["camera"]], meta["lidar"]["scans"][frame["step"]]
+        assert camera["distortion_model"] == "none"
+        T_cam_lidar = invert(np.array(frame["c2w"])) @ np.array(scan["lidar_to_world"])
+        points = np.load(root / scan["file"])["data"][:, :3] @ T_cam_lidar[:3, :3].T + T_cam_lidar[:3, 3]
+        K = np.array([[camera["fx"], 0, camera["cx"]], [0, camera["fy"], camera["cy"]], [0, 0, 1]])
+        found = depth_of_points(points, CameraCalibration(camera["width"], camera["height"], K))
+        theirs = cv2.imread(str(root / frame["depth_sparse"]), cv2.IMREAD_UNCHANGED) / meta["depth_scale"]
+        ours = np.isfinite(found)
+        assert (theirs[ours] > 0).all()
+        assert found[ours] == pytest.approx(theirs[ours], abs=0.6 / meta["depth_scale"])
+        seen_by_both, seen = seen_by_both + ours.sum(), seen + (theirs > 0).sum()
+    # Theirs keeps the points behind a nearer surface, ours does not.
+    assert 0.9 < seen_by_both / seen < 0.99
