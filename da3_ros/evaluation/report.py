@@ -68,8 +68,8 @@ def write_report(
         sections = [_section("Summary", _summary(metrics)), *_details(parts[0])]
     else:
         sections = [
-            _section("Summary of all recordings", _summary(metrics)),
             _section("Recordings", recordings_table(metrics)),
+            _section("All together", _summary(metrics)),
             *(
                 f"<section><details><summary>{escape(part.name)}</summary>"
                 f"{_section('Summary', _summary(part.metrics))}{''.join(_details(part))}</details></section>"
@@ -119,10 +119,12 @@ def _warning(run: Mapping[str, Any]) -> str:
 def _tiles(metrics: Mapping[str, Any]) -> str:
     trajectory, run = metrics["trajectory"] or {}, metrics["run"]
     found: list[tuple[str, float | None, str]] = []
-    for camera, score in metrics["depth"].items():
-        errors, of = score["per_frame"], f" of {camera}" if len(metrics["depth"]) > 1 else ""
-        found.append((f"AbsRel{of}, as it is", errors["none"]["abs_rel"], ""))
-        found.append((f"AbsRel{of}, medians aligned", errors["median"]["abs_rel"], ""))
+    cameras = list(metrics["depth"])
+    of = f", mean of {len(cameras)} cameras" if len(cameras) > 1 else ""
+    for alignment, how in (("none", "as it is"), ("median", "medians aligned")) if cameras else ():
+        values = [metrics["depth"][camera]["per_frame"][alignment]["abs_rel"] for camera in cameras]
+        known = [value for value in values if value is not None]
+        found.append((f"AbsRel, {how}{of}", sum(known) / len(known) if known else None, ""))
     if trajectory:
         ate = trajectory["ate"]["se3"]
         found.append(("ATE (SE3), RMSE", ate and ate["rmse"], " m"))
@@ -139,13 +141,14 @@ def _tiles(metrics: Mapping[str, Any]) -> str:
 
 def _summary(metrics: Mapping[str, Any]) -> str:
     parts = []
-    for camera, score in metrics["depth"].items():
-        rows = [
-            [_ALIGNMENTS[alignment], *(errors[name] for name in _DEPTH_ERRORS)]
-            for alignment, errors in score["per_frame"].items()
-        ]
-        parts.append(f"<h3>Depth of {escape(camera)}: mean of {score['frames']} frames, each aligned by itself</h3>")
-        parts.append(table(("alignment", *_DEPTH_ERRORS.values()), rows))
+    rows: list[list[Any]] = [
+        [camera, score["frames"], _ALIGNMENTS[alignment], *(errors[name] for name in _DEPTH_ERRORS)]
+        for camera, score in metrics["depth"].items()
+        for alignment, errors in score["per_frame"].items()
+    ]
+    if rows:
+        parts.append("<h3>Depth: means of the frames, each aligned by itself</h3>")
+        parts.append(table(("camera", "frames", "alignment", *_DEPTH_ERRORS.values()), rows))
     trajectory = metrics["trajectory"]
     if trajectory:
         rows = [

@@ -10,8 +10,8 @@ import numpy as np
 
 from da3_ros.evaluation.report_table import table
 
-_COLUMNS = ("frames", "AbsRel", "AbsRel, medians", "\N{GREEK SMALL LETTER DELTA}1, medians", "ATE SE3 (m)", "AUC@30",
-            "scale error", "parts")  # fmt: skip
+_COLUMNS = ("frames", "AbsRel", "aligned", "\N{GREEK SMALL LETTER DELTA}1 aligned", "ATE (m)", "AUC@30", "scale error",
+            "parts")  # fmt: skip
 
 
 def recording_row(metrics: Mapping[str, Any]) -> list[Any]:
@@ -34,7 +34,11 @@ def recording_row(metrics: Mapping[str, Any]) -> list[Any]:
 def recordings_table(metrics: Mapping[str, Any]) -> str:
     """HTML of all recordings of ``metrics``, and of what could not be evaluated."""
     rows = [[name, *recording_row(each)] for name, each in metrics["recordings"].items()]
-    parts = [table(("recording", *_COLUMNS), rows)]
+    parts = [
+        "<p class='dim'>AbsRel: means of the frames of all cameras, as they are and with the medians aligned. ATE: "
+        "after rotation and shift. Parts: pieces that were scored each by itself.</p>",
+        table(("recording", *_COLUMNS), rows),
+    ]
     if metrics["failed"]:
         lines = "".join(f"<li>{escape(text)}</li>" for text in map(failure_text, metrics["failed"]))
         parts.append(f"<h3>Failed: the numbers above do not know of this</h3><ul class='notes failed'>{lines}</ul>")

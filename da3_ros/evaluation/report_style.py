@@ -16,8 +16,8 @@ h1 { font-size: 24px; margin: 0; } h2 { font-size: 18px; margin: 0 0 10px; } h3 
 p { margin: 4px 0 10px; } .dim, figcaption, .tick, .label { color: var(--dim); } .dim { overflow-wrap: anywhere; }
 section { background: var(--card); border: 1px solid var(--rule); border-radius: 10px; padding: 18px 20px;
   margin: 16px 0; }
-button { font: inherit; color: inherit; background: none; border: 1px solid var(--rule); border-radius: 6px;
-  padding: 3px 10px; cursor: pointer; } button:focus-visible { outline: 2px solid var(--c1); }
+button { white-space: nowrap; font: inherit; color: inherit; background: none; border: 1px solid var(--rule);
+  border-radius: 6px; padding: 3px 10px; cursor: pointer; } button:focus-visible { outline: 2px solid var(--c1); }
 .warning { border-left: 4px solid var(--c2); padding: 6px 12px; background: var(--card); }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px; margin: 18px 0 0; }
 .tile { background: var(--card); border: 1px solid var(--rule); border-radius: 10px; padding: 10px 14px; }

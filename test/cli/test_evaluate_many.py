@@ -76,7 +76,10 @@ def test_a_pattern_scores_each_and_all_and_says_what_failed(three, sequence, tmp
     printed = capsys.readouterr()
     assert "broken.mcap" in printed.err and "a.mcap: 8 frames in 1 parts" in printed.out
     page = (tmp_path / "r.html").read_text()
-    assert page.count("<details>") == 2 and "Failed: the numbers above do not know of this" in page
+    assert page.count("<details>") == page.count('class="cloud"') == 2
+    assert "Failed: the numbers above do not know of this" in page
+    rows = [f"<td>{name}</td><td>{STEPS}</td>" for name in names]
+    assert all(row in page for row in rows)
 
 
 def test_a_pattern_that_fits_nothing_and_recordings_that_are_all_broken(three, tmp_path, capsys):
