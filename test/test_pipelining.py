@@ -12,6 +12,8 @@ from da3_ros.datatypes import OutputRequest
 from da3_ros.errors import FrameError
 
 EVERYTHING = OutputRequest.everything(CAMERAS)
+# Two pipelines choose their convolutions independently of each other: in TF32 they would differ by 0.1 %.
+pytestmark = pytest.mark.usefixtures("exact_products")
 ON_CUDA = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 TOLERANCE = {"cpu": 0.0, "cuda": 2e-3}  # of two runs
 DEVICES = ["cpu", pytest.param("cuda", marks=ON_CUDA)]
@@ -89,12 +91,12 @@ def test_a_skipped_set_has_no_result():
     assert pipeline.submit(make_set(2), EVERYTHING).result().step == 1
 
 
-def assert_alike(half, single):
-    """Maps in half precision and in float32: single pixels of random networks are off by more than the rest."""
-    np.testing.assert_array_equal(np.isfinite(half), np.isfinite(single))
-    valid = np.isfinite(single)
-    error = np.abs(half[valid] / single[valid] - 1)
-    assert np.quantile(error, 0.99) < 2e-2
+def assert_alike(found, expected):
+    """Maps of the GPU and of the CPU: only single pixels may have changed from one surface to its neighbour's."""
+    np.testing.assert_array_equal(np.isfinite(found), np.isfinite(expected))
+    valid = np.isfinite(expected)
+    error = np.abs(found[valid] / expected[valid] - 1)
+    assert np.quantile(error, 0.99) < 2e-3
     assert error.max() < 0.1
 
 

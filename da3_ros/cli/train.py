@@ -58,7 +58,7 @@ def _run(args: argparse.Namespace) -> int:
     folder = args.output or Path("runs") / args.config.stem
     processes = join(choose_device(args.device).type)
     try:
-        trainer = Trainer(config, make_source(processes.device), folder, processes)
+        trainer = Trainer(config, make_source(processes.device, compiled=config.compile), folder, processes)
         begun = trainer.done
         finished = trainer.run(args.minutes)
     finally:

@@ -14,6 +14,8 @@ Image = np.ndarray | torch.Tensor
 # Uploads that can be under way at once: one that kernels read, one on its way and one that the host writes.
 _SLOTS = 3
 _COPY_THREADS = 3
+# Bytes that are sent while the host writes the next ones: a single image is on the device soon after it is written.
+_PART = 1 << 19
 
 
 class UploadRing:
@@ -96,8 +98,8 @@ class _CudaSlot(_Slot):
     def write(self, images: Sequence[Image]) -> None:
         """Lay ``images`` one after the other in the device's buffer; each is sent while others are still written.
 
-        The first is written here and the others by threads of our own: torch's spin between two copies, and hold each
-        other up where cores are shared.
+        The first is written here, part by part, and the others by threads of our own: torch's spin between two copies,
+        and hold each other up where cores are shared.
         """
         hosts, devices = _places(images, self.host), _places(images, self.buffer)
         written = [
@@ -109,14 +111,23 @@ class _CudaSlot(_Slot):
                 device.copy_(image, non_blocking=True)
                 image.record_stream(torch.cuda.current_stream(image.device))
                 continue
-            if copy is None:
-                np.copyto(host.numpy(), image)
-            else:
+            if copy is not None:
                 copy.result()
-            device.copy_(host, non_blocking=True)
+                device.copy_(host, non_blocking=True)
+                continue
+            for rows in _parts(image):
+                np.copyto(host[rows].numpy(), image[rows])
+                device[rows].copy_(host[rows], non_blocking=True)
 
 
 def _places(images: Sequence[Image], buffer: torch.Tensor) -> list[torch.Tensor]:
     """Where in ``buffer`` (n,) each image lies, in its shape."""
     ends = np.cumsum([image.nbytes for image in images]).tolist()
     return [buffer[end - image.nbytes : end].view(image.shape) for image, end in zip(images, ends, strict=True)]
+
+
+def _parts(image: np.ndarray) -> Iterator[slice]:
+    """Runs of rows of ``image`` that together are all of it, of about ``_PART`` bytes each."""
+    rows = max(1, len(image) * _PART // max(1, image.nbytes))
+    for first in range(0, len(image), rows):
+        yield slice(first, first + rows)

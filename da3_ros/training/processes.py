@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -23,19 +22,11 @@ class Processes:
         """Whether this is the process that writes and reports."""
         return self.rank == 0
 
-    def average(self, tensors: Iterable[Tensor]) -> None:
-        """Replaces each tensor by its mean over the processes."""
-        if self.size == 1:
-            return
-        by_dtype: dict[torch.dtype, list[Tensor]] = {}
-        for tensor in tensors:
-            by_dtype.setdefault(tensor.dtype, []).append(tensor)
-        for group in by_dtype.values():     # one message instead of hundreds
-            flat = torch.cat([tensor.flatten() for tensor in group])
-            distributed.all_reduce(flat)
-            flat /= self.size
-            for tensor, part in zip(group, flat.split([tensor.numel() for tensor in group]), strict=True):
-                tensor.copy_(part.view_as(tensor))
+    def average(self, tensor: Tensor) -> None:
+        """Replaces a tensor by its mean over the processes."""
+        if self.size > 1:
+            distributed.all_reduce(tensor)
+            tensor /= self.size
 
     def from_leader(self, value: float) -> float:
         """What the leading process has; waits for all."""

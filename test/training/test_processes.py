@@ -22,9 +22,9 @@ CPU = torch.device("cpu")
 class BothHalves(Trainer):
     """Draws what the two processes draw together."""
 
-    def _batch(self, step):
-        shape = shape_of(self.config, step)
-        seeds = [sample_seeds(self.config.seed, step, rank, shape.batch, CPU) for rank in (0, 1)]
+    def _batches(self, group):
+        shape = shape_of(self.config, group)
+        seeds = [sample_seeds(self.config.seed, group, rank, shape.batch, CPU) for rank in (0, 1)]
         return self.source(torch.cat(seeds), shape.views, shape.size)
 
 
