@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from da3_ros.datatypes import CameraCalibration
-from da3_ros.evaluation.score import EstimatedFrame
+from da3_ros.evaluation.even import EvenlyKept
+from da3_ros.evaluation.score import SeenFrame
 from da3_ros.evaluation.truth import pixel_rays
 from da3_ros.geometry.camera import unproject
 from da3_ros.geometry.distortion import distort
@@ -40,48 +40,30 @@ class CloudSample:
     """Keeps few of the frames that it is shown, at even distances, however long the recording is."""
 
     def __init__(self) -> None:
-        self._frames: dict[str, list[CloudFrame]] = {}
-        self._every: dict[str, int] = {}
-        self._seen: dict[str, int] = {}
+        self._frames: dict[str, EvenlyKept[CloudFrame]] = {}
 
-    def add(
-        self,
-        frame: EstimatedFrame,
-        true: np.ndarray | None,
-        calibration: CameraCalibration,
-        T_world_cam: np.ndarray | None,
-    ) -> None:
-        """The next frame of its camera; see FrameWatcher."""
-        number = self._seen.get(frame.camera, 0)
-        self._seen[frame.camera] = number + 1
-        every = self._every.setdefault(frame.camera, 1)
-        if number % every:
-            return
-        kept = self._frames.setdefault(frame.camera, [])
-        kept.append(cloud_frame(frame, true, calibration, T_world_cam))
-        if len(kept) > _FRAMES:
-            del kept[1::2]
-            self._every[frame.camera] = 2 * every
+    def add(self, seen: SeenFrame) -> None:
+        """The next frame of its camera."""
+        frames = self._frames.setdefault(seen.estimate.camera, EvenlyKept(_FRAMES))
+        if frames.next_is_wanted():
+            frames.keep(cloud_frame(seen))
 
     def merge(self, later: CloudSample) -> None:
         """Take over those of ``later``, whose frames come after those that were seen here."""
         piece = 1 + max((frame.piece for frame in self.frames), default=-1)
         for camera, frames in later._frames.items():
-            kept = self._frames.setdefault(camera, [])
-            kept += [replace(frame, piece=piece + frame.piece) for frame in frames]
-            while len(kept) > _FRAMES:
-                del kept[1::2]
+            moved = [replace(frame, piece=piece + frame.piece) for frame in frames.kept]
+            self._frames.setdefault(camera, EvenlyKept(_FRAMES)).extend(moved)
 
     @property
     def frames(self) -> list[CloudFrame]:
         """By camera and time."""
-        return [frame for frames in self._frames.values() for frame in frames]
+        return [frame for frames in self._frames.values() for frame in frames.kept]
 
 
-def cloud_frame(
-    frame: EstimatedFrame, true: np.ndarray | None, calibration: CameraCalibration, T_true_cam: np.ndarray | None
-) -> CloudFrame:
-    """Points of one frame, at most some thousands; see FrameWatcher for what is given."""
+def cloud_frame(seen: SeenFrame) -> CloudFrame:
+    """Points of one frame, at most some thousands."""
+    frame, calibration, true = seen.estimate, seen.calibration, seen.true
     depth = np.where(np.isfinite(frame.depth) & (frame.depth > 0), frame.depth, np.nan).astype(np.float32)
     points = unproject(torch.from_numpy(depth), torch.from_numpy(np.asarray(frame.K))).numpy().reshape(-1, 3)
     points = _thinned(points[np.isfinite(points).all(axis=1)])
@@ -94,16 +76,9 @@ def cloud_frame(
         known = np.isfinite(true) & (true > 0)
         z = true[known][:, None]
         true_points = _thinned(np.concatenate([rays[known] * z, z], axis=1))
-    return CloudFrame(
-        frame.camera,
-        frame.stamp_ns,
-        points,
-        pixels.astype(np.float32),
-        (calibration.height, calibration.width),
-        true_points,
-        frame.T_world_cam,
-        T_true_cam,
-    )
+    size = calibration.height, calibration.width
+    about = frame.camera, frame.stamp_ns, points, pixels.astype(np.float32), size
+    return CloudFrame(*about, true_points, frame.T_world_cam, seen.T_true_cam)
 
 
 def point_colours(frame: CloudFrame, picture: np.ndarray | None) -> np.ndarray:

@@ -18,7 +18,7 @@ from da3_ros.errors import InputError
 from da3_ros.evaluation.findings import Findings, RunFigures
 from da3_ros.evaluation.ground_truth import GroundTruth
 from da3_ros.evaluation.relative_pose import pose_auc, relative_pose_errors
-from da3_ros.evaluation.score import ConsistencyScore, DepthScore, EstimatedFrame
+from da3_ros.evaluation.score import ConsistencyScore, DepthScore, EstimatedFrame, SeenFrame
 from da3_ros.evaluation.settings import FOREVER_NS, WHOLE, EvaluationSettings, Span
 from da3_ros.evaluation.sources import external_frames, recorded_frames
 from da3_ros.evaluation.surface import SurfaceScore
@@ -37,15 +37,8 @@ _NS = 1_000_000_000
 class FrameWatcher(Protocol):
     """Who wants to see every frame that is scored: examples for the report, clouds, a Rerun recording."""
 
-    def add(
-        self,
-        frame: EstimatedFrame,
-        true: np.ndarray | None,
-        calibration: CameraCalibration,
-        T_world_cam: np.ndarray | None,
-    ) -> None:
-        """The next frame; ``true``: depth (H, W) at the pixels of the camera with ``calibration``; ``T_world_cam``: the
-        true pose. None: not known."""
+    def add(self, seen: SeenFrame) -> None:
+        """The next frame."""
 
 
 class Evaluation:
@@ -233,7 +226,7 @@ class Evaluation:
             calibration = CameraCalibration(frame.depth.shape[1], frame.depth.shape[0], K)
         T_world_cam = self._truth.pose(self._truth.frame_ids.get(frame.camera, ""), frame.stamp_ns)
         for watcher in self._watchers:
-            watcher.add(frame, true, calibration, T_world_cam)
+            watcher.add(SeenFrame(frame, calibration, true, T_world_cam))
         if true is None:
             return
         score = self._found.depth.setdefault(frame.camera, DepthScore(self._settings.max_depth))

@@ -12,11 +12,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from da3_ros.datatypes import CameraCalibration
 from da3_ros.errors import InputError, UnavailableError
 from da3_ros.evaluation.cloud_sample import cloud_frame, point_colours
 from da3_ros.evaluation.depth import depth_errors, pair_depths
-from da3_ros.evaluation.score import EstimatedFrame
+from da3_ros.evaluation.score import SeenFrame
 from da3_ros.evaluation.stamped import StampedMessages
 from da3_ros.evaluation.trajectory import fit_worlds
 from da3_ros.evaluation.truth import depth_at_truth, scaled_intrinsics
@@ -84,18 +83,13 @@ class RerunFile:
         else:
             self._part.unlink(missing_ok=True)
 
-    def add(
-        self,
-        frame: EstimatedFrame,
-        true: np.ndarray | None,
-        calibration: CameraCalibration,
-        T_world_cam: np.ndarray | None,
-    ) -> None:
-        """The next frame; see FrameWatcher."""
+    def add(self, seen: SeenFrame) -> None:
+        """The next frame."""
+        frame, calibration, true, T_world_cam = seen.estimate, seen.calibration, seen.true, seen.T_true_cam
         rr = self._rr
         self._stream.set_time(_TIMELINE, timestamp=np.datetime64(frame.stamp_ns, "ns"))
         picture = self._picture(frame.camera, frame.stamp_ns)
-        points = cloud_frame(frame, true, calibration, T_world_cam)
+        points = cloud_frame(seen)
         own = f"{_ESTIMATE}/{frame.camera}"
         self._pose(_ESTIMATE, frame.camera, frame.stamp_ns, frame.T_world_cam)
         self._log(f"{own}/depth", _pinhole(rr, frame.K, frame.depth.shape))

@@ -50,6 +50,17 @@ class EstimatedFrame:
     T_world_cam: np.ndarray | None = None
 
 
+@dataclass(frozen=True)
+class SeenFrame:
+    """An estimate beside the truth: ``true`` depth (H, W) at the pixels of the camera with ``calibration``, and its
+    true pose ``T_true_cam`` (4, 4) in a world of its own; None where they are not known."""
+
+    estimate: EstimatedFrame
+    calibration: CameraCalibration
+    true: np.ndarray | None = None
+    T_true_cam: np.ndarray | None = None
+
+
 class DepthScore:
     """Errors of the depth of one camera. Memory grows by the errors of a frame, not by its pixels."""
 

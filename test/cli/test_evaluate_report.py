@@ -21,7 +21,7 @@ from da3_ros.evaluation.report_charts import Series, line_chart
 from da3_ros.evaluation.report_cloud import gather_points
 from da3_ros.evaluation.report_examples import DepthExample, DepthExamples
 from da3_ros.evaluation.report_maps import example_maps
-from da3_ros.evaluation.score import EstimatedFrame
+from da3_ros.evaluation.score import EstimatedFrame, SeenFrame
 from da3_ros.geometry.se3 import T_from, matrix_from_quat_xyzw
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -250,7 +250,7 @@ def test_points_of_the_truth_lie_on_those_of_the_truth(sequence):
         estimated = world @ T
         estimated[:3, 3] *= 1.25
         frame = EstimatedFrame("front", step, 1.25 * depth(step), camera.calibration.K, None, estimated)
-        sample.add(frame, depth(step), camera.calibration, T)
+        sample.add(SeenFrame(frame, camera.calibration, depth(step), T))
     pictures = {("front", 0): np.full((10, 10, 3), (1, 2, 3), np.uint8)}
     points = gather_points(sample.frames, pictures)
     assert points.estimated == pytest.approx(points.true, abs=1e-4)
@@ -281,7 +281,7 @@ def test_of_many_frames_few_at_even_distances_and_the_worst_are_kept(sequence):
         depth = true.copy()
         depth[:, : WIDTH // 3] *= 1.5 if number == 137 else 1.1
         frame = EstimatedFrame("front", number, depth, calibration.K)
-        examples.add(frame, true, calibration)
+        examples.add(SeenFrame(frame, calibration, true))
     chosen = examples.chosen()
     assert [example.stamp_ns for why, example in chosen if not why] == [0, 64, 128, 192]
     assert [example.stamp_ns for why, example in chosen if why] == [137]

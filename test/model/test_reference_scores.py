@@ -28,13 +28,6 @@ def sequence():
     return type(made)(made.title, made.cameras, STEPS, made.tracked_frame, lambda: iter(steps))
 
 
-@pytest.fixture(autouse=True)
-def _threads():
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-
-
 def evaluate(bag, output, *more) -> dict:
     assert main(["evaluate", str(bag), "--output", str(output), *map(str, more)]) == 0
     return json.loads(output.read_text())
