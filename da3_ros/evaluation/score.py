@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,8 +32,8 @@ ALIGNMENTS: tuple[Alignment, ...] = ("none", "median", "scale", "scale_shift")
 _POSE_ALIGNMENTS: tuple[TrajectoryAlignment, ...] = ("none", "first", "se3", "sim3")
 # Of each frame, for what needs the pixels of a whole recording at once.
 _SAMPLED_PIXELS = 2000
-# Of the whole recording: 32 bytes each.
-_MOST_PIXELS = 2_000_000
+# Of the whole recording: 16 bytes each, and 64 while they are summed up.
+_MOST_PIXELS = 1_000_000
 _ERRORS = ("abs_rel", "rmse", "delta1", "delta2", "delta3")
 
 
@@ -61,6 +61,17 @@ class SeenFrame:
     T_true_cam: np.ndarray | None = None
 
 
+class _SampledPairs(NamedTuple):
+    """DepthPairs of few pixels, as small as they can be kept."""
+
+    predicted: np.ndarray  # (n,) float32, as depth is
+    true: np.ndarray
+    covered: float
+
+    def pairs(self) -> DepthPairs:
+        return DepthPairs(torch.from_numpy(self.predicted).double(), torch.from_numpy(self.true).double(), self.covered)
+
+
 class DepthScore:
     """Errors of the depth of one camera. Memory grows by the errors of a frame, not by its pixels."""
 
@@ -70,7 +81,7 @@ class DepthScore:
         self._stamps: list[int] = []
         # Random pixels of each frame, in random order: the first few of them are a random choice too.
         self._each = _SAMPLED_PIXELS
-        self._sampled: list[DepthPairs] = []
+        self._sampled: list[_SampledPairs] = []
         self._confidence: list[np.ndarray] = []
         self._error: list[np.ndarray] = []
 
@@ -84,15 +95,16 @@ class DepthScore:
         # The same pixels whichever part of a recording the frame is scored in.
         random = np.random.default_rng(frame.stamp_ns % 2**63)
         chosen = random.permutation(len(pairs.true))[: self._each]
-        self._sampled.append(DepthPairs(pairs.predicted[chosen], pairs.true[chosen], pairs.covered))
+        kept, known = (values[chosen].numpy().astype(np.float32) for values in (pairs.predicted, pairs.true))
+        self._sampled.append(_SampledPairs(kept, known, pairs.covered))
         if frame.confidence is not None and len(pairs.true):
             confidence = depth_at_truth(frame.confidence, frame.K, true.shape, calibration)
             scale = self._errors["median"][-1].scale
             error = np.abs(scale * predicted - true) / true
             valid = np.flatnonzero(np.isfinite(error) & np.isfinite(confidence) & (true <= self._max_depth))
             chosen = random.permutation(valid)[: self._each]
-            self._confidence.append(confidence.reshape(-1)[chosen])
-            self._error.append(error.reshape(-1)[chosen])
+            self._confidence.append(confidence.reshape(-1)[chosen].astype(np.float32))
+            self._error.append(error.reshape(-1)[chosen].astype(np.float32))
         self._thin_out()
 
     def merge(self, later: DepthScore) -> None:
@@ -117,7 +129,7 @@ class DepthScore:
     def _cut(self) -> None:
         # Copies, as a view would keep the whole.
         self._sampled = [
-            DepthPairs(part.predicted[: self._each].clone(), part.true[: self._each].clone(), part.covered)
+            _SampledPairs(part.predicted[: self._each].copy(), part.true[: self._each].copy(), part.covered)
             for part in self._sampled
         ]
         self._confidence = [values[: self._each].copy() for values in self._confidence]
@@ -126,13 +138,14 @@ class DepthScore:
     def summary(self) -> dict[str, Any]:
         """Means over the frames; ``recording``: after one alignment for all of them, from a sample of the pixels."""
         found: dict[str, Any] = {"frames": len(self._stamps), "per_frame": {}, "recording": {}}
+        joined = DepthPairs.joined([part.pairs() for part in self._sampled])
         for alignment, errors in self._errors.items():
             good = [each for each in errors if np.isfinite(each.abs_rel)]
             found["per_frame"][alignment] = {
                 name: float(np.mean([getattr(each, name) for each in good])) if good else None
                 for name in (*_ERRORS, "covered")
             }
-            found["recording"][alignment] = asdict(depth_errors(DepthPairs.joined(self._sampled), alignment))
+            found["recording"][alignment] = asdict(depth_errors(joined, alignment))
         scales = np.array([each.scale for each in self._errors["median"]])
         scales = scales[np.isfinite(scales)]
         if len(scales):
