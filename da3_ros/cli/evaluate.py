@@ -7,12 +7,13 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
 
 from da3_ros.cli.evaluate_print import print_metrics
-from da3_ros.config import parameters, to_flat
+from da3_ros.config import Config, parameters, to_flat
 from da3_ros.errors import Da3Error, InputError, UnavailableError
 from da3_ros.evaluation.many import FailedRecording, evaluate_many
 from da3_ros.evaluation.novel_views import check_novel_views
@@ -121,7 +122,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Score; what cannot work is said before the network is loaded."""
-    paths = _paths(args.bag)
+    paths = [path.absolute() if args.ray else path for path in _paths(args.bag)]
     groups = [tuple(paths)] if args.together else [(path,) for path in paths]
     segment_s = _SEGMENT_S if args.segment is None and args.ray else args.segment or 0.0
     many = len(groups) > 1 or bool(args.ray) or segment_s > 0
@@ -228,10 +229,21 @@ def _open(
             problem = error
             failed.append(FailedRecording(" + ".join(map(str, paths)), 0, 1, 1, str(error)))
             continue
+        config = _anywhere(config) if args.ray else config
         recordings.append(Recording(paths, config, settings, pictured=args.report is not None, rerun=args.rerun))
     if not recordings and problem is not None:
         raise problem
     return recordings, failed
+
+
+def _anywhere(config: Config) -> Config:
+    """The same for processes that are in another folder."""
+    files: dict[str, Any] = {
+        name: str(Path(value).absolute())
+        for name in ("checkpoint", "metric_checkpoint")
+        if (value := getattr(config.model, name)) and Path(value).exists()
+    }
+    return replace(config, model=replace(config.model, **files))
 
 
 def _workers(args: argparse.Namespace, recordings: Sequence[Recording]) -> AbstractContextManager[Workers]:

@@ -69,7 +69,8 @@ class _SampledPairs(NamedTuple):
     covered: float
 
     def pairs(self) -> DepthPairs:
-        return DepthPairs(torch.from_numpy(self.predicted).double(), torch.from_numpy(self.true).double(), self.covered)
+        predicted, true = (torch.from_numpy(values.astype(np.float64)) for values in (self.predicted, self.true))
+        return DepthPairs(predicted, true, self.covered)
 
 
 class DepthScore:

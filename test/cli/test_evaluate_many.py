@@ -9,6 +9,7 @@ import torch
 from recording_helpers import STEPS, TruthfulPipeline
 
 from da3_ros.cli.main import main
+from da3_ros.errors import ConfigError
 from da3_ros.evaluation import segments
 from da3_ros.evaluation.findings import Findings
 from da3_ros.evaluation.segments import Failure, Segment, SegmentQueue, SegmentResult, run_segments
@@ -229,3 +230,33 @@ def test_a_ray_cluster_of_two_workers_of_which_one_is_killed(bag, tmp_path, caps
     for name in ("depth", "trajectory", "windows", "consistency"):
         assert_equal(cluster[name], here[name])
     assert "Tried again" in (tmp_path / "r.html").read_text()
+
+
+@pytest.mark.slow
+def test_each_worker_of_a_cluster_has_a_gpu_of_its_own():
+    """On GPUs that Ray is only told of: without a count there are as many workers, and no more are to be had."""
+    ray = pytest.importorskip("ray", reason="the cluster needs the extra ray")
+    from da3_ros.evaluation.ray_workers import RayWorkers
+
+    ray.init(num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    try:
+        with RayWorkers("auto") as workers:
+            calls = [actor.__ray_call__ for actor in workers._actors]
+            seen = ray.get([call.remote(lambda _: os.environ["CUDA_VISIBLE_DEVICES"]) for call in calls])
+            assert sorted(seen) == ["0", "1"]
+        with RayWorkers("auto", on_cpu=True) as workers:
+            assert workers.count == 2
+        with pytest.raises(ConfigError, match="3 workers are asked for, but the cluster has 2 GPUs"):
+            RayWorkers("auto", 3)
+    finally:
+        ray.shutdown()
+
+
+def test_paths_for_workers_elsewhere_are_absolute(bag, sequence, tmp_path, monkeypatch):
+    import sys
+
+    knows_the_truth(monkeypatch, sequence)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.chdir(bag.parent)
+    metrics = evaluate(tmp_path, bag.name, "--ray", "auto")
+    assert metrics["bags"] == [str(bag)]
