@@ -138,7 +138,8 @@ addEventListener('load', () => {
   const press = name => cloud.querySelector(`.key[${name}]`).click();
   found.cloud = [colours()];
   const step = act => { act(); found.cloud.push(colours()); };
-  step(() => { pointer('pointerdown', 100, 100); pointer('pointermove', 160, 130); pointer('pointerup', 160, 130); });
+  step(() => { pointer('pointerdown', 100, 100); pointer('pointermove', 160, 100); pointer('pointerup', 160, 100); });
+  step(() => { pointer('pointerdown', 100, 100); pointer('pointermove', 100, 130); pointer('pointerup', 100, 130); });
   step(() => canvas.dispatchEvent(new WheelEvent('wheel', { deltaY: -300, bubbles: true, cancelable: true })));
   step(() => { pointer('pointerdown', 100, 100); pointer('pointermove', 120, 120, { shiftKey: true });
                pointer('pointerup', 120, 120); });
@@ -179,9 +180,9 @@ def test_a_browser_shows_it_and_reacts_to_clicks(page, tmp_path):
     assert found["images"] >= 4 * 5 and found["broken"] == 0
     assert len(found["charts"]) == 8 and all(found["charts"])
     assert found["overflow"] <= 0
-    start, turned, zoomed, moved, released, back, estimate, nothing = found["cloud"]
+    start, turned, tilted, zoomed, moved, released, back, estimate, nothing = found["cloud"]
     assert start[0] > 1000
-    assert len({tuple(each) for each in (start, turned, zoomed, moved)}) == 4  # every gesture changes the picture
+    assert len({tuple(each) for each in (start, turned, tilted, zoomed, moved)}) == 5  # every gesture changes it
     assert released == moved and back == start
     assert estimate != start and 0 < estimate[0] <= start[0] and nothing[0] == 0
 
