@@ -10,10 +10,11 @@ import torch
 from safetensors.torch import load_file
 from training_helpers import TINY, tiny_run, walls
 
+from da3_ros.errors import ConfigError
 from da3_ros.model import VARIANTS
 from da3_ros.training import trainer
 from da3_ros.training.data import draw_reference, sample_seeds, shape_of
-from da3_ros.training.processes import Processes
+from da3_ros.training.processes import Processes, see_own_gpu
 from da3_ros.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -51,6 +52,24 @@ def test_two_processes_make_one_larger_batch(tmp_path, monkeypatch):
     alone = BothHalves(config, walls, tmp_path / "alone", Processes(0, 1, CPU))
     before = {name: value.clone() for name, value in alone.mean.weights.items()}
     alone.run()
-    for name, value in alone.mean.weights.items():
-        assert torch.allclose(one[name], value, atol=2e-4), name
+    for name, value in alone.mean.weights.items():      # Muon computes in bfloat16, which sees the order of a sum
+        assert (one[name] - value).norm() <= 0.05 * (value - before[name]).norm(), name
     assert max((one[name] - value).abs().max() for name, value in before.items()) > 1e-3
+
+
+def test_a_process_sees_its_own_gpu_only(monkeypatch):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,4,6")
+    see_own_gpu()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "6"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    see_own_gpu()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "2"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,4")
+    with pytest.raises(ConfigError, match=r"process 2 .* names 2 GPUs"):
+        see_own_gpu()
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,4")
+    see_own_gpu()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "1,4"
