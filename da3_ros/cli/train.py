@@ -48,7 +48,7 @@ def _run(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from da3_ros.training.config import read_run
-    from da3_ros.training.processes import join, leave
+    from da3_ros.training.processes import join, leave, see_own_gpu
     from da3_ros.training.sources import make_source
     from da3_ros.training.trainer import Trainer
 
@@ -56,6 +56,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.init is not None:
         config = replace(config, init=args.init)
     folder = args.output or Path("runs") / args.config.stem
+    see_own_gpu()
     processes = join(choose_device(args.device).type)
     try:
         trainer = Trainer(config, make_source(processes.device, compiled=config.compile), folder, processes)
