@@ -147,6 +147,7 @@ addEventListener('load', () => {
   step(() => press('data-view="start"'));
   step(() => press('data-part="1"'));
   step(() => press('data-part="0"'));
+  step(() => press('data-part="2"'));
   found.overflow = document.documentElement.scrollWidth - innerWidth;
   found.fetched = performance.getEntriesByType('resource').map(e => e.name).filter(n => !n.startsWith('data:'));
   found.problems = problems;
@@ -180,11 +181,12 @@ def test_a_browser_shows_it_and_reacts_to_clicks(page, tmp_path):
     assert found["images"] >= 4 * 5 and found["broken"] == 0
     assert len(found["charts"]) == 8 and all(found["charts"])
     assert found["overflow"] <= 0
-    start, turned, tilted, zoomed, moved, released, back, estimate, nothing = found["cloud"]
+    start, turned, tilted, zoomed, moved, released, back, estimate, nothing, at_truth = found["cloud"]
     assert start[0] > 1000
     assert len({tuple(each) for each in (start, turned, tilted, zoomed, moved)}) == 5  # every gesture changes it
     assert released == moved and back == start
     assert estimate != start and 0 < estimate[0] <= start[0] and nothing[0] == 0
+    assert at_truth[0] > 1000 and at_truth != start
 
 
 def test_colour_bars_say_what_the_colours_mean(page):
@@ -256,6 +258,7 @@ def test_points_of_the_truth_lie_on_those_of_the_truth(sequence):
     points = gather_points(sample.frames, pictures)
     assert points.estimated == pytest.approx(points.true, abs=1e-4)
     assert "8 frames in the world of the truth" in points.how and "scale 0.8" in points.how
+    assert points.at_truth == pytest.approx(points.true, abs=1e-4)
     assert points.colours[0].tolist() == [3, 2, 1] and points.colours[-1].tolist() == [150, 150, 150]
 
 
