@@ -9,7 +9,7 @@ from da3_ros.cli import train_distill, train_evaluate
 from da3_ros.streaming.device import choose_device
 
 _DTYPES = ("float16", "bfloat16", "float32")
-_HOST_THREADS = 4  # where a GPU trains: textures are drawn on the host, and dozens of threads mostly wait for each other
+_HOST_THREADS = 4  # where a GPU trains; more only wait for each other while textures are drawn
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
