@@ -32,6 +32,7 @@ from da3_ros.replay.config import parse_overrides, replay_config
 from da3_ros.replay.estimates import resolve
 
 _SEGMENT_S = 60.0  # with --ray
+_NUMBERS, _REPORT = "metrics.json", "report.html"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,9 +48,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--together", action="store_true", help="the BAGs are parts of one recording: merge them by time"
     )
     parser.add_argument(
-        "--output", type=Path, default=Path("metrics.json"), metavar="FILE", help="(default: %(default)s)"
+        "--output",
+        type=Path,
+        default=Path("metrics.json"),
+        metavar="OUT",
+        help="the numbers: a .json file, or a folder for metrics.json and report.html (default: %(default)s)",
     )
-    parser.add_argument("--report", type=Path, metavar="FILE", help="write a page about them too: one HTML file")
+    parser.add_argument(
+        "--report",
+        metavar="FILE",
+        help=f"the page about them: one HTML file (default: {_REPORT} beside the numbers; 'none': no page)",
+    )
     parser.add_argument(
         "--rerun", type=Path, metavar="FILE", help="write pictures, depth, clouds and ways for the Rerun viewer (.rrd)"
     )
@@ -128,7 +137,8 @@ def run(args: argparse.Namespace) -> int:
     many = len(groups) > 1 or bool(args.ray) or segment_s > 0
     settings = _settings(args)
     _check(args, many, segment_s)
-    recordings, failed = _open(groups, args, settings, many)
+    numbers, report = _files(args)
+    recordings, failed = _open(groups, args, settings, many, report is not None)
     for recording in recordings if args.novel_views else ():
         check_novel_views(recording.config, args.novel_views)
     results: dict[str, SegmentResult]
@@ -145,15 +155,15 @@ def run(args: argparse.Namespace) -> int:
             **result.findings.summary(round(args.tolerance * 1e9)),
         }
     metrics = jsonable(metrics)
-    parts = _pictured(recordings, results, metrics) if args.report else []
+    parts = _pictured(recordings, results, metrics) if report else []
     text = json.dumps(metrics, indent=1)
     try:
-        args.output.write_text(text + "\n")
+        numbers.write_text(text + "\n")
     except OSError as error:
-        raise InputError(f"{args.output} cannot be written: {error.strerror or error}") from error
-    if args.report:
-        write_report(args.report, metrics, parts, _chosen(recordings[0]))
-    print(text) if args.json else print_metrics(metrics, args.output)
+        raise InputError(f"{numbers} cannot be written: {error.strerror or error}") from error
+    if report:
+        write_report(report, metrics, parts, _chosen(recordings[0]))
+    print(text) if args.json else print_metrics(metrics, numbers, report)
     return 1 if metrics.get("failed") else 0
 
 
@@ -209,13 +219,34 @@ def _check(args: argparse.Namespace, many: bool, segment_s: float) -> None:
         raise InputError("--surface and --novel-views need whole recordings: give --segment 0")
     if args.rerun:
         load_rerun()
-    for name, file in (("--report", args.report), ("--rerun", args.rerun)):
-        if file and not file.parent.is_dir():
+    if args.rerun and not args.rerun.parent.is_dir():
+        raise InputError(f"--rerun {args.rerun}: there is no folder {args.rerun.parent}")
+
+
+def _files(args: argparse.Namespace) -> tuple[Path, Path | None]:
+    """Where the numbers and the page go; a folder that is named for both is made."""
+    numbers = args.output
+    if numbers.suffix != ".json" or numbers.is_dir():
+        try:
+            numbers.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"--output {numbers} can be neither folder nor .json file: {error.strerror}") from error
+        numbers = numbers / _NUMBERS
+    if args.report == "none":
+        return numbers, None
+    report = numbers.with_name(_REPORT) if args.report is None else Path(args.report)
+    for name, file in (("--output", numbers), ("--report", report)):
+        if not file.parent.is_dir():
             raise InputError(f"{name} {file}: there is no folder {file.parent}")
+    return numbers, report
 
 
 def _open(
-    groups: Sequence[tuple[Path, ...]], args: argparse.Namespace, settings: EvaluationSettings, many: bool
+    groups: Sequence[tuple[Path, ...]],
+    args: argparse.Namespace,
+    settings: EvaluationSettings,
+    many: bool,
+    pictured: bool,
 ) -> tuple[list[Recording], list[FailedRecording]]:
     """The recordings, each with its cameras; of several those that cannot be used apart, unless it is all of them."""
     recordings, failed = [], []
@@ -230,7 +261,7 @@ def _open(
             failed.append(FailedRecording(" + ".join(map(str, paths)), 0, 1, 1, str(error)))
             continue
         config = _anywhere(config) if args.ray else config
-        recordings.append(Recording(paths, config, settings, pictured=args.report is not None, rerun=args.rerun))
+        recordings.append(Recording(paths, config, settings, pictured, args.rerun))
     if not recordings and problem is not None:
         raise problem
     return recordings, failed

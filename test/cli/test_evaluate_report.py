@@ -271,6 +271,18 @@ def test_without_truth_there_is_a_page_too(bag, sequence, tmp_path, monkeypatch)
     assert "Depth examples" in headings and "Trajectory" not in headings and "Error over time" not in headings
 
 
+def test_numbers_and_page_lie_in_the_folder_that_is_named(bag, sequence, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(segments, "Pipeline", lambda config: TruthfulPipeline(sequence.cameras[0]))
+    assert main(["evaluate", str(bag), "--output", str(tmp_path / "new" / "A")]) == 0
+    assert sorted(file.name for file in (tmp_path / "new" / "A").iterdir()) == ["metrics.json", "report.html"]
+    assert f"page: {tmp_path / 'new' / 'A' / 'report.html'}" in capsys.readouterr().out
+    assert main(["evaluate", str(bag), "--output", str(tmp_path / "m.json"), "--report", "none"]) == 0
+    assert not (tmp_path / "report.html").exists()
+    monkeypatch.chdir(tmp_path)
+    assert main(["evaluate", str(bag)]) == 0
+    assert (tmp_path / "metrics.json").is_file() and (tmp_path / "report.html").is_file()
+
+
 def test_a_report_that_cannot_be_written_is_said_before_the_work(bag, tmp_path, capsys):
     options = ["--output", str(tmp_path / "m.json"), "--report", str(tmp_path / "none" / "r.html")]
     assert main(["evaluate", str(bag), *options]) == 2
