@@ -130,7 +130,7 @@ class Pipeline:
         window = self._placement.place(prediction)
         plans = {camera: self._stream.plan(camera) for camera in frame_set.cameras}
         download = self._downloader.start(assemble(window, plans, request, self._points, self.config.publish))
-        timer.mark("output")
+        timer.mark("output", download.ready)
         timer.mark("download", download.done)
         self._steps += 1
         frames = self.config.frames
