@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from da3_ros.config import PointsConfig, PublishConfig
+from da3_ros.cuda_graphs import Replay
 from da3_ros.datatypes import OutputRequest, WindowPrediction
 from da3_ros.geometry.clouds import lower_median, pack_points
 from da3_ros.geometry.image import ViewPlan
@@ -22,7 +23,6 @@ from da3_ros.streaming.outputs import (
     resize_depth,
     select_points,
 )
-from da3_ros.streaming.replay import Replay
 from da3_ros.streaming.transfer import Download, Downloader, pack
 from da3_ros.tracking import invert_rigid
 

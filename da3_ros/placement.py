@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from da3_ros.cuda_graphs import Replay
 from da3_ros.datatypes import View, WindowPrediction, WindowView
 from da3_ros.geometry.se3 import T_BODY_OPTICAL, invert
 from da3_ros.streaming.device import pinned
-from da3_ros.streaming.replay import Replay
 from da3_ros.tracking import anchor_window
 
 # Combinations of views whose constants are kept; a rig with cameras that come and go has a few hundred.

@@ -51,7 +51,8 @@ def _(q: Tensor, k: Tensor, v: Tensor, rows: int, columns: int, warps: int, stag
 @torch.library.custom_op("da3_ros::attend_hopper", mutates_args=())
 def _gluon(q: Tensor, k: Tensor, v: Tensor, rows: int, columns: int, warps: int, stages: int) -> Tensor:
     if torch.cuda.get_device_capability(q.device)[0] != _HOPPER or q.dtype not in (torch.float16, torch.bfloat16):
-        raise RuntimeError(f"the kernel is for 16 bits on Hopper, not for {q.dtype} on {torch.cuda.get_device_name(q.device)}")
+        name = torch.cuda.get_device_name(q.device)
+        raise RuntimeError(f"the kernel is for 16 bits on Hopper, not for {q.dtype} on {name}")
     from da3_ros.model.gluon_kernels import attend  # ImportError where Triton has no Gluon
 
     return attend(q, k, v, rows, columns, warps, stages)

@@ -111,7 +111,7 @@ def _attend(
     total = gl.full([ROWS], 0.0, gl.float32, gl.SliceLayout(1, SCORES))
     column = gl.arange(0, COLUMNS, gl.SliceLayout(0, SCORES))
     score = gl.where((column < keys)[None, :], score, -float("inf"))
-    weight, fade, most, total = _softmax(score, most, total, scale)
+    weight, _, most, total = _softmax(score, most, total, scale)
     p = gl.convert_layout(weight.to(half), WEIGHTS)
     mixed = gl.zeros([ROWS, DIM], gl.float32, MIXED)
     for block in range(blocks - 2):

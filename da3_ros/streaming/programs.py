@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 
 import torch
 
+from da3_ros.cuda_graphs import capture
 from da3_ros.model.attention import measured
 from da3_ros.model.regions import compiled_regions
-from da3_ros.streaming.replay import capture
 
 _log = logging.getLogger(__name__)
 _WARM_UP_RUNS = 2

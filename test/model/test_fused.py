@@ -21,7 +21,8 @@ def test_attention_kernels(kernel, dtype):
     """Of any number of queries and keys, that lie in memory as a layer makes them."""
     if kernel.startswith("gluon") and torch.cuda.get_device_capability()[0] != 9:
         pytest.skip("a kernel for Hopper")
-    for groups, heads, queries, keys in ((1, 6, 65, 973), (3, 1, 128, 128), (2, 4, 1, 200), (1, 2, 300, 64), (8, 6, 973, 973)):
+    shapes = ((1, 6, 65, 973), (3, 1, 128, 128), (2, 4, 1, 200), (1, 2, 300, 64), (8, 6, 973, 973))
+    for groups, heads, queries, keys in shapes:
         q = torch.randn(groups, queries, heads, 64, device="cuda", dtype=dtype).transpose(1, 2)
         both = torch.randn(groups, keys, 2, heads, 64, device="cuda", dtype=dtype)
         k, v = (part.transpose(1, 2) for part in both.unbind(2))

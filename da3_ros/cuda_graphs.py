@@ -1,4 +1,4 @@
-"""Functions of tensors on CUDA as graphs that the host launches with one call, where their inputs lie where they lay."""
+"""Functions of tensors on CUDA as graphs, which the host launches with one call."""
 
 from __future__ import annotations
 
@@ -66,7 +66,10 @@ class Replay:
         """
         if self._stream is None:
             return program()
-        place = (key, *(None if one is None else (one.data_ptr(), one.dtype, one.shape, one.stride()) for one in inputs))
+        place = (
+            key,
+            *(None if one is None else (one.data_ptr(), one.dtype, one.shape, one.stride()) for one in inputs),
+        )
         found = self._graphs.get(place)
         if found is None:
             if place not in self._met:
