@@ -18,6 +18,7 @@ class CapturedStep:
     """``function(batch, *tensors)`` captured on a batch; called with others like it.
 
     What a call returns is overwritten by the next one. ``reset`` undoes what the passes before the capture did.
+    ``pool``: of memory, which graphs that never run at the same time may share (torch.cuda.graph_pool_handle).
     """
 
     def __init__(
@@ -26,7 +27,7 @@ class CapturedStep:
         batch: SceneBatch,
         tensors: tuple[Tensor, ...],
         reset: Callable[[], Any],
-        pool: tuple[int, int],
+        pool: Any,
     ):
         self._batch = SceneBatch(*(getattr(batch, field.name).clone() for field in fields(batch)))
         self._tensors = tuple(tensor.clone() for tensor in tensors)
@@ -37,7 +38,6 @@ class CapturedStep:
                 function(self._batch, *self._tensors)
         torch.cuda.synchronize()
         self._graph = torch.cuda.CUDAGraph()
-        # Renderers may be at work in other threads' or streams' names meanwhile: only this thread's calls matter.
         with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
             self._figures = function(self._batch, *self._tensors)
         reset()

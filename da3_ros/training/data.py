@@ -38,7 +38,7 @@ def sample_seeds(seed: int, step: int, rank: int, batch: int, device: torch.devi
 
 
 def draw_decoded(seed: int, step: int, rank: int, shape: Shape, share: float, device: torch.device) -> Tensor:
-    """Which pictures' dense maps a step makes: a ``share`` of its batch x views ones, (M,) int64, in ascending order."""
+    """Of which pictures a step makes dense maps: a ``share`` of its batch x views ones, (M,) int64, ascending."""
     pictures = shape.batch * shape.views
     generator = torch.Generator(device).manual_seed(~((seed * MOST_STEPS + step) * _RANKS + rank))
     drawn = torch.rand(pictures, generator=generator, device=device).argsort()[: max(1, round(share * pictures))]

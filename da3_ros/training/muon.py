@@ -36,7 +36,7 @@ class Muon(torch.optim.Optimizer):
             for parameter in group["params"]:
                 by_shape.setdefault(parameter.shape, []).append(parameter)
             for shape, parameters in by_shape.items():
-                gradients = [p.grad for p in parameters]
+                gradients = [p.grad for p in parameters if p.grad is not None]
                 momenta = [self._momentum(p) for p in parameters]
                 torch._foreach_lerp_(momenta, gradients, 1.0 - _MOMENTUM)
                 ahead = torch._foreach_lerp(gradients, momenta, _MOMENTUM)      # Nesterov's
@@ -52,7 +52,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """Matrices (n, rows, columns) with all singular values brought near one by Newton-Schulz iterations, in bfloat16."""
+    """Matrices (n, rows, columns), bfloat16, with their singular values near one, by Newton-Schulz iterations."""
     a, b, c = _COEFFICIENTS
     x = matrices.bfloat16()
     wide = x.shape[-2] <= x.shape[-1]

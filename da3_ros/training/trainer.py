@@ -109,8 +109,9 @@ class Trainer:
         batch = self._ahead.take(self.done // self.config.uses)
         draw = (self.config.seed, self.done, rank, shape)
         reference = draw_reference(*draw, self._posed(shape), device)
-        decoded = draw_decoded(*draw, self.config.decoded, device)
-        figures = self._gradients(shape, batch, reference, decoded)
+        share = self.config.decoded
+        decoded = () if share == 1 else (draw_decoded(*draw, share, device),)
+        figures = self._gradients(shape, batch, reference, *decoded)
         self.processes.average(self.stepper.gradient)
         norm = self.stepper.step(self.schedule(self.done))
         self.mean.update(self.done)
@@ -120,20 +121,20 @@ class Trainer:
     def _posed(self, shape: Shape) -> int:
         return round(self.config.posed * shape.batch)
 
-    def _gradients(self, shape: Shape, batch: SceneBatch, reference: Tensor, decoded: Tensor) -> dict[str, Tensor]:
+    def _gradients(self, shape: Shape, batch: SceneBatch, reference: Tensor, *decoded: Tensor) -> dict[str, Tensor]:
         """Adds a batch's gradients to those that the stepper holds; the terms of the loss."""
 
-        def passes(batch: SceneBatch, reference: Tensor, decoded: Tensor) -> dict[str, Tensor]:
-            figures = self.step_module(batch, reference, self._posed(shape), decoded)
+        def passes(batch: SceneBatch, reference: Tensor, *decoded: Tensor) -> dict[str, Tensor]:
+            figures = self.step_module(batch, reference, self._posed(shape), *decoded)
             figures["loss"].backward()
             return {name: value.detach() for name, value in figures.items()}
 
         if self._pool is None:
-            return passes(batch, reference, decoded)
+            return passes(batch, reference, *decoded)
         if shape not in self._captured:
             reset = self.stepper.gradient.zero_
-            self._captured[shape] = CapturedStep(passes, batch, (reference, decoded), reset, self._pool)
-        return self._captured[shape](batch, reference, decoded)
+            self._captured[shape] = CapturedStep(passes, batch, (reference, *decoded), reset, self._pool)
+        return self._captured[shape](batch, reference, *decoded)
 
     def save(self) -> None:
         """Writes the state of the run, and its weights by themselves: fp16, in parts."""

@@ -171,8 +171,9 @@ def test_batches_may_be_made_together(tmp_path):
     shapes = (Shape(2, 28, 42, 2),)
     whole = make(tmp_path / "whole", source, together=3, shapes=shapes)
     whole.run()
-    assert [len(seeds) for seeds in made] == [6, 6] and len(set(sum(made, []))) == 12
-    assert same(whole, one_by_one := make(tmp_path / "one", shapes=shapes)) is False
+    assert [len(seeds) for seeds in made] == [6, 6] and len({seed for seeds in made for seed in seeds}) == 12
+    one_by_one = make(tmp_path / "one", shapes=shapes)
+    assert not same(whole, one_by_one)
     one_by_one.run()
     assert same(whole, one_by_one)
     with pytest.raises(Killed):
@@ -187,7 +188,7 @@ def test_dense_maps_may_be_made_of_some_pictures_only(tmp_path):
     batch = walls(torch.arange(3), 4, (28, 42))
     trainer = make(tmp_path, shapes=(Shape(4, 28, 42, 3),), decoded=0.5)
     drawn = [draw_decoded(0, step, 0, Shape(4, 28, 42, 3), 0.5, torch.device("cpu")).tolist() for step in range(20)]
-    assert all(len(set(one)) == 6 for one in drawn) and set(sum(drawn, [])) == set(range(12))
+    assert all(len(set(one)) == 6 for one in drawn) and {number for one in drawn for number in one} == set(range(12))
     decoded = torch.tensor([1, 2, 3, 7, 10, 11])
     whole = trainer.step_module.answer(batch, torch.zeros(3, dtype=torch.int64))
     some = trainer.step_module.answer(batch, torch.zeros(3, dtype=torch.int64), decoded=decoded)
