@@ -23,8 +23,8 @@ from da3_ros.ros.tf import Rig
 class ActiveCameras:
     """Subscribes to every camera and passes each set of images to ``submit``; is ``findings.Network``.
 
-    ``on_jump`` and ``dropped``: see SynchronizerFilter. Raises ConfigError for topics and QoS overrides that cannot
-    be used.
+    ``on_jump`` and ``dropped``: see SynchronizerFilter and CameraSubscriptions. Raises ConfigError for topics and QoS
+    overrides that cannot be used.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class ActiveCameras:
         self._rig = rig
         self._recent = {camera: RecentCounts(RECENT_S) for camera in config.cameras}
         self.since_s = time.monotonic()
-        self.subscriptions = CameraSubscriptions(node, config, stats)
+        self.subscriptions = CameraSubscriptions(node, config, stats, dropped)
         self.synchronizer = SynchronizerFilter(
             node, self.subscriptions.images, config.sync, on_jump=on_jump, dropped=dropped
         )
