@@ -7,7 +7,7 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import Image
 
 from da3_ros.ros.compat.cv_bridge import CvBridge
-from da3_ros.ros.image_intake import TakenImage
+from da3_ros.ros.taken_image import TakenImage
 
 _bridge = CvBridge()
 

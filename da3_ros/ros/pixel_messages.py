@@ -22,14 +22,15 @@ _MARK = b"\xa5\x5a" * 8
 class PixelMessage:
     """A message with a field ``data`` of uint8[], which stays an array (n,) uint8. ``fields``: all the others."""
 
-    def __init__(self, message_class: type, data: np.ndarray, **fields: Any):
+    def __init__(self, message_class: Any, data: np.ndarray, **fields: Any):
+        self._class = message_class
         self._rest = message_class(**fields)
         self.data = data
 
     def serialize(self, memory: Memory) -> np.ndarray:
         """The whole message, (n,) uint8 in ``memory``."""
         rest = serialize_message(self._rest)
-        end = len(rest) - _tail(type(self._rest))
+        end = len(rest) - _tail(self._class)
         size = self.data.size
         length = struct.pack("<I" if rest[1] & 1 else ">I", size)
         whole = memory.of(len(rest) + size)
@@ -54,7 +55,7 @@ class Memory:
 
 
 @cache
-def _tail(message_class: type) -> int:
+def _tail(message_class: Any) -> int:
     """Serialized bytes behind ``data``. Raises UnavailableError for a middleware that does not write plain CDR."""
     without = serialize_message(message_class())
     marked = serialize_message(message_class(data=array("B", _MARK)))

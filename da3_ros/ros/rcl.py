@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 from collections import deque
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,9 +23,7 @@ _MOST_FREE = 16
 
 
 class _Allocator(ctypes.Structure):
-    _fields_ = [
-        (name, ctypes.c_void_p) for name in ("allocate", "deallocate", "reallocate", "zero_allocate", "state")
-    ]
+    _fields_ = [(name, ctypes.c_void_p) for name in ("allocate", "deallocate", "reallocate", "zero_allocate", "state")]
 
 
 class _Bytes(ctypes.Structure):
@@ -34,6 +32,16 @@ class _Bytes(ctypes.Structure):
         ("length", ctypes.c_size_t),
         ("capacity", ctypes.c_size_t),
         ("allocator", _Allocator),
+    ]
+
+
+class _Info(ctypes.Structure):
+    """rmw_message_info_t (``rmw/types.h``), whose end differs between distributions."""
+
+    _fields_ = [
+        ("source_timestamp", ctypes.c_int64),
+        ("received_timestamp", ctypes.c_int64),
+        ("rest", ctypes.c_char * 240),
     ]
 
 
@@ -52,6 +60,14 @@ def publish(publisher: Any, data: np.ndarray) -> None:
     _check(code, f"publishing on {publisher.topic_name}")
 
 
+class Taken(NamedTuple):
+    """A serialized message (n,) uint8, and when (nanoseconds since 1970) it was published and received."""
+
+    data: np.ndarray
+    published_ns: int
+    received_ns: int
+
+
 class Taker:
     """Takes serialized messages into memory that is used again once the last array in it is gone.
 
@@ -62,21 +78,21 @@ class Taker:
     def __init__(self) -> None:
         self._free: deque[_Block] = deque()
 
-    def take(self, subscription: Any) -> np.ndarray | None:
-        """The oldest message that waits at an rclpy subscription, (n,) uint8; None when there is none.
+    def take(self, subscription: Any) -> Taken | None:
+        """The oldest message that waits at an rclpy subscription; None when there is none.
 
         Raises RuntimeError with what rcl says when it fails.
         """
-        loan = _Loan(self._free)
+        loan, info = _Loan(self._free), _Info()
         with subscription.handle:
             code = _rcl().rcl_take_serialized_message(
-                subscription.handle.pointer, ctypes.byref(loan.block.bytes), None, None
+                subscription.handle.pointer, ctypes.byref(loan.block.bytes), ctypes.byref(info), None
             )
         if code == _NOTHING_TAKEN:
             _rcutils().rcutils_reset_error()
             return None
         _check(code, f"taking from {subscription.topic_name}")
-        return loan.array()
+        return Taken(loan.array(), info.source_timestamp, info.received_timestamp)
 
 
 class _Block:

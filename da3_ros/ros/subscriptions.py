@@ -11,16 +11,17 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-import numpy as np
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from da3_ros.config import Config
 from da3_ros.errors import FrameError
 from da3_ros.ros.compat.message_filters import SimpleFilter, Subscriber
-from da3_ros.ros.image_intake import ImageIntake, TakenImage
+from da3_ros.ros.intake import Intake
 from da3_ros.ros.qos import clear_topic_errors, overridable, subscription_profile
+from da3_ros.ros.rcl import Taken
 from da3_ros.ros.stats import Stats
+from da3_ros.ros.taken_image import TakenImage
 
 
 class CameraSubscriptions:
@@ -33,7 +34,7 @@ class CameraSubscriptions:
         self._node = node
         self._stats = stats
         self._dropped = dropped
-        self._intake = ImageIntake(node)
+        self._intake = Intake(node)
         self._lock = threading.Lock()
         self._infos: dict[str, CameraInfo] = {}
         self._images: dict[str, Subscriber] = {}
@@ -99,9 +100,9 @@ class CameraSubscriptions:
                 **options,
             )
 
-    def _pass_on(self, camera: str, images: Subscriber, serialized: np.ndarray) -> None:
+    def _pass_on(self, camera: str, images: Subscriber, taken: Taken) -> None:
         try:
-            message = TakenImage(serialized)
+            message = TakenImage(taken.data)
         except ValueError as error:
             self._dropped(FrameError(camera, "decode", f"what came on {images.topic} is no image ({error})"))
             return

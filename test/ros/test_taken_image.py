@@ -9,7 +9,7 @@ from rclpy.serialization import serialize_message
 from sensor_msgs.msg import Image
 
 from da3_ros.ros.decode import cv_bridge_converter
-from da3_ros.ros.image_intake import TakenImage
+from da3_ros.ros.taken_image import TakenImage
 
 FIELDS = ("header", "height", "width", "encoding", "is_bigendian", "step")
 
