@@ -1,7 +1,7 @@
 """Frame sets in, estimates out: the one data path that the live node and the offline replay both run.
 
-FrameSet -> StreamingDA3 (window, network) -> WindowPrediction -> Placement (gauge in odom) -> assemble (dense outputs)
--> Downloader -> StepRecord -> Estimate. On CUDA ``submit`` only queues: the upload of one step, the network of the one
+FrameSet -> StreamingDA3 (window, network) -> WindowPrediction -> Placement (gauge in odom) -> Outputs (dense, packed)
+-> Download -> StepRecord -> Estimate. On CUDA ``submit`` only queues: the upload of one step, the network of the one
 before it and the download of the one before that run at the same time.
 """
 
@@ -14,16 +14,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from da3_ros.assembly import assemble, wanted_views
+from da3_ros.assembly import Outputs, wanted_views
 from da3_ros.config import RANDOM_CHECKPOINT, PipelineConfig, PointsConfig
 from da3_ros.datatypes import Estimate, FrameSet, OutputRequest
 from da3_ros.estimates import PendingEstimate, StepRecord
 from da3_ros.placement import Placement
 from da3_ros.streaming import StreamingDA3, WindowConfig
-from da3_ros.streaming.device import choose_device, choose_dtype, describe_device, set_cpu_threads
+from da3_ros.streaming.device import choose_device, choose_dtype, choose_execution, describe_device, set_cpu_threads
 from da3_ros.streaming.loading import load_network
 from da3_ros.streaming.timing import StageTimer
-from da3_ros.streaming.transfer import Downloader
 
 __all__ = ["PendingEstimate", "Pipeline", "PipelineConfig"]
 
@@ -76,8 +75,9 @@ class Pipeline:
             window,
             max_fov_deg={name: config.camera_config(name).max_fov_deg for name in config.cameras},
         )
-        self._placement = Placement(self.device)
-        self._downloader = Downloader(self.device)
+        graphs = choose_execution(config.model.execution, self.device) != "eager"
+        self._placement = Placement(self.device, graphs)
+        self._outputs = Outputs(self.device, graphs)
         self._points = config.points
         self._steps = 0
 
@@ -129,8 +129,8 @@ class Pipeline:
             return None
         window = self._placement.place(prediction)
         plans = {camera: self._stream.plan(camera) for camera in frame_set.cameras}
-        download = self._downloader.start(assemble(window, plans, request, self._points, self.config.publish))
-        timer.mark("output")
+        download = self._outputs.start(window, plans, request, self._points, self.config.publish)
+        timer.mark("output", download.ready)
         timer.mark("download", download.done)
         self._steps += 1
         frames = self.config.frames

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from da3_ros.cuda_graphs import Replay
 from da3_ros.datatypes import View, WindowPrediction, WindowView
 from da3_ros.geometry.se3 import T_BODY_OPTICAL, invert
 from da3_ros.streaming.device import pinned
@@ -15,6 +16,7 @@ from da3_ros.tracking import anchor_window
 
 # Combinations of views whose constants are kept; a rig with cameras that come and go has a few hundred.
 _KEPT_CONSTANTS = 512
+_GRAPHS = 8
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,14 @@ class _Constants:
 
 
 class Placement:
-    """Places windows; what does not change from one to the next is uploaded once. Not thread-safe."""
+    """Places windows; what does not change from one to the next is uploaded once. Not thread-safe.
 
-    def __init__(self, device: torch.device):
+    With ``graphs`` windows whose predictions lie in the same place again are placed by a CUDA graph.
+    """
+
+    def __init__(self, device: torch.device, graphs: bool = False):
         self._device = device
+        self._replay = Replay(device, _GRAPHS if graphs else 0)
         self._T_base_cam: dict[str, np.ndarray] = {}
         self._constants: dict[tuple, _Constants] = {}
 
@@ -56,24 +62,21 @@ class Placement:
     def place(self, prediction: WindowPrediction) -> PlacedWindow:
         """Poses in odom, in metres where there is a scale, and the intrinsics to use. No host synchronization.
 
-        Views whose poses in odom are known are there, whatever was predicted.
+        Views whose poses in odom are known are there, whatever was predicted. The next window may overwrite it.
         """
         views = prediction.views
         placed = self._newest_of_rig(views)
         known = self._known(views, placed)
         if prediction.T_cam_world is None or prediction.K is None:
             return PlacedWindow(prediction, None, None, known.K, None)
-        T_odom_cam = self._given(views)
-        if T_odom_cam is None:
-            T_cam_world = prediction.T_cam_world
-            if prediction.metres_per_unit is not None:
-                T_cam_world = T_cam_world.clone()
-                T_cam_world[:, :3, 3] *= prediction.metres_per_unit
-            T_odom_cam = anchor_window(T_cam_world, known.T_base_first)
-        T_odom_base = None if placed is None else T_odom_cam[placed] @ known.T_cam_base
-        K_predicted = prediction.K - known.half_pixel
-        K = torch.where(known.calibrated, known.K, K_predicted)
-        return PlacedWindow(prediction, T_odom_cam, T_odom_base, K, K_predicted)
+        given = self._given(views)
+        tensors = self._replay.run(
+            id(known),
+            (prediction.T_cam_world, prediction.K, prediction.metres_per_unit, given),
+            lambda: _place(prediction, known, placed, given),
+            kept=known,
+        )
+        return PlacedWindow(prediction, *tensors)
 
     def _given(self, views: Sequence[WindowView]) -> torch.Tensor | None:
         """T_odom_cam (N, 4, 4) float32 that the network was told, on the device; None where it was told none."""
@@ -115,3 +118,21 @@ class Placement:
             values.view(part.shape) for values, part in zip(flat, parts, strict=True)
         )
         return _Constants(tuple(view.view for view in views), K, calibrated > 0, half_pixel, T_base_first, T_cam_base)
+
+
+def _place(
+    prediction: WindowPrediction, known: _Constants, placed: int | None, given: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor]:
+    """The tensors of a PlacedWindow. ``placed``: the view that the base's pose comes from, ``given``: poses in odom."""
+    assert prediction.T_cam_world is not None and prediction.K is not None
+    T_odom_cam = given
+    if T_odom_cam is None:
+        T_cam_world = prediction.T_cam_world
+        if prediction.metres_per_unit is not None:
+            T_cam_world = T_cam_world.clone()
+            T_cam_world[:, :3, 3] *= prediction.metres_per_unit
+        T_odom_cam = anchor_window(T_cam_world, known.T_base_first)
+    T_odom_base = None if placed is None else T_odom_cam[placed] @ known.T_cam_base
+    K_predicted = prediction.K - known.half_pixel
+    K = torch.where(known.calibrated, known.K, K_predicted)
+    return T_odom_cam, T_odom_base, K, K_predicted

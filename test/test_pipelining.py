@@ -22,7 +22,8 @@ DEVICES = ["cpu", pytest.param("cuda", marks=ON_CUDA)]
 def make(device, **settings):
     """On CUDA with graphs, whose results lie in memory that the next step writes again."""
     execution = "graphs" if device == "cuda" else "eager"
-    return make_pipeline(model__device=device, model__dtype="float32", model__execution=execution, **settings)
+    given = {"model__device": device, "model__dtype": "float32", "model__execution": execution}
+    return make_pipeline(**{**given, **settings})
 
 
 def assert_equal(found, expected, tolerance=0.0):
@@ -121,3 +122,15 @@ def test_the_host_waits_for_nothing_until_the_result(voxel, resolution):
             assert ours.points.data.shape == theirs.points.data.shape
         assert found.merged_points.data.shape[1] == pytest.approx(expected.merged_points.data.shape[1], rel=0.05)
     assert set(found.timings_ms) == {"prepare", "network", "output", "download"}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_many_pending_steps_of_one_kind_keep_their_results():
+    """They come from graphs, whose outputs the next step overwrites."""
+    together, alone = make("cuda"), make("cuda", model__execution="eager")
+    sets = [make_set(step, seed=step) for step in range(1, 25)]
+    pending = [together.submit(one, EVERYTHING) for one in sets]
+    assert together._outputs._replay._graphs and together._placement._replay._graphs
+    for one, result in zip(sets, pending, strict=True):
+        assert_equal(result.result(), alone.step(one, EVERYTHING), TOLERANCE["cuda"])

@@ -9,8 +9,11 @@ from typing import Any
 from da3_ros.evaluation.report_recordings import failure_text, recording_row
 
 
-def print_metrics(metrics: dict[str, Any], output: Path) -> None:
-    """The main numbers of ``metrics``, which are all in ``output``; what was lost, and notes, to standard error."""
+def print_metrics(metrics: dict[str, Any], output: Path, report: Path | None) -> None:
+    """The main numbers of ``metrics``, which are all in ``output`` and on the page ``report``.
+
+    What was lost, and notes, go to standard error.
+    """
 
     def show(value: float | None, digits: int = 3) -> str:
         return "-" if value is None else f"{value:.{digits}f}"
@@ -60,3 +63,5 @@ def print_metrics(metrics: dict[str, Any], output: Path) -> None:
         values = "  ".join(f"{name} {show(surface[name])}" for name in ("accuracy", "completeness", "chamfer", "f1"))
         print(f"surface of {surface['views']} views: {values}")
     print(f"all numbers: {output}")
+    if report is not None:
+        print(f"page: {report}")

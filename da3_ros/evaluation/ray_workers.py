@@ -7,6 +7,7 @@ the same paths.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
 from da3_ros.errors import ConfigError, UnavailableError
@@ -96,7 +97,10 @@ class RayWorkers:
         (ready, *_), _ = self._ray.wait(list(self._running), num_returns=1)
         worker = self._running.pop(ready)
         try:
-            return worker, self._ray.get(ready)
+            outcome = self._ray.get(ready)
+            if isinstance(outcome, Failure):  # a file that is missing there may be on another machine
+                outcome = replace(outcome, final=False)
+            return worker, outcome
         except self._ray.exceptions.RayActorError as error:
             # Killed, out of memory, or its machine is gone.
             self._actors[worker] = self._make()

@@ -23,28 +23,42 @@ _MOST = 120_000  # points of the estimate and of the truth each: 12 bytes in the
 @dataclass(frozen=True)
 class PagePoints:
     """``estimated`` (n, 3) with ``colours`` (n, 3) uint8 RGB, ``true`` (m, 3), metres in one world with z up; ``how``
-    they came together, for people."""
+    they came together, for people. ``at_truth`` (k, 3) with its colours: the estimated depth at the true poses, each
+    frame with the median of its truth, for errors of depth apart from those of poses."""
 
     estimated: np.ndarray
     colours: np.ndarray
     true: np.ndarray
+    at_truth: np.ndarray
+    at_truth_colours: np.ndarray
     how: str
 
 
 def gather_points(frames: Sequence[CloudFrame], pictures: Mapping[tuple[str, int], np.ndarray]) -> PagePoints | None:
     """The points of ``frames`` in one world, coloured by ``pictures`` (BGR); None where there are none."""
-    estimated, colours, true = [], [], []
+    nothing = np.empty((0, 3))
+    estimated, colours, true = [], [], [nothing]
+    at_truth, at_truth_colours = [nothing], [np.empty((0, 3), np.uint8)]
     placed, how = _placed(frames)
     for frame, T_estimate, scale, T_true in placed:
         picture = pictures.get((frame.camera, frame.stamp_ns))
         estimated.append(scale * frame.points @ T_estimate[:3, :3].T + T_estimate[:3, 3])
         colours.append(point_colours(frame, picture))
-        if frame.true is not None and T_true is not None:
+        if frame.true is not None and T_true is not None and len(frame.true) and len(frame.points):
             true.append(frame.true @ T_true[:3, :3].T + T_true[:3, 3])
+            own_scale = np.median(frame.true[:, 2]) / np.median(frame.points[:, 2])
+            at_truth.append(own_scale * frame.points @ T_true[:3, :3].T + T_true[:3, 3])
+            at_truth_colours.append(colours[-1])
     if not estimated or not sum(map(len, estimated)):
         return None
-    nothing = np.empty((0, 3))
-    return PagePoints(np.concatenate(estimated), np.concatenate(colours), np.concatenate([*true, nothing]), how)
+    return PagePoints(
+        np.concatenate(estimated),
+        np.concatenate(colours),
+        np.concatenate(true),
+        np.concatenate(at_truth),
+        np.concatenate(at_truth_colours),
+        how,
+    )
 
 
 def cloud_section(points: PagePoints | None) -> str:
@@ -60,6 +74,7 @@ def cloud_section(points: PagePoints | None) -> str:
     for xyz, rgb in (
         (points.estimated, points.colours),
         (points.true, _shaded(points.true[:, 2])),
+        (points.at_truth, points.at_truth_colours),
     ):
         inside = np.flatnonzero(((xyz >= low) & (xyz <= high)).all(axis=1))
         if len(inside) > _MOST:
@@ -69,7 +84,11 @@ def cloud_section(points: PagePoints | None) -> str:
     data = base64.b64encode(b"".join(part for part, _ in packed)).decode()
     counts = " ".join(str(count) for _, count in packed)
     corner = " ".join(f"{value:.6g}" for value in low)
-    truth = '<button type="button" class="key" aria-pressed="true" data-part="1"><i class="truth"></i>truth</button>'
+    truth = (
+        '<button type="button" class="key" aria-pressed="true" data-part="1"><i class="truth"></i>truth</button>'
+        '<button type="button" class="key" aria-pressed="false" data-part="2"><i></i>depth alone: at the true poses, '
+        "each frame with the median of the truth</button>"
+    )
     return (
         f'<p class="dim">{escape(points.how)}. Drag to turn, drag with Shift or the right button to move, '
         "wheel to zoom.</p>"

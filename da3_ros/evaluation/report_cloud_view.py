@@ -19,7 +19,7 @@ for (const box of document.querySelectorAll('.cloud')) {
   for (const count of counts) {
     const xyz = new Float32Array(3 * count), view = new DataView(bytes.buffer, at, 6 * count);
     for (let i = 0; i < 3 * count; i++) xyz[i] = corner[i % 3] + unit * view.getUint16(2 * i, true);
-    parts.push({ xyz, rgb: bytes.subarray(at + 6 * count, at + 9 * count), shown: true });
+    parts.push({ xyz, rgb: bytes.subarray(at + 6 * count, at + 9 * count), shown: parts.length < 2 });
     at += 9 * count;
   }
   const middle = [0, 1, 2].map(axis => {

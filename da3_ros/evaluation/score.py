@@ -116,10 +116,8 @@ class DepthScore:
         self._sampled += later._sampled
         self._confidence += later._confidence
         self._error += later._error
-        if later._each != self._each:
-            self._each = min(self._each, later._each)
-            self._cut()
         self._thin_out()
+        self._cut()  # a shorter part has kept more of each frame
 
     def _thin_out(self) -> None:
         """Keep fewer pixels of each frame once there are too many in all."""

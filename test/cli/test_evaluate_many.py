@@ -9,11 +9,12 @@ import torch
 from recording_helpers import STEPS, TruthfulPipeline
 
 from da3_ros.cli.main import main
+from da3_ros.config import from_flat
 from da3_ros.errors import ConfigError
 from da3_ros.evaluation import segments
 from da3_ros.evaluation.findings import Findings
-from da3_ros.evaluation.segments import Failure, Segment, SegmentQueue, SegmentResult, run_segments
-from da3_ros.evaluation.settings import Span
+from da3_ros.evaluation.segments import Failure, Recording, Segment, SegmentQueue, SegmentResult, run_segments
+from da3_ros.evaluation.settings import EvaluationSettings, Span
 
 QUICK = ["--set", "model.checkpoint=random", "model.variant=da3-small", "model.process_res=56", "window.sets=2",
          "model.device=cpu", "model.cpu_threads=1"]  # fmt: skip
@@ -233,7 +234,7 @@ def test_a_ray_cluster_of_two_workers_of_which_one_is_killed(bag, tmp_path, caps
 
 
 @pytest.mark.slow
-def test_each_worker_of_a_cluster_has_a_gpu_of_its_own():
+def test_each_worker_of_a_cluster_has_a_gpu_of_its_own(tmp_path):
     """On GPUs that Ray is only told of: without a count there are as many workers, and no more are to be had."""
     ray = pytest.importorskip("ray", reason="the cluster needs the extra ray")
     from da3_ros.evaluation.ray_workers import RayWorkers
@@ -244,6 +245,11 @@ def test_each_worker_of_a_cluster_has_a_gpu_of_its_own():
             calls = [actor.__ray_call__ for actor in workers._actors]
             seen = ray.get([call.remote(lambda _: os.environ["CUDA_VISIBLE_DEVICES"]) for call in calls])
             assert sorted(seen) == ["0", "1"]
+            # What one machine cannot open, another one may: it is tried again.
+            missing = Recording((tmp_path / "missing.mcap",), from_flat({"cameras": ["front"]}), EvaluationSettings())
+            workers.start(0, missing, parts(0, 1)[0])
+            worker, outcome = workers.wait()
+            assert worker == 0 and not outcome.final and "there is no recording" in outcome.error
         with RayWorkers("auto", on_cpu=True) as workers:
             assert workers.count == 2
         with pytest.raises(ConfigError, match="3 workers are asked for, but the cluster has 2 GPUs"):

@@ -105,4 +105,4 @@ def test_a_large_recording_is_evaluated_in_bounded_memory(tmp_path, capsys):
             f"{found['bytes'] / 1e6:.0f} MB of memory (100 pictures: {least / 1e6:.0f} MB)"
         )
     assert metrics["frames"] == frames and metrics["run"]["estimates"] == frames and not metrics["lost"]
-    assert found["bytes"] - least < 400e6
+    assert found["bytes"] - least < 150e6

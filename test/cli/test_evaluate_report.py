@@ -138,7 +138,8 @@ addEventListener('load', () => {
   const press = name => cloud.querySelector(`.key[${name}]`).click();
   found.cloud = [colours()];
   const step = act => { act(); found.cloud.push(colours()); };
-  step(() => { pointer('pointerdown', 100, 100); pointer('pointermove', 160, 130); pointer('pointerup', 160, 130); });
+  step(() => { pointer('pointerdown', 100, 100); pointer('pointermove', 160, 100); pointer('pointerup', 160, 100); });
+  step(() => { pointer('pointerdown', 100, 100); pointer('pointermove', 100, 130); pointer('pointerup', 100, 130); });
   step(() => canvas.dispatchEvent(new WheelEvent('wheel', { deltaY: -300, bubbles: true, cancelable: true })));
   step(() => { pointer('pointerdown', 100, 100); pointer('pointermove', 120, 120, { shiftKey: true });
                pointer('pointerup', 120, 120); });
@@ -146,6 +147,7 @@ addEventListener('load', () => {
   step(() => press('data-view="start"'));
   step(() => press('data-part="1"'));
   step(() => press('data-part="0"'));
+  step(() => press('data-part="2"'));
   found.overflow = document.documentElement.scrollWidth - innerWidth;
   found.fetched = performance.getEntriesByType('resource').map(e => e.name).filter(n => !n.startsWith('data:'));
   found.problems = problems;
@@ -179,11 +181,12 @@ def test_a_browser_shows_it_and_reacts_to_clicks(page, tmp_path):
     assert found["images"] >= 4 * 5 and found["broken"] == 0
     assert len(found["charts"]) == 8 and all(found["charts"])
     assert found["overflow"] <= 0
-    start, turned, zoomed, moved, released, back, estimate, nothing = found["cloud"]
+    start, turned, tilted, zoomed, moved, released, back, estimate, nothing, at_truth = found["cloud"]
     assert start[0] > 1000
-    assert len({tuple(each) for each in (start, turned, zoomed, moved)}) == 4  # every gesture changes the picture
+    assert len({tuple(each) for each in (start, turned, tilted, zoomed, moved)}) == 5  # every gesture changes it
     assert released == moved and back == start
     assert estimate != start and 0 < estimate[0] <= start[0] and nothing[0] == 0
+    assert at_truth[0] > 1000 and at_truth != start
 
 
 def test_colour_bars_say_what_the_colours_mean(page):
@@ -255,6 +258,7 @@ def test_points_of_the_truth_lie_on_those_of_the_truth(sequence):
     points = gather_points(sample.frames, pictures)
     assert points.estimated == pytest.approx(points.true, abs=1e-4)
     assert "8 frames in the world of the truth" in points.how and "scale 0.8" in points.how
+    assert points.at_truth == pytest.approx(points.true, abs=1e-4)
     assert points.colours[0].tolist() == [3, 2, 1] and points.colours[-1].tolist() == [150, 150, 150]
 
 
@@ -265,6 +269,18 @@ def test_without_truth_there_is_a_page_too(bag, sequence, tmp_path, monkeypatch)
     assert main(["evaluate", str(bag), "--output", str(tmp_path / "m.json"), "--report", str(tmp_path / "r.html")]) == 0
     headings = _References((tmp_path / "r.html").read_text()).headings
     assert "Depth examples" in headings and "Trajectory" not in headings and "Error over time" not in headings
+
+
+def test_numbers_and_page_lie_in_the_folder_that_is_named(bag, sequence, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(segments, "Pipeline", lambda config: TruthfulPipeline(sequence.cameras[0]))
+    assert main(["evaluate", str(bag), "--output", str(tmp_path / "new" / "A")]) == 0
+    assert sorted(file.name for file in (tmp_path / "new" / "A").iterdir()) == ["metrics.json", "report.html"]
+    assert f"page: {tmp_path / 'new' / 'A' / 'report.html'}" in capsys.readouterr().out
+    assert main(["evaluate", str(bag), "--output", str(tmp_path / "m.json"), "--report", "none"]) == 0
+    assert not (tmp_path / "report.html").exists()
+    monkeypatch.chdir(tmp_path)
+    assert main(["evaluate", str(bag)]) == 0
+    assert (tmp_path / "metrics.json").is_file() and (tmp_path / "report.html").is_file()
 
 
 def test_a_report_that_cannot_be_written_is_said_before_the_work(bag, tmp_path, capsys):

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from recording_helpers import true_sequence
 
 from da3_ros.cli.demo_bag import write_sequence
-from da3_ros.cli.demo_sequence import procedural_sequence
 from da3_ros.cli.main import main
 from da3_ros.config import from_flat
 from da3_ros.evaluation import novel_views
@@ -39,7 +39,7 @@ def test_only_the_picture_counts_and_not_its_padding():
 @pytest.fixture(scope="module")
 def bag(tmp_path_factory):
     path = tmp_path_factory.mktemp("bag") / "bag.mcap"
-    write_sequence(procedural_sequence(1, 9, seed=1, motion="drive", width=64, height=48), path, "raw")
+    write_sequence(true_sequence(), path, "raw")
     return path
 
 

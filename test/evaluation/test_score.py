@@ -78,10 +78,12 @@ def test_the_sample_of_pixels_stays_small_and_says_the_same(monkeypatch):
     assert small["recording"]["median"]["covered"] == pytest.approx(1.0)
 
 
-def test_parts_of_a_recording_have_the_numbers_of_the_whole(monkeypatch):
-    monkeypatch.setattr(score, "_MOST_PIXELS", 10_000)  # parts keep more pixels of a frame than the whole
-    whole, first = scored(range(40)).summary(), scored(range(15))
-    first.merge(scored(range(15, 40)))
+@pytest.mark.parametrize("frames", [20, 40])
+def test_parts_of_a_recording_have_the_numbers_of_the_whole(monkeypatch, frames):
+    """Either part keeps more pixels of each frame than the other, or than the whole."""
+    monkeypatch.setattr(score, "_MOST_PIXELS", 10_000)
+    whole, first = scored(range(frames)).summary(), scored(range(15))
+    first.merge(scored(range(15, frames)))
     for part in ("per_frame", "recording"):
         for alignment, errors in whole[part].items():
             assert first.summary()[part][alignment] == pytest.approx(errors, nan_ok=True), (part, alignment)

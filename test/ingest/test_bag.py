@@ -1,5 +1,6 @@
 """Recordings of every kind come out as the same messages."""
 
+import cv2
 import numpy as np
 import pytest
 import yaml
@@ -19,7 +20,8 @@ from rosbags.rosbag2 import CompressionMode, StoragePlugin
 
 from da3_ros.errors import InputError
 from da3_ros.ingest.bag import Bag
-from da3_ros.ingest.from_msg import calibration_from_info, frame_from_image
+from da3_ros.ingest.bag_cameras import find_cameras
+from da3_ros.ingest.from_msg import calibration_from_info, frame_from_compressed, frame_from_image
 
 M = Messages(ROS2)
 RECORDED = camera_messages(M)
@@ -59,6 +61,22 @@ def test_ros1(tmp_path, compression):
     assert pictures(bag) == [0, 1, 2, 3, 4, 5]
     info = next(bag.messages(["/front/camera_info"])).message
     assert calibration_from_info(info, "front").K[0, 0] == 50.0  # ROS 1 calls it K, ROS 2 k
+
+
+@pytest.mark.parametrize("ros1", [False, True])
+def test_compressed_images(tmp_path, ros1):
+    messages = Messages(ROS1 if ros1 else ROS2)
+    topic = "/front/image_raw/compressed"
+    recorded = []
+    for number in range(3):
+        png = cv2.imencode(".png", np.full((8, 8, 3), 40 * number, np.uint8))[1].tobytes()
+        recorded.append((topic, START_NS + number, messages.compressed(START_NS + number, png, "png")))
+    path = write_ros1(tmp_path / "bag.bag", recorded) if ros1 else write_ros2(tmp_path / "bag", recorded)
+    bag = Bag([path])
+    (camera,) = find_cameras(bag)
+    assert (camera.image_topic, camera.compressed) == (topic, True)
+    frames = [frame_from_compressed(found.message, "front") for found in bag.messages([topic])]
+    assert [int(frame.image[0, 0, 0]) for frame in frames] == [0, 40, 80]
 
 
 def test_ros1_messages_become_those_of_ros2(tmp_path):
