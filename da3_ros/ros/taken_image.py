@@ -8,6 +8,8 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from std_msgs.msg import Header
 
+# The first two bytes of plain CDR and of plain CDR2, big and little endian, which are the same for an Image.
+_PLAIN = (b"\0\0", b"\0\1", b"\0\6", b"\0\7")
 _ENCAPSULATION = 4  # bytes before the message; alignment counts from behind them
 
 
@@ -35,6 +37,8 @@ class _Reader:
     def __init__(self, serialized: np.ndarray):
         if serialized.size < _ENCAPSULATION:
             raise ValueError("the message is empty")
+        if bytes(serialized[:2]) not in _PLAIN:
+            raise ValueError(f"its encoding {bytes(serialized[:2]).hex()} is not plain CDR")
         self._order = "<" if serialized[1] & 1 else ">"
         self._body = serialized[_ENCAPSULATION:]
         self._at = 0

@@ -56,6 +56,13 @@ def test_what_is_cut_off_anywhere_is_refused():
             TakenImage(np.frombuffer(whole[:size], np.uint8))
 
 
+def test_another_encoding_is_refused():
+    whole = bytearray(serialize_message(make()))
+    whole[1] = 3  # a parameter list
+    with pytest.raises(ValueError, match="0003 is not plain CDR"):
+        TakenImage(np.frombuffer(whole, np.uint8))
+
+
 def test_text_that_is_none_is_refused():
     damaged = bytearray(serialize_message(make()))
     damaged[damaged.index(b"camera")] = 0xFF
