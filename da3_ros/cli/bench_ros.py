@@ -55,6 +55,7 @@ class RosRow:
     image_height: int
     process_res: int
     sets: int
+    network: bool
     rate_hz: float
     seconds: float
     sent: int
@@ -75,8 +76,8 @@ class RosRow:
 
 
 # The table is printed in two parts.
-RATES = ("variant", "cameras", "image_width", "image_height", "process_res", "sets", "rate_hz", "seconds", "sent",
-         "answered", "dropped", "not_sent", "answered_hz", "target")  # fmt: skip
+RATES = ("variant", "cameras", "image_width", "image_height", "process_res", "sets", "network", "rate_hz", "seconds",
+         "sent", "answered", "dropped", "not_sent", "answered_hz", "target")  # fmt: skip
 LATENCIES = ("variant", "rate_hz", "published_p50", "published_p95", "published_max", "received_p50", "received_p95",
              "received_max", "node_cpu", "cameras_cpu")  # fmt: skip
 
@@ -104,6 +105,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("reliable", "best_effort"),
         default="reliable",
         help="of the images (default: reliable)",
+    )
+    group.add_argument(
+        "--no-network",
+        action="store_true",
+        help="the node answers at once, without computing: what is measured is transport",
     )
 
 
@@ -135,7 +141,16 @@ def measure_ros(args: argparse.Namespace, image_hw: tuple[int, int], device: tor
     for variant in args.variants or [usual.variant]:
         for process_res in args.process_res or [usual.process_res]:
             settings = RosSettings(
-                variant, cameras, image_hw, sets, process_res, str(device), args.dtype, args.reliability, parameters
+                variant,
+                cameras,
+                image_hw,
+                sets,
+                process_res,
+                str(device),
+                args.dtype,
+                args.reliability,
+                parameters,
+                not args.no_network,
             )
             rows.append(_row(settings, _run(settings, rate_hz, seconds), seconds, device))
     return rows
@@ -201,7 +216,8 @@ def _holds(bench: RosBench, rate_hz: float, seconds: float) -> bool:
 
 def _row(settings: RosSettings, trial: Trial, seconds: float, device: torch.device) -> RosRow:
     figures = trial.figures
-    is_target = device.type == "cuda" and (settings.variant, settings.cameras, settings.sets, trial.rate_hz) == (
+    on_target = device.type == "cuda" and settings.network
+    is_target = on_target and (settings.variant, settings.cameras, settings.sets, trial.rate_hz) == (
         _ON_CUDA.variant, _ON_CUDA.cameras, _ON_CUDA.sets, _ON_CUDA.rate_hz,
     )  # fmt: skip
     met = figures.held and figures.published.p95 <= TARGET_P95_MS
@@ -212,6 +228,7 @@ def _row(settings: RosSettings, trial: Trial, seconds: float, device: torch.devi
         image_height=settings.size_hw[0],
         process_res=settings.process_res,
         sets=settings.sets,
+        network=settings.network,
         rate_hz=trial.rate_hz,
         seconds=seconds,
         sent=figures.sent,

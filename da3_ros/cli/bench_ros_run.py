@@ -41,6 +41,7 @@ class RosSettings:
     dtype: str
     reliability: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    network: bool = True  # False: the node answers at once, without computing
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -96,7 +97,10 @@ class RosBench:
         """Start the node; it is ended with the block, and has to end cleanly."""
         (process,) = bringup(None, overrides=settings.node_parameters())
         environment = {**quiet_domain(), **same_package(), **process.environment}
-        with background(process.command(), environment, logs / "node.log") as node:
+        command = process.command()
+        if not settings.network:
+            command = [*python_module("da3_ros.ros.idle_node"), *command[command.index("--ros-args") :]]
+        with background(command, environment, logs / "node.log") as node:
             yield cls(settings, node, environment, logs)
             code = end(node)
         if code != 0:

@@ -19,12 +19,15 @@ from da3_ros.ros.subscriptions import CameraSubscriptions
 from da3_ros.ros.sync_filter import SynchronizerFilter
 from da3_ros.ros.tf import Rig
 
+# One report asks for the synchronizer's figures several times for each camera, which take it milliseconds to make.
+_FRESH_S = 0.05
+
 
 class ActiveCameras:
     """Subscribes to every camera and passes each set of images to ``submit``; is ``findings.Network``.
 
-    ``on_jump`` and ``dropped``: see SynchronizerFilter. Raises ConfigError for topics and QoS overrides that cannot
-    be used.
+    ``on_jump`` and ``dropped``: see SynchronizerFilter and CameraSubscriptions. Raises ConfigError for topics and QoS
+    overrides that cannot be used.
     """
 
     def __init__(
@@ -40,8 +43,10 @@ class ActiveCameras:
         self._node = node
         self._rig = rig
         self._recent = {camera: RecentCounts(RECENT_S) for camera in config.cameras}
+        self._statistics: Mapping[str, CameraStatistics] = {}
+        self._statistics_until_s = 0.0
         self.since_s = time.monotonic()
-        self.subscriptions = CameraSubscriptions(node, config, stats)
+        self.subscriptions = CameraSubscriptions(node, config, stats, dropped)
         self.synchronizer = SynchronizerFilter(
             node, self.subscriptions.images, config.sync, on_jump=on_jump, dropped=dropped
         )
@@ -67,12 +72,16 @@ class ActiveCameras:
         return describe_connection(self._node, self.subscriptions.image_subscription(camera))
 
     def sync_statistics(self) -> Mapping[str, CameraStatistics]:
-        """The synchronizer's view of each camera."""
-        return self.synchronizer.statistics()
+        """The synchronizer's view of each camera, as of at most 50 ms ago."""
+        now_s = time.monotonic()
+        if now_s >= self._statistics_until_s:
+            self._statistics = self.synchronizer.statistics()
+            self._statistics_until_s = now_s + _FRESH_S
+        return self._statistics
 
     def recent_drops(self, camera: str) -> Mapping[str, int]:
         """Reason -> images of ``camera`` that the synchronizer dropped lately."""
-        dropped = self.synchronizer.statistics()[camera].dropped
+        dropped = self.sync_statistics()[camera].dropped
         return self._recent[camera].update(dropped, time.monotonic())
 
     def rig_problems(self) -> Mapping[str, str]:

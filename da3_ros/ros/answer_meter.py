@@ -16,7 +16,6 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
@@ -24,7 +23,9 @@ from rclpy.node import Node, NodeNameNonExistentError
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
 
+from da3_ros.ros.intake import Intake
 from da3_ros.ros.play import message_class
+from da3_ros.ros.rcl import Taken
 from da3_ros.ros.stamped import get_stamp, has_header
 
 _LOOK_PERIOD_S = 0.2
@@ -48,6 +49,7 @@ class AnswerMeter(Node):
     def __init__(self, name: str, namespace: str):
         super().__init__("da3_answer_meter")
         self._of_node = (name, namespace)
+        self._intake = Intake(self)  # rclpy would need more than one core for 4 cameras at 30 Hz
         self.topics: set[str] = set()
         self.answers: dict[int, Answer] = defaultdict(Answer)
         self.diagnostics: dict[str, dict[str, str]] = {}
@@ -64,15 +66,18 @@ class AnswerMeter(Node):
         for topic, (kind, *_) in found:
             if topic in self.topics or topic in _NOT_ANSWERS or not has_header(message_class(kind)):
                 continue
-            self.create_subscription(message_class(kind), topic, self._note, QoSProfile(depth=100), raw=True)
+            subscription = self.create_subscription(
+                message_class(kind), topic, lambda _: None, QoSProfile(depth=100), callback_group=self._intake.held
+            )
+            self._intake.add(subscription, self._note)
             self.topics.add(topic)
             self._newest_topic_s = time.monotonic()
 
-    def _note(self, data: bytes, info: dict[str, Any]) -> None:
-        answer = self.answers[get_stamp(data)]
+    def _note(self, message: Taken) -> None:
+        answer = self.answers[get_stamp(message.data.data)]
         answer.topics += 1
-        answer.published_ns = max(answer.published_ns, info["source_timestamp"])
-        answer.received_ns = max(answer.received_ns, info["received_timestamp"])
+        answer.published_ns = max(answer.published_ns, message.published_ns)
+        answer.received_ns = max(answer.received_ns, message.received_ns)
         if answer.topics == len(self.topics) and time.monotonic() - self._newest_topic_s > _COMPLETE_S:
             self.complete = True
 

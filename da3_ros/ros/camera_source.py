@@ -25,6 +25,7 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, Image
 
 from da3_ros.geometry.se3 import T_BODY_OPTICAL
+from da3_ros.ros import rcl
 from da3_ros.ros.compat.tf2_ros import StaticTransformBroadcaster
 from da3_ros.ros.stamped import set_stamp
 from da3_ros.ros.to_msg import to_transform
@@ -56,7 +57,7 @@ class CameraSource(Node):
         """Publish one image and its CameraInfo."""
         for publisher, data in ((self._info, self._info_bytes), (self._image, self._image_bytes)):
             set_stamp(data, stamp_ns)
-            publisher.publish(bytes(data))
+            rcl.publish(publisher, np.frombuffer(data, np.uint8))
 
 
 def run(source: CameraSource, period_ns: int, ended: list[bool]) -> tuple[list[int], int]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
@@ -10,8 +12,12 @@ from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 from da3_ros.config import Config
 from da3_ros.datatypes import Estimate, OutputRequest
 from da3_ros.egress.estimates import EstimateMessages, output_request, output_topics
-from da3_ros.ros import to_msg
+from da3_ros.ros import rcl, to_msg
+from da3_ros.ros.pixel_messages import Memory, PixelMessage
 from da3_ros.ros.qos import clear_topic_errors, overridable, publication_profile
+
+# Images and clouds are serialized and sent side by side, without the interpreter's lock.
+_SENDERS = 4
 
 
 class EstimatePublishers:
@@ -24,7 +30,9 @@ class EstimatePublishers:
         self._node = node
         self._config = config
         self._publishers: dict[str, LifecyclePublisher] = {}
-        self._messages = EstimateMessages(to_msg.build, config)
+        self._messages = EstimateMessages(to_msg.build_for_sending, config)
+        self._memory: dict[str, Memory] = defaultdict(Memory)
+        self._senders = ThreadPoolExecutor(_SENDERS, "da3-send")
         try:
             for topic, kind in output_topics(config).items():
                 with clear_topic_errors(node, topic):
@@ -46,9 +54,22 @@ class EstimatePublishers:
 
     def publish(self, estimate: Estimate, description: Mapping[str, Any]) -> None:
         """Send ``estimate`` on every topic that has a listener; ``description`` is ``Pipeline.description``."""
-        for topic, make_message in self._messages.of(estimate, description):
-            if self._heard(topic):
-                self._publishers[topic].publish(make_message())
+        messages = [
+            (topic, make_message())
+            for topic, make_message in self._messages.of(estimate, description)
+            if self._heard(topic)
+        ]
+        # The largest first, so that no thread is left with it in the end.
+        pixels = sorted(
+            ((topic, message) for topic, message in messages if isinstance(message, PixelMessage)),
+            key=lambda item: -item[1].data.size,
+        )
+        sent = [self._senders.submit(self._send, *item) for item in pixels]
+        for topic, message in messages:
+            if not isinstance(message, PixelMessage):
+                self._publishers[topic].publish(message)
+        for future in sent:
+            future.result()
 
     def listened(self) -> list[str]:
         """Full names of the topics that somebody listens to, as this node sees it."""
@@ -61,9 +82,15 @@ class EstimatePublishers:
 
     def close(self) -> None:
         """Destroy all publishers."""
+        self._senders.shutdown()
         for publisher in self._publishers.values():
             self._node.destroy_lifecycle_publisher(publisher)
         self._publishers.clear()
+
+    def _send(self, topic: str, message: PixelMessage) -> None:
+        publisher = self._publishers[topic]
+        if publisher.is_activated:
+            rcl.publish(publisher, message.serialize(self._memory[topic]))
 
     def _heard(self, topic: str) -> bool:
         publisher = self._publishers.get(topic)

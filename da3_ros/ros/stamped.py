@@ -16,7 +16,7 @@ def has_header(message_type: type) -> bool:
     return next(iter(message_type.get_fields_and_field_types().values()), "") == "std_msgs/Header"  # type: ignore[attr-defined]
 
 
-def get_stamp(data: bytes | bytearray) -> int:
+def get_stamp(data: bytes | bytearray | memoryview) -> int:
     """Stamp of a serialized message, in nanoseconds."""
     seconds, nanoseconds = struct.unpack_from(_layout(data), data, 4)
     return seconds * _NS + nanoseconds
@@ -27,5 +27,5 @@ def set_stamp(data: bytearray, stamp_ns: int) -> None:
     struct.pack_into(_layout(data), data, 4, *divmod(stamp_ns, _NS))
 
 
-def _layout(data: bytes | bytearray) -> str:
+def _layout(data: bytes | bytearray | memoryview) -> str:
     return "<iI" if data[1] & 1 else ">iI"

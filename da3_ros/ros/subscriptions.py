@@ -1,27 +1,40 @@
-"""One image subscription and one CameraInfo subscription for each camera. Callbacks only note and pass on."""
+"""One image subscription and one CameraInfo subscription for each camera. Callbacks only note and pass on.
+
+Raw images do not go through rclpy's own way to take a message, which costs several times what the middleware needs.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from da3_ros.config import Config
+from da3_ros.errors import FrameError
 from da3_ros.ros.compat.message_filters import SimpleFilter, Subscriber
+from da3_ros.ros.intake import Intake
 from da3_ros.ros.qos import clear_topic_errors, overridable, subscription_profile
+from da3_ros.ros.rcl import Taken
 from da3_ros.ros.stats import Stats
+from da3_ros.ros.taken_image import TakenImage
 
 
 class CameraSubscriptions:
-    """The image filters by camera, and the newest CameraInfo of each. Raises ConfigError for bad QoS overrides."""
+    """The image filters by camera, and the newest CameraInfo of each. Raises ConfigError for bad QoS overrides.
 
-    def __init__(self, node: Node, config: Config, stats: Stats):
+    ``dropped`` is told of messages that are no images.
+    """
+
+    def __init__(self, node: Node, config: Config, stats: Stats, dropped: Callable[[FrameError], None]):
         self._node = node
         self._stats = stats
+        self._dropped = dropped
+        self._intake = Intake(node)
         self._lock = threading.Lock()
         self._infos: dict[str, CameraInfo] = {}
         self._images: dict[str, Subscriber] = {}
@@ -54,6 +67,7 @@ class CameraSubscriptions:
 
     def close(self) -> None:
         """Unsubscribe from everything."""
+        self._intake.close()
         for subscriber in (*self._images.values(), *self._info_subscribers.values()):
             self._node.destroy_subscription(subscriber.sub)
         self._images.clear()
@@ -61,16 +75,21 @@ class CameraSubscriptions:
 
     def _subscribe(self, camera: str, config: Config) -> None:
         compressed = config.camera_config(camera).transport == "compressed"
-        images = self._make(CompressedImage if compressed else Image, config.image_topic(camera))
+        topic = config.image_topic(camera)
+        if compressed:
+            images = self._make(CompressedImage, topic)
+        else:
+            images = self._make(Image, topic, raw=True, callback_group=self._intake.held)
+            self._intake.add(images.sub, partial(self._pass_on, camera, images))
         images.registerCallback(self._note_image, camera)
         self._images[camera] = images
-        topic = config.camera_info_topic(camera)
-        if topic is not None:
-            infos = self._make(CameraInfo, topic)
+        info_topic = config.camera_info_topic(camera)
+        if info_topic is not None:
+            infos = self._make(CameraInfo, info_topic)
             infos.registerCallback(self._keep_info, camera)
             self._info_subscribers[camera] = infos
 
-    def _make(self, message_type: type, topic: str) -> Subscriber:
+    def _make(self, message_type: type, topic: str, **options: Any) -> Subscriber:
         with clear_topic_errors(self._node, topic):
             return Subscriber(
                 self._node,
@@ -78,9 +97,18 @@ class CameraSubscriptions:
                 topic,
                 qos_profile=subscription_profile(),
                 qos_overriding_options=overridable(),
+                **options,
             )
 
-    def _note_image(self, message: Image | CompressedImage, camera: str) -> None:
+    def _pass_on(self, camera: str, images: Subscriber, taken: Taken) -> None:
+        try:
+            message = TakenImage(taken.data)
+        except ValueError as error:
+            self._dropped(FrameError(camera, "decode", f"what came on {images.topic} is no image ({error})"))
+            return
+        images.signalMessage(message)
+
+    def _note_image(self, message: TakenImage | CompressedImage, camera: str) -> None:
         header = message.header
         stamp_ns = header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
         self._stats.image_arrived(camera, stamp_ns, header.frame_id, time.monotonic())

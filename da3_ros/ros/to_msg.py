@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from array import array
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 from geometry_msgs.msg import Transform
 
+from da3_ros.egress.estimates import CLOUD, IMAGE
 from da3_ros.egress.messages import MessageBuilder
 from da3_ros.errors import UnavailableError
 from da3_ros.ros.compat import tf_transformations
+from da3_ros.ros.pixel_messages import PixelMessage
 
 
 @cache
@@ -37,7 +39,18 @@ def to_array(values: np.ndarray) -> array:
     return data
 
 
+def _pixel_class(name: str) -> Any:
+    kind = message_class(name)
+    return partial(PixelMessage, kind) if name in (IMAGE, CLOUD) else kind
+
+
+def _pixel_data(values: np.ndarray) -> Any:
+    return values if values.dtype == np.uint8 else to_array(values)
+
+
 build = MessageBuilder(message_class, to_array)
+# The same, but images and clouds are PixelMessages.
+build_for_sending = MessageBuilder(_pixel_class, _pixel_data)
 to_transform = build.transform
 
 

@@ -112,6 +112,7 @@ def test_the_target_holds_for_its_own_scenario(device, published_ms, verdict):
     trial = Trial(30.0, figures(answers([published_ms] * 20)), 0.5, 0.1, {})
     assert bench_ros._row(settings, trial, 60, torch.device(device)).target == verdict
     assert bench_ros._row(replace(settings, cameras=3), trial, 60, torch.device(device)).target is None
+    assert bench_ros._row(replace(settings, network=False), trial, 60, torch.device(device)).target is None
 
 
 def test_cpu_time_of_a_process():
@@ -145,13 +146,15 @@ def test_what_cannot_be_measured_is_said_in_one_line(capsys, arguments, says):
 
 @pytest.mark.slow
 @pytest.mark.ros
-def test_two_cameras_over_dds(capsys):
+@pytest.mark.parametrize("options", [[], ["--no-network"]])
+def test_two_cameras_over_dds(capsys, options):
     """The node, two cameras and the meter as processes of their own; everything that is sent is answered."""
     own = os.getpid()
     arguments = ["--process-res", "56", "--image-size", "160x120", "--rate", "2", "--sets", "2", "--duration", "4"]
-    assert main(["bench", "--ros", "--device", "cpu", *arguments, "--json", "-"]) == 0
+    assert main(["bench", "--ros", "--device", "cpu", *arguments, *options, "--json", "-"]) == 0
     (row,) = json.loads(capsys.readouterr().out)["rows"]
     assert (row["variant"], row["cameras"], row["image_width"], row["image_height"]) == ("da3-small", 2, 160, 120)
+    assert row["network"] is not bool(options)
     assert 6 <= row["sent"] <= 9 and row["answered"] == row["sent"] and row["dropped"] == 0
     assert 0 < row["published_p50"] <= row["published_p95"] <= row["published_max"]
     assert row["published_p50"] <= row["received_p50"], "it is received after it was published"

@@ -170,3 +170,16 @@ def test_what_the_pipeline_finds_wrong_with_a_camera_is_reported(cameras, active
     assert status.level == DiagnosticStatus.WARN and not diagnostics.says("camera left", "degrees")
     active_node.pipeline.warnings = {}
     cameras.send_until(lambda: not diagnostics.says("camera right", "degrees"))
+
+
+def test_bytes_that_are_no_image_are_left_out_and_named(cameras, active_node, diagnostics):
+    """As of a broken bridge: the subscription takes them, the node says so and goes on."""
+    cameras.wait_for_subscriber()
+
+    def named():
+        cameras.images["right"].publish(b"\0\1\0\0" + b"\1\0\0\0" * 3)
+        return diagnostics.says("camera right", "camera 'right'", "is no image")
+
+    wait_until(named, what="a diagnostic")
+    both = ("left", "right")
+    cameras.send_until(lambda: any(step[0].cameras == both for step in active_node.pipeline.called("step")))

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CameraInfo, Image
@@ -11,6 +12,7 @@ from std_msgs.msg import String
 from da3_ros.msg import WindowEstimate
 from da3_ros.ros.answer_meter import Answer, AnswerMeter
 from da3_ros.ros.camera_source import run
+from da3_ros.ros.rcl import Taken
 from da3_ros.ros.stamped import get_stamp, has_header, set_stamp
 
 STAMP = 1_700_000_000_123_456_789
@@ -67,9 +69,9 @@ def test_the_meter_counts_topics_and_keeps_the_last_times():
     meter.answers = defaultdict(Answer)
     data = bytearray(serialize_message(Image()))
     set_stamp(data, STAMP)
-    meter._note(bytes(data), {"source_timestamp": 20, "received_timestamp": 31})
+    meter._note(Taken(np.frombuffer(data, np.uint8), published_ns=20, received_ns=31))
     assert not meter.complete
-    meter._note(bytes(data), {"source_timestamp": 10, "received_timestamp": 33})
+    meter._note(Taken(np.frombuffer(data, np.uint8), published_ns=10, received_ns=33))
     answer = meter.answers[STAMP]
     assert (answer.topics, answer.published_ns, answer.received_ns) == (2, 20, 33)
     assert meter.complete

@@ -1,0 +1,77 @@
+"""Images and clouds as they are sent: the same message that the typed way gives, whatever size and encoding."""
+
+from array import array
+
+import numpy as np
+import pytest
+from rclpy.serialization import deserialize_message, serialize_message
+from sensor_msgs.msg import Image, PointCloud2
+
+from da3_ros.datatypes import PointBuffer
+from da3_ros.errors import UnavailableError
+from da3_ros.ros import pixel_messages, to_msg
+from da3_ros.ros.pixel_messages import Memory, PixelMessage
+
+STAMP = 1_700_000_000_123_456_789
+RANDOM = np.random.default_rng(1)
+
+
+def images():
+    for dtype, shape in ((np.float32, (3, 5)), (np.uint16, (3, 5)), (np.uint8, (7, 3)), (np.uint8, (2, 3, 3))):
+        yield "image", RANDOM.integers(0, 200, shape).astype(dtype)
+    yield "image", np.arange(12, dtype=np.float32).reshape(3, 4)[:, ::-1]  # not contiguous
+
+
+def clouds():
+    for shape, dense in (((3, 5, 16), False), ((1, 7, 16), True), ((1, 0, 16), True)):
+        yield "cloud", PointBuffer(RANDOM.integers(0, 255, shape, dtype=np.uint8), "odom", dense)
+
+
+@pytest.mark.parametrize(("kind", "value"), [*images(), *clouds()])
+@pytest.mark.parametrize("frame_id", ["", "a", "ab", "abc", "camera_optical"])  # every alignment
+def test_what_is_sent_is_the_typed_message(kind, value, frame_id):
+    if kind == "cloud":
+        value = PointBuffer(value.data, frame_id, value.dense)
+    arguments = (value, STAMP, frame_id) if kind == "image" else (value, STAMP)
+    typed = getattr(to_msg.build, kind)(*arguments)
+    message = getattr(to_msg.build_for_sending, kind)(*arguments)
+    assert isinstance(message, PixelMessage)
+    sent = message.serialize(Memory()).tobytes()
+    assert deserialize_message(sent, type(typed)) == typed
+    # Byte for byte they differ: the middleware leaves what lies between fields as it was.
+    assert len(sent) == len(serialize_message(typed))
+
+
+def test_memory_is_used_again_and_grows():
+    memory = Memory()
+    for size in (10, 4, 30):
+        data = np.arange(size, dtype=np.uint8)
+        sent = PixelMessage(Image, data, height=1, width=size, encoding="mono8", step=size).serialize(memory)
+        assert deserialize_message(sent.tobytes(), Image).data == array("B", range(size))
+    assert sent.base is memory.of(1).base
+
+
+def test_the_byte_order_of_the_middleware_is_kept(monkeypatch):
+    """One that writes big endian says so in its second byte, and the length of the data must follow it."""
+
+    def big_endian(message):
+        return b"\0\0\0\0" + len(message.data).to_bytes(4, "big") + bytes(message.data)
+
+    monkeypatch.setattr(pixel_messages, "serialize_message", big_endian)
+    pixel_messages._tail.cache_clear()
+    try:
+        sent = PixelMessage(Image, np.arange(3, dtype=np.uint8)).serialize(Memory())
+    finally:
+        pixel_messages._tail.cache_clear()
+    assert sent.tobytes() == b"\0\0\0\0" + b"\0\0\0\3" + b"\0\1\2"
+
+
+@pytest.mark.parametrize("kind", [Image, PointCloud2])
+def test_a_middleware_that_writes_something_else_is_refused(monkeypatch, kind):
+    monkeypatch.setattr(pixel_messages, "serialize_message", lambda message: b"json" + bytes(len(message.data) * 2))
+    pixel_messages._tail.cache_clear()
+    try:
+        with pytest.raises(UnavailableError, match="RMW_IMPLEMENTATION"):
+            PixelMessage(kind, np.zeros(3, np.uint8)).serialize(Memory())
+    finally:
+        pixel_messages._tail.cache_clear()
