@@ -1,0 +1,135 @@
+"""Keyframes in bounded memory: pictures compressed, depth coarse, the most redundant ones thinned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from da3_ros.geometry.se3 import rotation_angle
+
+_JPEG_QUALITY = 95  # at which the network's depth is within its own noise
+_TURN_LIKE_M = 2.0  # metres that a turn by one radian counts for when keyframes are thinned
+
+
+@dataclass(eq=False)
+class KeyframeView:
+    """One camera's view. Depth and colours are of every so manieth pixel, with the intrinsics K (3, 3) of that grid.
+
+    ``depth`` (h, w) float16 metres, NaN where there is none; ``weight`` (h, w) float16; ``colours`` (h, w, 3) uint8;
+    ``jpeg``: the network's whole picture, ``content`` of it being no padding. ``against`` (h, w) uint8 counts the
+    later views that saw through a pixel's surface, ``agreed`` those that saw it.
+    """
+
+    camera: str
+    T_odom_cam: np.ndarray
+    K: np.ndarray
+    content: tuple[int, int, int, int]
+    jpeg: bytes
+    depth: np.ndarray
+    weight: np.ndarray
+    colours: np.ndarray
+    against: np.ndarray
+    agreed: np.ndarray
+
+    @property
+    def nbytes(self) -> int:
+        """Memory in bytes."""
+        maps = (self.depth, self.weight, self.colours, self.against, self.agreed)
+        return len(self.jpeg) + sum(part.nbytes for part in maps)
+
+    def picture(self) -> np.ndarray:
+        """(H, W, 3) uint8 RGB; decoded now."""
+        return cv2.imdecode(np.frombuffer(self.jpeg, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+
+    def kept(self) -> np.ndarray:
+        """(h, w) float32 0..1: how far each pixel is believed: less with every later view that contradicts it."""
+        return (1.0 + self.agreed) / (1.0 + self.agreed + 2.0 * self.against.astype(np.float32))
+
+
+def encode_picture(colours: np.ndarray) -> bytes:
+    """Picture (3, H, W) uint8 RGB to JPEG."""
+    ok, encoded = cv2.imencode(
+        ".jpg", np.ascontiguousarray(colours.transpose(1, 2, 0)[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+    )
+    assert ok
+    return encoded.tobytes()
+
+
+@dataclass(eq=False)
+class Keyframe:
+    """One set of views that stays. ``T_odom_body`` (4, 4): pose in odom; ``median_depth`` in metres."""
+
+    number: int
+    stamp_ns: int
+    T_odom_body: np.ndarray
+    median_depth: float
+    way: float  # metres travelled up to here
+    views: tuple[KeyframeView, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory in bytes."""
+        return sum(view.nbytes for view in self.views)
+
+
+class KeyframeStore:
+    """At most ``limit`` keyframes, in the order of the way. Not thread-safe."""
+
+    def __init__(self, limit: int):
+        self._limit = limit
+        self._kept: dict[int, Keyframe] = {}
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __iter__(self) -> Iterator[Keyframe]:
+        return iter(self._kept.values())
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._kept
+
+    def __getitem__(self, number: int) -> Keyframe:
+        return self._kept[number]
+
+    @property
+    def numbers(self) -> list[int]:
+        """Of all keyframes, oldest first."""
+        return list(self._kept)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of all keyframes in bytes."""
+        return sum(keyframe.nbytes for keyframe in self._kept.values())
+
+    @property
+    def last(self) -> Keyframe | None:
+        """The newest one."""
+        return next(reversed(self._kept.values()), None)
+
+    def add(self, keyframe: Keyframe) -> None:
+        """Keep a keyframe."""
+        self._kept[keyframe.number] = keyframe
+
+    def remove(self, number: int) -> None:
+        """Forget a keyframe."""
+        del self._kept[number]
+
+    def redundant(self) -> int | None:
+        """The keyframe to give up, if there are too many: the one between whose neighbours the smallest gap opens.
+
+        The first one and the newest tenth stay. Of equal gaps the oldest goes, so an old stretch of way thins out
+        evenly as it ages.
+        """
+        if len(self._kept) <= self._limit:
+            return None
+        keyframes = list(self._kept.values())
+        inner = range(1, max(2, len(keyframes) - 1 - self._limit // 10))
+        return keyframes[min(inner, key=lambda i: _gap(keyframes[i - 1], keyframes[i + 1]))].number
+
+
+def _gap(first: Keyframe, second: Keyframe) -> float:
+    apart = float(np.linalg.norm(first.T_odom_body[:3, 3] - second.T_odom_body[:3, 3]))
+    return apart + _TURN_LIKE_M * rotation_angle(first.T_odom_body[:3, :3].T @ second.T_odom_body[:3, :3])
