@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from da3_ros.geometry.se3 import rotation_angle
-
 _JPEG_QUALITY = 95  # at which the network's depth is within its own noise
 _TURN_LIKE_M = 2.0  # metres that a turn by one radian counts for when keyframes are thinned
 
@@ -66,7 +64,7 @@ class Keyframe:
     stamp_ns: int
     T_odom_body: np.ndarray
     median_depth: float
-    way: float  # metres travelled up to here
+    way: float  # motion up to here, in median depths and radians
     views: tuple[KeyframeView, ...]
 
     @property
@@ -126,10 +124,9 @@ class KeyframeStore:
         if len(self._kept) <= self._limit:
             return None
         keyframes = list(self._kept.values())
-        inner = range(1, max(2, len(keyframes) - 1 - self._limit // 10))
-        return keyframes[min(inner, key=lambda i: _gap(keyframes[i - 1], keyframes[i + 1]))].number
-
-
-def _gap(first: Keyframe, second: Keyframe) -> float:
-    apart = float(np.linalg.norm(first.T_odom_body[:3, 3] - second.T_odom_body[:3, 3]))
-    return apart + _TURN_LIKE_M * rotation_angle(first.T_odom_body[:3, :3].T @ second.T_odom_body[:3, :3])
+        T = np.stack([keyframe.T_odom_body for keyframe in keyframes[: max(3, len(keyframes) - self._limit // 10)]])
+        before, after = T[:-2], T[2:]
+        apart = np.linalg.norm(after[:, :3, 3] - before[:, :3, 3], axis=-1)
+        cosine = (np.einsum("kij,kij->k", before[:, :3, :3], after[:, :3, :3]) - 1) / 2
+        gap = apart + _TURN_LIKE_M * np.arccos(cosine.clip(-1.0, 1.0))
+        return keyframes[1 + int(gap.argmin())].number

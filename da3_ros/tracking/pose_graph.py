@@ -64,10 +64,13 @@ def import_gtsam() -> Any:
 
 
 class PoseGraph:
-    """Where keyframes are in the map. Not thread-safe. Raises UnavailableError without GTSAM."""
+    """Where keyframes are in the map. Not thread-safe.
 
-    def __init__(self) -> None:
-        self._gtsam = import_gtsam()
+    Where there are to be ``loops``, GTSAM is needed: raises UnavailableError without it.
+    """
+
+    def __init__(self, loops: bool = True) -> None:
+        self._gtsam: Any = import_gtsam() if loops else None
         self._poses: dict[int, np.ndarray] = {}  # keyframe -> S_map_keyframe, in the order of the way
         self._odometry: dict[int, Constraint] = {}  # keyframe -> from the one before it
         self._loops: list[Constraint] = []
