@@ -30,7 +30,7 @@ class Drive:
     def __init__(self, way, yaw_drift=0.0, depth_noise=0.0, seed=0):
         self._way = way
         self._depth_noise = depth_noise
-        self._rng = np.random.default_rng(seed)
+        self._rng, self._look_rng = np.random.default_rng(seed), np.random.default_rng(seed + 1)
         self._places = np.random.default_rng(99).normal(size=(64, 4)) * [0.8, 0.8, 1.5, 1.5]
         self._phases = np.random.default_rng(98).uniform(0, 6.28, 64)
         self.T_world_cam = {}  # of every view by its pose in odom
@@ -68,8 +68,8 @@ class Drive:
 
     def look(self, views):
         """A window across two places as a perfect network gives it, in a gauge of its own."""
-        scale = math.exp(self._rng.uniform(-1, 1))
-        gauge = T_from(sim._random_rotation(self._rng), self._rng.normal(size=3))
+        scale = math.exp(self._look_rng.uniform(-1, 1))
+        gauge = T_from(sim._random_rotation(self._look_rng), self._look_rng.normal(size=3))
         poses = []
         for view in views:
             T = gauge @ self.T_world_cam[view.T_odom_cam.tobytes()]

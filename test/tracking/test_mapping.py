@@ -9,7 +9,7 @@ from da3_ros.geometry.se3 import T_from, invert
 from da3_ros.tracking.loop_closure import SharedWindow
 from da3_ros.tracking.mapping import Mapper, MappingSettings
 
-SETTINGS = MappingSettings(window_views=4, voxel_m=0.2, keyframe_motion=0.1, interval=5, delay=3)
+SETTINGS = MappingSettings(window_views=4, voxel_m=0.2, keyframe_motion=0.15, interval=4, delay=3)
 
 
 def run(drive, settings=SETTINGS, look=None, change=None):
@@ -39,7 +39,7 @@ def odometry_error(drive):
 @pytest.fixture(scope="module")
 def eight():
     """Two rounds of an eight with a drift of a quarter of a degree in each metre."""
-    return drives.Drive(sim.figure_of_eight(400, turns=2), yaw_drift=0.004, depth_noise=0.02)
+    return drives.Drive(sim.figure_of_eight(240, turns=2), yaw_drift=0.004, depth_noise=0.02)
 
 
 def test_loops_take_the_drift_out_of_the_map_and_leave_odom_alone(eight):
@@ -67,14 +67,14 @@ def test_the_map_lies_on_the_walls_after_loops(eight):
             ]
         )
         errors[name] = float(np.mean(walls.min(0)))
-    assert errors["closed"] < 0.08
+    assert errors["closed"] < 0.12
     assert errors["closed"] < 0.6 * errors["open"]
 
 
 def test_the_same_drive_gives_the_same_map_twice():
     clouds = []
     for _ in range(2):
-        drive = drives.Drive(sim.figure_of_eight(200, turns=1.5), yaw_drift=0.004, depth_noise=0.02)
+        drive = drives.Drive(sim.figure_of_eight(120, turns=1.5), yaw_drift=0.004, depth_noise=0.02)
         mapper, corrections = run(drive)
         clouds.append((mapper.cloud(), np.array(corrections)))
     (first, way), (second, again) = clouds
