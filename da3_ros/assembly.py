@@ -42,8 +42,10 @@ def assemble(
     """Everything that goes to the host, by name; only what is in ``request``. No host synchronization.
 
     Of the window: ``K``, ``T_odom_cam``, ``T_odom_base``, ``K_predicted``, ``reference``, ``metres_per_unit``,
-    ``metres_stddev``, ``points`` with ``points_count``. Of a camera: ``depth/<c>`` or ``sky/<c>`` with
-    ``image_K/<c>``, ``confidence/<c>``, ``points/<c>``. Of a view: ``median/<index>``, its confidence's.
+    ``metres_stddev``, ``points`` with ``points_count``. Of a tracked one ``track_report`` (see TrackReport), and of its
+    newest views ``track_depth``, ``track_weight`` (see TrackedWindow) and ``track_features`` (M, D). Of a camera:
+    ``depth/<c>`` or ``sky/<c>`` with ``image_K/<c>``, ``confidence/<c>``, ``points/<c>``. Of a view:
+    ``median/<index>``, its confidence's.
     """
     prediction = window.prediction
     optional = {
@@ -51,9 +53,14 @@ def assemble(
         "T_odom_base": window.T_odom_base,
         "K_predicted": window.K_predicted,
         "reference": prediction.reference_index,
-        "metres_per_unit": prediction.metres_per_unit,
+        "metres_per_unit": window.metres_per_unit,
         "metres_stddev": prediction.metres_stddev,
     }
+    if window.tracked is not None:
+        tracked = window.tracked
+        optional |= {"track_report": tracked.report, "track_depth": tracked.depth, "track_weight": tracked.weight}
+        if prediction.features is not None:
+            optional["track_features"] = prediction.features[-len(tracked.depth) :].float()
     out = {"K": window.K} | {name: tensor for name, tensor in optional.items() if tensor is not None}
     clouds: list[Cloud] = []
     poses: list[torch.Tensor | None] = []
@@ -124,7 +131,7 @@ def _dense_views(window: PlacedWindow, indices: tuple[int, ...]) -> DenseViews:
         prediction.colours[rows],
         None if prediction.sky is None else prediction.sky[rows],
         window.K[indices[0] : indices[-1] + 1],
-        prediction.metres_per_unit,
+        window.metres_per_unit,
     )
 
 

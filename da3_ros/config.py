@@ -179,6 +179,20 @@ class WindowParameters:
         "second at least; the host waits for the images on the GPU. 0: leave none out",
         ge=0.0, le=255.0,
     )  # fmt: skip
+    keyframe_min_motion: float = param(
+        0.05,
+        "a set becomes a keyframe, which may stay in the window as an anchor, when the cameras have moved by this "
+        "share of the scene's median depth since the last one, or turned by as many radians, or both together; 0: "
+        "every set",
+        ge=0.0, le=10.0,
+    )  # fmt: skip
+    keyframe_min_overlap: float = param(
+        0.25, "anchors leave of which the newest set sees less than this share", ge=0.0, le=1.0
+    )
+    keyframe_recent: int = param(
+        2, "newest sets that are in the window in any case; window.sets or more: no anchors, only the newest sets",
+        ge=1, le=64,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -187,11 +201,17 @@ class ScaleConfig:
 
     source: str = param(
         "auto",
-        "source of metric scale. rig: the distances between the cameras, with model.pose_conditioning rig; odometry: "
-        "the distances between the cameras of the whole window, with model.pose_conditioning odometry; metric_model: "
-        "da3metric-large, by itself, nested, or as metric_checkpoint; none: lengths are in the network's own unit; "
-        "auto: the first of these that is there",
-        choices=("auto", "none", "metric_model", "rig", "odometry"),
+        "source of metric scale. rig: the distances between the cameras (/tf_static); odometry: the robot's own, "
+        "frames.odom -> frames.base with frames.publish_tf false; range: scale.range_topic; metric_model: "
+        "da3metric-large, by itself, nested, or as metric_checkpoint; none: lengths are in a unit of their own; auto: "
+        "all of these that are there, each by its uncertainty",
+        choices=("auto", "none", "metric_model", "rig", "odometry", "range"),
+    )
+    time_constant_s: float = param(
+        5.0, "time constant with which sources correct the scale that windows hand on (seconds)", ge=0.0, le=600.0
+    )
+    jump_after: int = param(
+        5, "consecutive steps in which a source must contradict the scale until its own is taken over", ge=1, le=1000
     )
 
 
@@ -252,6 +272,12 @@ class DiagnosticsConfig:
 
     period_s: float = param(1.0, "time between two reports (seconds)", ge=0.1, le=60.0)
     silent_after_s: float = param(2.0, "a camera without images for longer is an error (seconds)", ge=0.1, le=600.0)
+    extrinsics_angle_deg: float = param(
+        1.0, "warn when a camera has turned on its mount by more, by what the cameras see (degrees)", ge=0.1, le=90.0
+    )
+    extrinsics_distance_m: float = param(
+        0.03, "warn when a camera has moved on its mount by more, by what the cameras see (metres)", ge=0.001, le=10.0
+    )
     fov_tolerance_percent: float = param(
         15.0, "warn when predicted and calibrated field of view differ by more (percent)", ge=0.1, le=1000.0
     )
@@ -272,14 +298,35 @@ class PipelineConfig:
     diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)
 
     @property
+    def tracks(self) -> bool:
+        """Whether windows are put into one continuous frame; known cameras put each where they are themselves."""
+        return self.model.has_poses and self.model.pose_conditioning == "none"
+
+    @property
+    def scale_sources(self) -> tuple[str, ...]:
+        """The sources of metric scale that ``scale.source`` allows and that can be there, the strongest first."""
+        conditioning, wanted = self.model.pose_conditioning, self.scale.source
+        if conditioning != "none":
+            given = (conditioning,) if wanted in ("auto", conditioning) else ()
+            if conditioning == "rig" and len(self.cameras) == 1:
+                given = ()
+            return given or (("metric_model",) if self.model.has_metres and wanted != "none" else ())
+        there = {
+            "rig": self.tracks and len(self.cameras) > 1,
+            "odometry": self.tracks and not self.frames.publish_tf,
+            "metric_model": self.model.has_metres,
+        }
+        return tuple(source for source, possible in there.items() if possible and wanted in ("auto", source))
+
+    @property
     def scale_source(self) -> str:
-        """The source of metric scale that ``scale.source`` comes to: any of its choices but ``auto``."""
-        conditioning = self.model.pose_conditioning
-        if self.scale.source in ("auto", "rig") and conditioning == "rig" and len(self.cameras) > 1:
-            return "rig"
-        if self.scale.source in ("auto", "odometry") and conditioning == "odometry":
-            return "odometry"
-        return "metric_model" if self.model.has_metres and self.scale.source != "none" else "none"
+        """All of ``scale_sources`` for people to read, or ``none``."""
+        return "+".join(self.scale_sources) or "none"
+
+    @property
+    def scale_required(self) -> bool:
+        """Whether lengths are metres or nothing: where a source was named, or is part of the network."""
+        return self.scale.source not in ("auto", "none") or "metric_model" in self.scale_sources
 
     def camera_config(self, name: str) -> CameraConfig:
         """The configuration of camera ``name``; defaults where nothing was set."""
@@ -518,14 +565,14 @@ def _model_problems(config: PipelineConfig) -> list[str]:
         problems.append(f"scale.source is none, but {METRIC_VARIANT} gives metres and nothing else: set it to auto")
     if model.pose_conditioning == "rig":
         problems += _rig_problems(config)
-    elif source == "rig":
-        problems.append("scale.source is rig, but the network is not told the rig: set model.pose_conditioning to rig")
+    elif source == "rig" and len(config.cameras) < 2:
+        problems.append("scale.source is rig, but one camera has no distance to another: set it to auto")
     if model.pose_conditioning == "odometry":
         problems += _odometry_problems(config)
-    elif source == "odometry":
+    elif source == "odometry" and config.frames.publish_tf:
         problems.append(
-            "scale.source is odometry, but the network is not told how the robot moved: set model.pose_conditioning to "
-            "odometry"
+            f"scale.source is odometry, so the robot publishes {config.frames.odom} -> {config.frames.base} and this "
+            "node must not: set frames.publish_tf to false"
         )
     if model.pose_conditioning != "none":
         problems += _known_camera_problems(config)

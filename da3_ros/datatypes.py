@@ -147,6 +147,7 @@ class WindowPrediction:
     sky: torch.Tensor | None = None  # (M, H, W) bool; depth there has no meaning
     metres_per_unit: torch.Tensor | None = None  # () float32
     metres_stddev: torch.Tensor | None = None  # () float32, NaN where it is not known
+    features: torch.Tensor | None = None  # (N, D) the network's summary of each image alone
 
 
 @dataclass(frozen=True)
@@ -237,8 +238,29 @@ class ScaleEstimate:
 
 
 @dataclass(frozen=True)
+class TrackingEstimate:
+    """How the window was put into odom; see tracking.TrackedStep and TrackReport, from which it is made.
+
+    ``covariance`` (6, 6) of T_odom_base, None where it is not known. ``problems``: what a user should know, by camera
+    ("" for all of them).
+    """
+
+    status: str
+    keyframe: bool
+    covariance: np.ndarray | None
+    scale_sources: tuple[str, ...] = ()  # that were taken in at this step
+    scale_jumped: tuple[str, ...] = ()  # whose other scale was taken over at this step
+    scale_rejected: tuple[str, ...] = ()  # that contradict the scale
+    steady: float = 1.0
+    overlap: float = 1.0
+    misfit_deg: Mapping[str, float] = field(default_factory=dict)  # camera -> turn against the body
+    misfit_m: Mapping[str, float] = field(default_factory=dict)  # camera -> displacement against the body
+    moved: Mapping[str, str] = field(default_factory=dict)  # camera -> what its place on the robot is off by
+
+
+@dataclass(frozen=True)
 class Estimate:
-    """The result of one step, ready to become messages."""
+    """The result of one step, ready to become messages. Without ``tracking`` every window stands for itself."""
 
     stamp_ns: int
     step: int
@@ -247,6 +269,7 @@ class Estimate:
     T_odom_base: np.ndarray | None  # (4, 4); None when the rig's extrinsics are not known, or without poses
     scale: ScaleEstimate
     merged_points: PointBuffer | None = None
+    tracking: TrackingEstimate | None = None
     warnings: Mapping[str, str] = field(default_factory=dict)  # camera -> what is wrong with it
     timings_ms: Mapping[str, float] = field(default_factory=dict)  # stage -> milliseconds
 

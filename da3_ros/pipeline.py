@@ -1,8 +1,8 @@
 """Frame sets in, estimates out: the one data path that the live node and the offline replay both run.
 
-FrameSet -> StreamingDA3 (window, network) -> WindowPrediction -> Placement (gauge in odom) -> assemble (dense outputs)
--> Downloader -> StepRecord -> Estimate. On CUDA ``submit`` only queues: the upload of one step, the network of the one
-before it and the download of the one before that run at the same time.
+FrameSet -> StreamingDA3 (window, network) -> WindowPrediction -> Placement (one continuous frame) -> assemble (dense
+outputs) -> Downloader -> StepRecord -> Estimate. On CUDA ``submit`` only queues: the upload of one step, the network of
+the one before it and the download of the one before that run at the same time.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from da3_ros.datatypes import Estimate, FrameSet, OutputRequest
 from da3_ros.estimates import PendingEstimate, StepRecord
 from da3_ros.placement import Placement
 from da3_ros.streaming import StreamingDA3, WindowConfig
-from da3_ros.streaming.device import choose_device, choose_dtype, describe_device, set_cpu_threads
+from da3_ros.streaming.device import choose_device, choose_dtype, choose_execution, describe_device, set_cpu_threads
 from da3_ros.streaming.loading import load_network
 from da3_ros.streaming.timing import StageTimer
 from da3_ros.streaming.transfer import Downloader
+from da3_ros.tracking import AnchorPolicy, TrackingSettings, WindowTracking
 
 __all__ = ["PendingEstimate", "Pipeline", "PipelineConfig"]
 
@@ -53,9 +54,9 @@ class Pipeline:
             process_res_method=config.model.process_res_method,
             ref_view=config.model.ref_view,
             use_ray_pose=config.model.use_ray_pose,
-            metric_scale=config.scale_source == "metric_model",
+            metric_scale="metric_model" in config.scale_sources,
             pose_conditioning=config.model.pose_conditioning,
-            scale_from_cameras=config.scale_source in ("rig", "odometry"),
+            scale_from_cameras=not {"rig", "odometry"}.isdisjoint(config.scale_sources),
             execution=config.model.execution,
             max_graphs=config.model.max_graphs,
             key_reduction=config.model.key_reduction,
@@ -76,7 +77,8 @@ class Pipeline:
             window,
             max_fov_deg={name: config.camera_config(name).max_fov_deg for name in config.cameras},
         )
-        self._placement = Placement(self.device)
+        self._tracking = WindowTracking(tracking_settings(config), self.device) if config.tracks else None
+        self._placement = Placement(self.device, self._tracking, config.scale_required)
         self._downloader = Downloader(self.device)
         self._points = config.points
         self._steps = 0
@@ -84,6 +86,8 @@ class Pipeline:
     def set_rig(self, T_base_cam: Mapping[str, np.ndarray]) -> None:
         """Known extrinsics: camera name -> (4, 4) T_base_cam in metres. Cameras left out are not known."""
         self._placement.set_rig(T_base_cam)
+        if self._tracking is not None:
+            self._tracking.set_rig(T_base_cam)
         self._stream.set_rig(T_base_cam)
 
     @property
@@ -103,6 +107,8 @@ class Pipeline:
     def reset(self) -> None:
         """Forget the window, as after a backward clock jump."""
         self._stream.reset()
+        if self._tracking is not None:
+            self._tracking.reset()
         self._steps = 0
 
     def close(self) -> None:
@@ -124,15 +130,23 @@ class Pipeline:
         Neither later steps nor ``reset`` or ``update_points`` change what it will be.
         """
         timer = StageTimer(self.device)
-        prediction = self._stream.step(frame_set, timer, dense=request.dense)
+        tracking, dense, evict = self._tracking, request.dense, None
+        if tracking is not None:
+            # Depth carries the scale: what the tracker gives must not depend on who listens.
+            dense, evict = True, tracking.leaving(self._stream.slots)
+        prediction = self._stream.step(frame_set, timer, dense=dense, evict=evict, entered=self._note)
         if prediction is None:
             return None
         window = self._placement.place(prediction)
+        timer.mark("tracking")
         plans = {camera: self._stream.plan(camera) for camera in frame_set.cameras}
         download = self._downloader.start(assemble(window, plans, request, self._points, self.config.publish))
         timer.mark("output")
         timer.mark("download", download.done)
         self._steps += 1
+        pending = None
+        if tracking is not None and window.tracked is not None:
+            pending = tracking.submit(self._steps, frame_set.stamp_ns, prediction, window.tracked, download)
         frames = self.config.frames
         record = StepRecord(
             stamp_ns=frame_set.stamp_ns,
@@ -143,5 +157,27 @@ class Pipeline:
             points_frame_id=frames.odom if self._points.frame == "odom" else frames.base,
             config=self.config,
             trained=self._trained,
+            tracked=None if pending is None else pending.settle,
         )
         return PendingEstimate(download, functools.partial(record.estimate, timer=timer))
+
+    def _note(self, frame_set: FrameSet) -> None:
+        """``frame_set`` is in the window now."""
+        if self._tracking is not None:
+            self._tracking.note(frame_set)
+
+
+def tracking_settings(config: PipelineConfig) -> TrackingSettings:
+    """What ``config`` says of tracking."""
+    window, scale, diagnostics = config.window, config.scale, config.diagnostics
+    return TrackingSettings(
+        sources=config.scale_sources,
+        sets=window.sets,
+        cameras=len(config.cameras),
+        time_constant_s=scale.time_constant_s,
+        jump_after=scale.jump_after,
+        policy=AnchorPolicy(window.keyframe_min_motion, window.keyframe_min_overlap, window.keyframe_recent),
+        drift_angle_deg=diagnostics.extrinsics_angle_deg,
+        drift_distance_m=diagnostics.extrinsics_distance_m,
+        execution=choose_execution(config.model.execution, choose_device(config.model.device)),
+    )

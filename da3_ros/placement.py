@@ -11,7 +11,7 @@ import torch
 from da3_ros.datatypes import View, WindowPrediction, WindowView
 from da3_ros.geometry.se3 import T_BODY_OPTICAL, invert
 from da3_ros.streaming.device import pinned
-from da3_ros.tracking import anchor_window
+from da3_ros.tracking import TrackedWindow, WindowTracking, anchor_window
 
 # Combinations of views whose constants are kept; a rig with cameras that come and go has a few hundred.
 _KEPT_CONSTANTS = 512
@@ -26,6 +26,8 @@ class PlacedWindow:
     T_odom_base: torch.Tensor | None  # (4, 4), on the device; None when no camera's extrinsics are known
     K: torch.Tensor  # (N, 3, 3) in use, canvas pixels, OpenCV pixel centres, on the device
     K_predicted: torch.Tensor | None  # (N, 3, 3) likewise, from the network
+    metres_per_unit: torch.Tensor | None = None  # () to multiply depth by, NaN where that is not known; None: by 1
+    tracked: TrackedWindow | None = None
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,17 @@ class _Constants:
 
 
 class Placement:
-    """Places windows; what does not change from one to the next is uploaded once. Not thread-safe."""
+    """Places windows; what does not change from one to the next is uploaded once. Not thread-safe.
 
-    def __init__(self, device: torch.device):
+    With ``tracking`` every window continues the frame of the one before. Without it (known cameras condition the
+    network) it stands for itself, or where the robot's odometry has it. ``metres_only``: as long as the tracked scale is
+    not known in metres there is none.
+    """
+
+    def __init__(self, device: torch.device, tracking: WindowTracking | None = None, metres_only: bool = False):
         self._device = device
+        self._tracking = tracking
+        self._metres_only = metres_only
         self._T_base_cam: dict[str, np.ndarray] = {}
         self._constants: dict[tuple, _Constants] = {}
 
@@ -53,16 +62,24 @@ class Placement:
         self._T_base_cam = dict(T_base_cam)
         self._constants.clear()
 
-    def place(self, prediction: WindowPrediction) -> PlacedWindow:
+    def place(self, prediction: WindowPrediction, ranges: np.ndarray | None = None) -> PlacedWindow:
         """Poses in odom, in metres where there is a scale, and the intrinsics to use. No host synchronization.
 
-        Views whose poses in odom are known are there, whatever was predicted.
+        Views whose poses in odom are known are there, whatever was predicted. ``ranges`` as Tracker has them.
         """
         views = prediction.views
         placed = self._newest_of_rig(views)
         known = self._known(views, placed)
         if prediction.T_cam_world is None or prediction.K is None:
-            return PlacedWindow(prediction, None, None, known.K, None)
+            return PlacedWindow(prediction, None, None, known.K, None, prediction.metres_per_unit)
+        K_predicted = prediction.K - known.half_pixel
+        K = torch.where(known.calibrated, known.K, K_predicted)
+        if self._tracking is not None:
+            tracked = self._tracking.place(prediction, K, ranges)
+            metres = tracked.metres_per_unit.float()
+            if self._metres_only:
+                metres = torch.where(tracked.metric, metres, torch.nan)
+            return PlacedWindow(prediction, tracked.T_odom_cam, tracked.T_odom_base, K, K_predicted, metres, tracked)
         T_odom_cam = self._given(views)
         if T_odom_cam is None:
             T_cam_world = prediction.T_cam_world
@@ -71,9 +88,7 @@ class Placement:
                 T_cam_world[:, :3, 3] *= prediction.metres_per_unit
             T_odom_cam = anchor_window(T_cam_world, known.T_base_first)
         T_odom_base = None if placed is None else T_odom_cam[placed] @ known.T_cam_base
-        K_predicted = prediction.K - known.half_pixel
-        K = torch.where(known.calibrated, known.K, K_predicted)
-        return PlacedWindow(prediction, T_odom_cam, T_odom_base, K, K_predicted)
+        return PlacedWindow(prediction, T_odom_cam, T_odom_base, K, K_predicted, prediction.metres_per_unit)
 
     def _given(self, views: Sequence[WindowView]) -> torch.Tensor | None:
         """T_odom_cam (N, 4, 4) float32 that the network was told, on the device; None where it was told none."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -97,12 +97,14 @@ class StreamingDA3:
         *,
         dense: bool = True,
         evict: Collection[Slot] | None = None,
+        entered: Callable[[FrameSet], None] = lambda frame_set: None,
     ) -> WindowPrediction | None:
         """Push ``frame_set`` and predict; None for sets between two network steps (``stride``), and for those that
         ``skip_below`` leaves out: they do not enter the window.
 
         Without ``dense`` no view is decoded: poses and intrinsics alone, as when nobody listens to depth. ``evict``:
-        the views, among ``slots``, that leave for the new ones; None: the oldest set of a full window.
+        the views, among ``slots``, that leave for the new ones; None: the oldest set of a full window. ``entered`` is
+        told of the set once it is in the window.
         The prediction's tensors may be buffers that the next step overwrites: whoever needs them longer copies them
         on this stream first. Raises InputError for frames that do not fit the window, FrameError for images that
         cannot be used; the window is then as it was before.
@@ -110,8 +112,11 @@ class StreamingDA3:
         if self._model is None:
             raise InputError("this StreamingDA3 is closed: make a new one")
         timer = timer or StageTimer(self._model.device)
+        window = self._window
         images, colours = self.prepare(frame_set)
         timer.mark("prepare")
+        if self._window is not window:  # planned anew, so what was to leave has left
+            evict = None
         if self._stillness is not None and not self._stillness.moved(frame_set, colours):
             self.skipped += 1
             return None
@@ -120,6 +125,7 @@ class StreamingDA3:
         self._network.write(slots, images)
         if self.config.decode == "all":
             self._colours.write(_rows(slots, images.device), colours)
+        entered(frame_set)
         self._pushes += 1
         if self._pushes % self.config.stride:
             return None
@@ -157,6 +163,7 @@ class StreamingDA3:
             sky=output.sky,
             metres_per_unit=output.metres_per_unit,
             metres_stddev=output.metres_stddev,
+            features=output.features,
         )
 
     def _check(self, frame_set: FrameSet) -> None:

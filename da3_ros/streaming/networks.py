@@ -39,6 +39,7 @@ class NetworkOutput:
     sky: torch.Tensor | None = None
     metres_per_unit: torch.Tensor | None = None
     metres_stddev: torch.Tensor | None = None
+    features: torch.Tensor | None = None
 
 
 class AnyViewWindow:
@@ -115,7 +116,8 @@ class AnyViewWindow:
             maps, cameras = self._programs.beside(
                 lambda: self._maps(features), lambda: self._model.decode_cameras(features)
             )
-        output = _any_view_output(maps, cameras, reference)
+        (summary,) = self._summaries.read(rows)
+        output = replace(_any_view_output(maps, cameras, reference), features=summary)
         if self._conditioned and self._config.scale_from_cameras:
             assert output.T_cam_world is not None
             T_cam_world, metres, stddev = align_to_known(rig[0][0], output.T_cam_world)

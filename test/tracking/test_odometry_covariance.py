@@ -6,7 +6,7 @@ import torch
 import window_simulation as sim
 
 from da3_ros.geometry.se3 import T_from, invert
-from da3_ros.tracking import ScaleFilter, Tracker
+from da3_ros.tracking import ScaleFilter, Tracker, TrackReport
 from da3_ros.tracking.odometry_covariance import OdometryCovariance
 
 NOISE = sim.Noise(depth=0.05, rotation_rad=0.003, translation=0.005)
@@ -19,12 +19,16 @@ def pose_error(T, T_true):
 
 
 def normalised_error_squared(seed, way):
-    tracker, covariance = Tracker(ScaleFilter(5.0, 5), torch.device("cpu")), OdometryCovariance()
+    tracker, covariance = Tracker(ScaleFilter(5.0, 5), torch.device("cpu"), 16), OdometryCovariance()
     start = None
     for window in sim.windows(way, sim.STEREO, noise=NOISE, seed=seed):
-        result = tracker.step(window.views, window.T_cam_world, window.decoded, window.depth, None, sim.STEREO)
+        result = sim.step(tracker, window, sim.STEREO)
+        report = TrackReport.of(result.report.numpy())
         T = result.T_odom_base.numpy()
-        P = covariance.step(T, *result.step_variance.tolist(), float(result.scale.variance))
+        P = covariance.step(
+            T, report.rotation_variance, report.translation_variance, report.scale_variance,
+            report.view_rotation_variance / 2, report.view_translation_variance / 2,
+        )  # fmt: skip
         start = T @ invert(window.T_world_base) if start is None else start
     error = pose_error(T, start @ window.T_world_base)
     return error @ np.linalg.solve(P, error)

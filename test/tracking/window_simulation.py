@@ -12,6 +12,7 @@ import torch
 
 from da3_ros.datatypes import View, WindowView
 from da3_ros.geometry.se3 import T_BODY_OPTICAL, T_from, invert
+from da3_ros.tracking import TrackedWindow
 
 HALL = np.array([14.0, 9.0, 4.0])  # metres; the robot drives inside it
 HEIGHT, WIDTH, FOCAL = 36, 48, 30.0
@@ -92,8 +93,8 @@ class Window:
 
     views: tuple[WindowView, ...]
     T_cam_world: torch.Tensor
-    decoded: tuple[int, ...]
-    depth: torch.Tensor
+    K: torch.Tensor
+    depth: torch.Tensor  # of the newest set
     metres_per_unit: float
     T_world_base: np.ndarray
     T_world_cam: np.ndarray
@@ -106,9 +107,8 @@ def windows(
     noise: Noise | None = None,
     seed: int = 0,
     missing: dict[int, set[str]] | None = None,
-    decode_sets: int = 2,
 ) -> Iterator[Window]:
-    """The windows of a rig on its way; ``missing``: step -> cameras that are not there; newest sets are decoded."""
+    """The windows of a rig on its way; ``missing``: step -> cameras that are not there."""
     rng = np.random.default_rng(seed)
     noise = noise or Noise()
     held: deque[list[tuple[str, int, np.ndarray]]] = deque(maxlen=sets)
@@ -121,14 +121,15 @@ def windows(
         scale = math.exp(rng.uniform(-1.0, 1.0))  # metres per unit
         gauge = T_from(_random_rotation(rng), rng.normal(size=3) * 5)
         poses, depth = [], []
-        decoded = tuple(range(len(members) - sum(len(group) for group in list(held)[-decode_sets:]), len(members)))
         for index, (_, _, T_world_cam) in enumerate(members):
-            T = gauge @ T_world_cam @ T_from(
-                _small_rotation(rng, noise.rotation_rad), rng.normal(size=3) * noise.translation
+            T = (
+                gauge
+                @ T_world_cam
+                @ T_from(_small_rotation(rng, noise.rotation_rad), rng.normal(size=3) * noise.translation)
             )
             T[:3, 3] /= scale
             poses.append(invert(T))
-            if index in decoded:
+            if index >= len(members) - newest:
                 z = true_depth(T_world_cam) / scale
                 z = z * np.exp(rng.normal(size=z.shape) * noise.depth + rng.normal() * noise.view_depth)
                 wrong = rng.random(z.shape) < noise.outliers
@@ -140,7 +141,7 @@ def windows(
         yield Window(
             views,
             torch.from_numpy(np.stack(poses)).float(),
-            decoded,
+            torch.from_numpy(_K).float().expand(len(views), 3, 3),
             torch.from_numpy(np.stack(depth)).float(),
             scale,
             T_world_base,
@@ -148,7 +149,15 @@ def windows(
         )
 
 
-_VIEW = View("any", (HEIGHT, WIDTH), (0, 0, HEIGHT, WIDTH), np.eye(3), True)
+_K = np.array([[FOCAL, 0, WIDTH / 2 - 0.5], [0, FOCAL, HEIGHT / 2 - 0.5], [0, 0, 1]])
+_VIEW = View("any", (HEIGHT, WIDTH), (0, 0, HEIGHT, WIDTH), _K, True)
+
+
+def step(tracker, window: Window, rig: dict[str, np.ndarray], **more) -> TrackedWindow:
+    """``tracker`` one step on, as Placement takes it."""
+    colours = torch.arange(WIDTH).mul(5).to(torch.uint8).expand(len(window.depth), 3, HEIGHT, WIDTH)
+    confidence = torch.full_like(window.depth, 2.0)
+    return tracker.step(window.views, window.T_cam_world, window.K, window.depth, confidence, colours, rig, **more)
 
 
 def _random_rotation(rng: np.random.Generator) -> np.ndarray:
