@@ -216,6 +216,51 @@ class ScaleConfig:
 
 
 @dataclass(frozen=True)
+class LoopsConfig:
+    """Keyframes of the drive, and the places where it comes back to where it was."""
+
+    enabled: bool = param(
+        True,
+        "close loops: correct map -> odom where a place is seen again; needs a network with poses and GTSAM "
+        "(pip install gtsam)",
+    )
+    keyframes: int = param(
+        1000, "most keyframes that are kept; beyond, the most redundant ones are given up", ge=10, le=100000
+    )
+    keyframe_motion: float = param(
+        0.15,
+        "a set becomes a keyframe of the map when the robot has moved by this share of the scene's median depth since "
+        "the last one, or turned by as many radians, or both together",
+        ge=0.01, le=10.0,
+    )  # fmt: skip
+    min_similarity: float = param(
+        0.4, "how alike two places must look (cosine) to be looked at with the network", ge=-1.0, le=1.0
+    )
+    interval: int = param(
+        10, "steps from one window of the network across two places to the next, at least", ge=1, le=100000
+    )
+    delay: int = param(
+        10, "steps after which its result counts; should it take longer, that step waits for it", ge=1, le=1000
+    )
+
+
+@dataclass(frozen=True)
+class MapConfig:
+    """The cloud of all keyframes, and what moves."""
+
+    enabled: bool = param(True, "keep a map: ~/map_points, ~/save_map")
+    voxel_m: float = param(0.1, "side of the map's voxels (metres, or odom's unit without scale)", ge=0.001, le=100.0)
+    max_voxels: int = param(1000000, "most voxels; further ones are left out", ge=1000, le=100000000)
+    period_s: float = param(5.0, "time between two messages on ~/map_points (seconds)", ge=0.1, le=3600.0)
+    save_path: str = param("map.ply", "where ~/save_map writes, .ply or .pcd; relative to where the node was started")
+    dynamic_tolerance: float = param(
+        0.15,
+        "how much nearer than an older view saw (relative) a surface must be to count as moving",
+        ge=0.01, le=1.0,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
 class FramesConfig:
     """Names of coordinate frames (REP 105) and who publishes them."""
 
@@ -234,6 +279,7 @@ class PublishConfig:
     depth: bool = param(True, "<c>/depth/image_rect")
     camera_info: bool = param(True, "<c>/depth/camera_info: intrinsics of the published depth")
     confidence: bool = param(True, "<c>/confidence")
+    dynamic: bool = param(True, "<c>/dynamic: mono8, 255 where something moves")
     sky: bool = param(True, "<c>/sky: mono8, 255 where there is sky; only with a metric, mono or nested network")
     points: bool = param(True, "<c>/points: organised coloured cloud of each camera")
     merged_points: bool = param(True, "points: one cloud of all cameras")
@@ -292,6 +338,8 @@ class PipelineConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     window: WindowParameters = field(default_factory=WindowParameters)
     scale: ScaleConfig = field(default_factory=ScaleConfig)
+    loops: LoopsConfig = field(default_factory=LoopsConfig)
+    map: MapConfig = field(default_factory=MapConfig)
     frames: FramesConfig = field(default_factory=FramesConfig)
     publish: PublishConfig = field(default_factory=PublishConfig)
     points: PointsConfig = field(default_factory=PointsConfig)
@@ -301,6 +349,11 @@ class PipelineConfig:
     def tracks(self) -> bool:
         """Whether windows are put into one continuous frame; known cameras put each where they are themselves."""
         return self.model.has_poses and self.model.pose_conditioning == "none"
+
+    @property
+    def maps(self) -> bool:
+        """Whether keyframes are kept: of tracked windows, for loops or a map."""
+        return self.tracks and (self.loops.enabled or self.map.enabled)
 
     @property
     def scale_sources(self) -> tuple[str, ...]:

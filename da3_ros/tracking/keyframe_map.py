@@ -16,7 +16,7 @@ from da3_ros.tracking.dynamic import AGREES, IN_FRONT, compare_surfaces
 from da3_ros.tracking.keyframe_store import Keyframe, KeyframeStore, KeyframeView
 from da3_ros.tracking.loop_closure import unproject_grid
 from da3_ros.tracking.similarity import transform
-from da3_ros.tracking.voxel_map import Cloud, VoxelMap
+from da3_ros.tracking.voxel_map import VoxelMap
 
 _REBUILT_PER_STEP = 8  # keyframes
 _MOST_COMPARED = 6  # pairs of views, for each new keyframe
@@ -90,9 +90,9 @@ class KeyframeMap:
         """Memory in bytes."""
         return sum(layer.voxels.nbytes for layer in self._layers())
 
-    def cloud(self) -> Cloud:
-        """The map."""
-        return self._layer.voxels.cloud()
+    def snapshot(self) -> VoxelMap:
+        """The map as it is now."""
+        return self._layer.voxels.snapshot()
 
     def add(self, keyframe: Keyframe, others: Iterable[Keyframe]) -> None:
         """Put in a new keyframe, after a comparison of its surfaces with those of ``others`` that may show the same."""

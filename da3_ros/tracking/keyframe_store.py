@@ -17,13 +17,14 @@ class KeyframeView:
     """One camera's view. Depth and colours are of every so manieth pixel, with the intrinsics K (3, 3) of that grid.
 
     ``depth`` (h, w) float16 metres, NaN where there is none; ``weight`` (h, w) float16; ``colours`` (h, w, 3) uint8;
-    ``jpeg``: the network's whole picture, ``content`` of it being no padding. ``against`` (h, w) uint8 counts the
+    ``jpeg``: the network's whole picture of ``canvas_hw`` pixels, ``content`` of it being no padding. ``against`` (h, w) uint8 counts the
     later views that saw through a pixel's surface, ``agreed`` those that saw it.
     """
 
     camera: str
     T_odom_cam: np.ndarray
     K: np.ndarray
+    canvas_hw: tuple[int, int]
     content: tuple[int, int, int, int]
     jpeg: bytes
     depth: np.ndarray

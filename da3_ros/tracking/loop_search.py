@@ -100,6 +100,7 @@ class LoopSearch:
             keyframe.number
             for keyframe in self._store
             if way - keyframe.way >= _LEAST_WAY
+            and keyframe.views[0].canvas_hw == self._store[new].views[0].canvas_hw
             and not any(abs(keyframe.number - old) <= _REFUSED_OLD for old in refused)
         ]
         best = self._places.best(new, among)

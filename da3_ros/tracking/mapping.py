@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
+from da3_ros.datatypes import MapReport
 from da3_ros.geometry.se3 import invert, rotation_angle
 from da3_ros.tracking.keyframe_map import KeyframeMap
 from da3_ros.tracking.keyframe_store import Keyframe, KeyframeStore, KeyframeView, encode_picture
@@ -20,13 +21,16 @@ from da3_ros.tracking.loop_closure import LoopPolicy
 from da3_ros.tracking.loop_search import LoopSearch, Look, SearchSettings
 from da3_ros.tracking.pose_graph import Constraint, PoseGraph
 from da3_ros.tracking.similarity import rigid_part
-from da3_ros.tracking.voxel_map import Cloud
+from da3_ros.tracking.voxel_map import Cloud, VoxelMap
 
 _NEAR_KEYFRAMES = 3  # of the way just behind, and as many of those that are near on the map, compared for the map
 # Standard deviations of odometry between keyframes: of its length (which is in median depths), of its turn.
 _SHARE_OF_LENGTH, _SHARE_OF_TURN = 0.01, 0.02
 _LEAST_LENGTH, _LEAST_TURN_RAD = 0.002, 0.002
 _SCALE_STDDEV = 0.002
+_LOST_TURN_RAD, _LOST_LENGTH = 1.0, 3.0  # where the robot went while tracking was lost; the latter in median depths
+# A correction of the scale by more in one step makes what was kept useless: keyframes and map start again.
+_LARGEST_GROWTH = 1.05
 
 
 @dataclass(frozen=True)
@@ -66,28 +70,18 @@ class StepView:
 
 @dataclass(frozen=True)
 class StepMaps:
-    """What a step leaves behind. ``descriptors`` (C, D), see places; T_odom_body (4, 4)."""
+    """What a step leaves behind. ``descriptors`` (C, D), see places; T_odom_body (4, 4).
+
+    ``growth``: factor by which a correction of the scale at this step has enlarged all that is remembered in odom,
+    about where the body was at the step before. ``lost``: nothing tells how the robot came here from there.
+    """
 
     stamp_ns: int
     T_odom_body: np.ndarray
     views: tuple[StepView, ...]
     descriptors: np.ndarray
-
-
-@dataclass(frozen=True)
-class MapReport:
-    """Counts and figures for diagnostics. ``loops_waiting``: found, but not agreed with by another."""
-
-    keyframes: int = 0
-    keyframe_bytes: int = 0
-    windows: int = 0
-    loops: int = 0
-    refused: dict[str, int] = field(default_factory=dict)
-    voxels: int = 0
-    map_full: bool = False
-    correction_m: float = 0.0
-    correction_rad: float = 0.0
-    durations_ms: dict[str, float] = field(default_factory=dict)  # part -> longest since the last report
+    growth: float = 1.0
+    lost: bool = False
 
 
 class Mapper:
@@ -96,6 +90,8 @@ class Mapper:
     def __init__(self, settings: MappingSettings, look: Look, policy: LoopPolicy | None = None):
         self._settings = settings
         self._look = look
+        self._restarts = 0
+        self._durations: dict[str, float] = {}
         self._policy = policy or LoopPolicy()
         self._start()
 
@@ -109,8 +105,10 @@ class Mapper:
         search = SearchSettings(settings.min_similarity, settings.interval, settings.delay, settings.window_views)
         self._search = LoopSearch(self._store, self._look, search, self._policy)
         self._agreement = LoopAgreement()
-        self._steps = self._numbered = self._loops = self._dropped = 0
-        self._durations: dict[str, float] = {}
+        self._steps = self._numbered = self._dropped = 0
+        self._T_odom_last = np.eye(4)  # the newest keyframe's body, where odom has it now
+        self._T_odom_body = np.eye(4)  # of the last step
+        self._lost = False
         self.T_map_odom = np.eye(4)
 
     def reset(self) -> None:
@@ -129,7 +127,11 @@ class Mapper:
 
     def cloud(self) -> Cloud:
         """The map, in the map frame."""
-        return self._map.cloud()
+        return self.snapshot().cloud()
+
+    def snapshot(self) -> VoxelMap:
+        """The map as it is now, for a thread that takes its time to make a cloud of it."""
+        return self._map.snapshot()
 
     def keyframe_poses(self) -> tuple[np.ndarray, np.ndarray]:
         """Stamps (K,) int64 and rigid poses T_map_body (K, 4, 4) of the keyframes, as corrected by now."""
@@ -144,7 +146,9 @@ class Mapper:
             self._timed("solver", self._solve)
         self._timed("map", self._map.advance)
         if maps is not None:
+            self._follow(maps)
             self._timed("keyframe", lambda: self._consider(maps))
+            self._T_odom_body = maps.T_odom_body
         verdict = self._timed("search", lambda: self._search.step(self._steps)) if self._settings.loops else None
         if verdict is not None and verdict.constraint is not None:
             loops = self._agreement.admit(verdict.constraint, self._graph)
@@ -153,8 +157,7 @@ class Mapper:
                 self._timed("solver", self._graph.start)
 
     def report(self) -> MapReport:
-        """Figures since the start, and the longest durations since the last report."""
-        durations, self._durations = self._durations, {}
+        """Figures since the start."""
         refused = dict(self._search.reasons)
         if self._dropped:
             refused["contradicts other loops"] = self._dropped
@@ -168,7 +171,8 @@ class Mapper:
             map_full=self._map.full,
             correction_m=float(np.linalg.norm(self.T_map_odom[:3, 3])),
             correction_rad=rotation_angle(self.T_map_odom),
-            durations_ms=durations,
+            restarts=self._restarts,
+            durations_ms=dict(self._durations),
         )
 
     def _solve(self) -> None:
@@ -177,8 +181,20 @@ class Mapper:
         self._dropped += len(self._graph.dropped)
         last = self._store.last
         assert last is not None
-        self.T_map_odom = rigid_part(self._graph.pose(last.number)) @ invert(last.T_odom_body)
+        self.T_map_odom = rigid_part(self._graph.pose(last.number)) @ invert(self._T_odom_last)
         self._map.correct()
+
+    def _follow(self, maps: StepMaps) -> None:
+        """Take in what happened to odom at this step."""
+        if self._store.last is not None and not 1 / _LARGEST_GROWTH <= maps.growth <= _LARGEST_GROWTH:
+            self._restarts += 1
+            self.reset()
+            return
+        centre = self._T_odom_body[:3, 3]
+        grown = self._T_odom_last.copy()
+        grown[:3, 3] = centre + maps.growth * (grown[:3, 3] - centre)
+        self._T_odom_last = grown
+        self._lost |= maps.lost
 
     def _consider(self, maps: StepMaps) -> None:
         """Make the set a keyframe if it has moved enough since the last one."""
@@ -188,15 +204,18 @@ class Mapper:
         median = float(np.median(depths))
         last, way, odometry = self._store.last, 0.0, None
         if last is not None:
-            T = invert(last.T_odom_body) @ maps.T_odom_body
+            T = invert(self._T_odom_last) @ maps.T_odom_body
             length, turn = float(np.linalg.norm(T[:3, 3])) / median, rotation_angle(T)
-            if length + turn < self._settings.keyframe_motion:
+            if length + turn < self._settings.keyframe_motion and not self._lost:
                 return
-            way = last.way + length + turn
+            if self._lost:
+                length, turn = max(length, _LOST_LENGTH / _SHARE_OF_LENGTH), max(turn, _LOST_TURN_RAD / _SHARE_OF_TURN)
             odometry = Constraint(last.number, self._numbered, T, _odometry_variance(length, turn, median))
+            way = last.way + length + turn
         views = tuple(_keyframe_view(view) for view in maps.views)
         keyframe = Keyframe(self._numbered, maps.stamp_ns, maps.T_odom_body, median, way, views)
         self._numbered += 1
+        self._T_odom_last, self._lost = maps.T_odom_body, False
         if odometry is None:
             self._graph.begin(keyframe.number, maps.T_odom_body)
         else:
@@ -237,6 +256,7 @@ def _keyframe_view(view: StepView) -> KeyframeView:
         view.camera,
         view.T_odom_cam,
         view.K,
+        (view.picture.shape[1], view.picture.shape[2]),
         view.content,
         encode_picture(view.picture),
         view.depth.astype(np.float16),

@@ -1,8 +1,8 @@
 """Place recognition from what the network's own backbone says of each image; no other model.
 
-A view's descriptor is pooled from its patch tokens where the part of the backbone ends that sees each image alone
-(which the streaming engine computes in any case). What all images of a drive have in common is taken out by
-whitening, learned from the drive itself; similarity is then the cosine.
+A view's descriptor is the mean of its patch tokens where the part of the backbone ends that sees each image alone
+(which the streaming engine computes in any case; WindowPrediction.features). What all images of a drive have in
+common is taken out by whitening, learned from the drive itself; similarity is then the cosine.
 """
 
 from __future__ import annotations
@@ -11,23 +11,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from torch import Tensor
 
-_POWER = 3.0  # of the generalised mean (GeM; Radenovic 2018): between the average and the maximum
 _DIMENSIONS = 128  # after projection; whitening costs their cube
 _RENEW_AFTER = 1.25  # growth of the number of keyframes after which whitening is learned anew
 _SHRINKAGE = 0.1  # of the mean variance, added to each: directions of which little is known are not blown up
 _FEWEST = 8  # keyframes before any place is recognised
-
-
-def pool_tokens(tokens: Tensor) -> Tensor:
-    """Descriptors (n, 2 D) float32 of views by their patch tokens (n, P, D), on their device.
-
-    Generalised means of the positive and of the negative parts of each channel.
-    """
-    parts = (tokens.float().clamp(min=0.0), (-tokens.float()).clamp(min=0.0))
-    return torch.cat([part.pow(_POWER).mean(dim=1).clamp(min=1e-12).pow(1 / _POWER) for part in parts], dim=-1)
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,13 @@ class VoxelMap:
         if len(first):
             self._put(key[first], np.add.reduceat(values[order], first, axis=0))
 
+    def snapshot(self) -> VoxelMap:
+        """The same at this moment; what comes later does not change it."""
+        copy = VoxelMap(self.voxel, self._limit)
+        copy._keys, copy._sums = self._keys.copy(), self._sums.copy()
+        copy._used, copy._full = self._used, self._full
+        return copy
+
     def cloud(self) -> Cloud:
         """Everything in it."""
         rows = np.flatnonzero((self._keys != _EMPTY) & (self._sums[:, 0] > _LEAST_WEIGHT))
