@@ -27,7 +27,7 @@ from da3_ros.tracking import invert_rigid
 
 def wanted_views(prediction: WindowPrediction, request: OutputRequest) -> tuple[int, ...]:
     """The decoded views of the newest set that somebody wants, as indices into the window's views."""
-    cameras = request.depth | request.confidence | request.points | request.sky
+    cameras = request.depth | request.confidence | request.points | request.sky | request.dynamic
     newest = [index for index in prediction.decoded if prediction.views[index].newest]
     return tuple(index for index in newest if request.merged_points or prediction.views[index].camera in cameras)
 
@@ -44,7 +44,7 @@ def assemble(
     Of the window: ``K``, ``T_odom_cam``, ``T_odom_base``, ``K_predicted``, ``reference``, ``metres_per_unit``,
     ``metres_stddev``, ``points`` with ``points_count``. Of a tracked one ``track_report`` (see TrackReport), and of its
     newest views ``track_depth``, ``track_weight`` (see TrackedWindow) and ``track_features`` (M, D). Of a camera:
-    ``depth/<c>`` or ``sky/<c>`` with ``image_K/<c>``, ``confidence/<c>``, ``points/<c>``. Of a view:
+    ``depth/<c>`` or ``sky/<c>`` with ``image_K/<c>``, ``confidence/<c>``, ``points/<c>``, ``dynamic/<c>``. Of a view:
     ``median/<index>``, its confidence's.
     """
     prediction = window.prediction
@@ -71,6 +71,11 @@ def assemble(
             for index, median in zip(indices, lower_median(views.confidence), strict=True):
                 out[f"median/{index}"] = median
             _add(out, "confidence", request.confidence, cameras, views.confidence)
+        if window.dynamic is not None and request.dynamic.intersection(cameras):
+            top, left, height, width = prediction.views[indices[0]].view.content
+            first = len(prediction.views) - len(window.dynamic)
+            masks = window.dynamic[indices[0] - first : indices[-1] + 1 - first]
+            _add(out, "dynamic", request.dynamic, cameras, masks[:, top : top + height, left : left + width])
         if request.depth.intersection(cameras) or request.sky.intersection(cameras):
             depths, Ks = resize_depth(views, [plans[camera] for camera in cameras], publish.depth_resolution)
             _add(out, "image_K", request.depth | request.sky, cameras, Ks)

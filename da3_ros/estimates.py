@@ -12,6 +12,7 @@ from da3_ros.config import PipelineConfig
 from da3_ros.datatypes import (
     CameraOutput,
     Estimate,
+    MapEstimate,
     PointBuffer,
     ScaleEstimate,
     TrackingEstimate,
@@ -78,6 +79,7 @@ class StepRecord:
     config: PipelineConfig
     trained: bool
     tracked: Callable[[], TrackedStep] | None = None  # once the step's numbers are there
+    mapping: Callable[[], MapEstimate] | None = None
 
     def estimate(self, arrays: Mapping[str, np.ndarray], timer: StageTimer) -> Estimate:
         """Gather what came back from the device; ``arrays`` are those of ``assembly.assemble``."""
@@ -122,6 +124,7 @@ class StepRecord:
             if merged is None
             else PointBuffer(merged[:, : int(arrays["points_count"])], self.points_frame_id, dense=True),
             tracking=None if tracked is None else _tracking_estimate(tracked),
+            mapping=None if self.mapping is None else self.mapping(),
             warnings=self._warnings(views, unknown, {} if tracked is None else tracked.moved),
             timings_ms=timer.durations_ms(),
         )
@@ -225,4 +228,5 @@ def _camera_output(view: ViewEstimate, arrays: Mapping[str, np.ndarray]) -> Came
         confidence=arrays.get(f"confidence/{view.camera}"),
         points=None if points is None else PointBuffer(points, view.frame_id, dense=False),
         sky=sky,
+        dynamic=arrays.get(f"dynamic/{view.camera}"),
     )

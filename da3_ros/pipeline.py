@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,9 @@ from da3_ros.streaming.loading import load_network
 from da3_ros.streaming.timing import StageTimer
 from da3_ros.streaming.transfer import Downloader
 from da3_ros.tracking import AnchorPolicy, TrackingSettings, WindowTracking
+from da3_ros.tracking.map_session import DynamicStep, MapSession, full_size
+from da3_ros.tracking.mapping import MappingSettings
+from da3_ros.tracking.voxel_map import VoxelMap
 
 __all__ = ["PendingEstimate", "Pipeline", "PipelineConfig"]
 
@@ -78,6 +82,8 @@ class Pipeline:
             max_fov_deg={name: config.camera_config(name).max_fov_deg for name in config.cameras},
         )
         self._tracking = WindowTracking(tracking_settings(config), self.device) if config.tracks else None
+        self._dynamic = DynamicStep(config.map.dynamic_tolerance) if self._tracking is not None else None
+        self._mapping = self._make_mapping() if config.maps else None
         self._placement = Placement(self.device, self._tracking, config.scale_required)
         self._downloader = Downloader(self.device)
         self._points = config.points
@@ -109,10 +115,16 @@ class Pipeline:
         self._stream.reset()
         if self._tracking is not None:
             self._tracking.reset()
+        if self._dynamic is not None:
+            self._dynamic.reset()
+        if self._mapping is not None:
+            self._mapping.reset()
         self._steps = 0
 
     def close(self) -> None:
         """Release the network and its buffers."""
+        if self._mapping is not None:
+            self._mapping.close()
         self._stream.close()
 
     def step(self, frame_set: FrameSet, request: OutputRequest) -> Estimate | None:
@@ -138,15 +150,24 @@ class Pipeline:
         if prediction is None:
             return None
         window = self._placement.place(prediction)
+        if self._dynamic is not None and window.tracked is not None:
+            dynamic = self._dynamic.step(frame_set.stamp_ns, prediction, window.K, window.tracked)
+            assert tracking is not None
+            tracking.exclude(dynamic)
+            window = replace(window, dynamic=full_size(dynamic, *self.canvas_hw))
         timer.mark("tracking")
         plans = {camera: self._stream.plan(camera) for camera in frame_set.cameras}
         download = self._downloader.start(assemble(window, plans, request, self._points, self.config.publish))
         timer.mark("output")
         timer.mark("download", download.done)
         self._steps += 1
-        pending = None
+        pending = mapping = None
         if tracking is not None and window.tracked is not None:
             pending = tracking.submit(self._steps, frame_set.stamp_ns, prediction, window.tracked, download)
+            if self._mapping is not None:
+                self._mapping.submit(pending, prediction, dynamic)
+                mapping = self._mapping.estimate(frame_set.stamp_ns, request.map_points)
+                timer.mark("mapping")
         frames = self.config.frames
         record = StepRecord(
             stamp_ns=frame_set.stamp_ns,
@@ -158,13 +179,48 @@ class Pipeline:
             config=self.config,
             trained=self._trained,
             tracked=None if pending is None else pending.settle,
+            mapping=mapping,
         )
         return PendingEstimate(download, functools.partial(record.estimate, timer=timer))
+
+    def map_snapshot(self) -> VoxelMap | None:
+        """The map as it is now, None without one; to be called by the thread that submits."""
+        return None if self._mapping is None else self._mapping.snapshot()
+
+    def _make_mapping(self) -> MapSession:
+        config = self.config
+        return MapSession(
+            mapping_settings(config),
+            self._stream.relate,
+            self.device,
+            body=config.cameras[0],
+            percentile=config.points.min_confidence_percentile,
+            map_frame=config.frames.map,
+            period_s=config.map.period_s,
+        )
 
     def _note(self, frame_set: FrameSet) -> None:
         """``frame_set`` is in the window now."""
         if self._tracking is not None:
             self._tracking.note(frame_set)
+
+
+def mapping_settings(config: PipelineConfig) -> MappingSettings:
+    """What ``config`` says of loops and map."""
+    loops, map_ = config.loops, config.map
+    return MappingSettings(
+        window_views=max(2, config.window.sets * len(config.cameras)),
+        loops=loops.enabled,
+        map=map_.enabled,
+        keyframes=loops.keyframes,
+        keyframe_motion=loops.keyframe_motion,
+        min_similarity=loops.min_similarity,
+        interval=loops.interval,
+        delay=loops.delay,
+        voxel_m=map_.voxel_m,
+        max_voxels=map_.max_voxels,
+        tolerance=map_.dynamic_tolerance,
+    )
 
 
 def tracking_settings(config: PipelineConfig) -> TrackingSettings:

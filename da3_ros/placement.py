@@ -28,6 +28,7 @@ class PlacedWindow:
     K_predicted: torch.Tensor | None  # (N, 3, 3) likewise, from the network
     metres_per_unit: torch.Tensor | None = None  # () to multiply depth by, NaN where that is not known; None: by 1
     tracked: TrackedWindow | None = None
+    dynamic: torch.Tensor | None = None  # (M, H, W) uint8 of the newest views, 255 where something moves
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from da3_ros.datatypes import CameraCalibration, CameraOutput, Estimate, OutputR
 from da3_ros.egress.messages import MessageBuilder
 
 ESTIMATED_SUFFIX = "_estimated"
+MAP_POINTS = "~/map_points"
 IMAGE, INFO, CLOUD = "sensor_msgs/msg/Image", "sensor_msgs/msg/CameraInfo", "sensor_msgs/msg/PointCloud2"
 
 
@@ -27,6 +28,7 @@ def output_topics(config: Config) -> dict[str, str]:
             (publish.sky and model.has_sky, f"{camera}/sky", IMAGE),
             (publish.points, f"{camera}/points", CLOUD),
             (publish.confidence and model.has_poses, f"{camera}/confidence", IMAGE),
+            (publish.dynamic and config.tracks, f"{camera}/dynamic", IMAGE),
         ]
     if model.has_poses:
         topics += [
@@ -34,6 +36,7 @@ def output_topics(config: Config) -> dict[str, str]:
             (publish.window, "window", "da3_ros/msg/WindowEstimate"),
             (publish.odometry, "odometry", "nav_msgs/msg/Odometry"),
             (publish.path, "path", "nav_msgs/msg/Path"),
+            (config.tracks and config.map.enabled, MAP_POINTS, CLOUD),
         ]
     return {topic: kind for wanted, topic, kind in topics if wanted}
 
@@ -50,7 +53,9 @@ def output_request(cameras: Sequence[str], heard: Callable[[str], bool]) -> Outp
         confidence=of("confidence"),
         points=of("points"),
         sky=of("sky"),
+        dynamic=of("dynamic"),
         merged_points=heard("points"),
+        map_points=heard(MAP_POINTS),
     )
 
 
@@ -73,6 +78,9 @@ class EstimateMessages:
         if estimate.merged_points is not None:
             cloud = estimate.merged_points
             yield "points", lambda: build.cloud(cloud, stamp_ns)
+        if estimate.mapping is not None and estimate.mapping.points is not None:
+            map_cloud = estimate.mapping.points
+            yield MAP_POINTS, lambda: build.cloud(map_cloud, stamp_ns)
         if estimate.has_poses:
             yield "window", lambda: build.window(estimate, odom, description)
         tracked = tracked_pose(estimate, self._config)
@@ -83,9 +91,14 @@ class EstimateMessages:
             yield "path", lambda: build.path(self._poses, pose_ns, odom)
 
     def transforms(self, estimate: Estimate) -> list[Any]:
-        """odom -> base, and odom -> <camera frame>_estimated of the newest set, where they are known."""
+        """map -> odom where loops move it, odom -> base and odom -> <camera frame>_estimated of the newest set, where
+        they are known."""
         build, odom, base = self._build, self._config.frames.odom, self._config.frames.base
         found = []
+        if estimate.mapping is not None:
+            found.append(
+                build.transform(estimate.mapping.T_map_odom, estimate.stamp_ns, self._config.frames.map, odom)
+            )
         if estimate.T_odom_base is not None:
             found.append(build.transform(estimate.T_odom_base, estimate.stamp_ns, odom, base))
         newest = [view for view in estimate.views if view.newest and view.frame_id]
@@ -97,8 +110,10 @@ class EstimateMessages:
         return found
 
     def static_transforms(self, stamp_ns: int) -> list[Any]:
-        """map -> odom (REP 105): the identity, because nothing corrects odom yet."""
+        """map -> odom (REP 105): the identity, where nothing corrects odom; none where ``transforms`` has it."""
         frames = self._config.frames
+        if self._config.maps:
+            return []
         return [self._build.transform(np.eye(4), stamp_ns, frames.map, frames.odom)]
 
     def resume_path(self, poses: Iterable[Any]) -> None:
@@ -121,6 +136,9 @@ class EstimateMessages:
             yield f"{name}/confidence", lambda: build.image(confidence, stamp_ns, frame_id)
         if sky is not None:
             yield f"{name}/sky", lambda: build.image(sky, stamp_ns, frame_id)
+        if output.dynamic is not None:
+            dynamic = output.dynamic
+            yield f"{name}/dynamic", lambda: build.image(dynamic, stamp_ns, frame_id)
         if points is not None:
             yield f"{name}/points", lambda: build.cloud(points, stamp_ns)
 

@@ -16,6 +16,9 @@ import torch
 from da3_ros.datatypes import CameraCalibration, Frame, FrameSet, WindowPrediction, WindowView
 from da3_ros.errors import FrameError, InputError
 from da3_ros.geometry.image import ImagePreparer, ViewPlan, plan_views
+from da3_ros.geometry.prepare import normalise_pictures
+from da3_ros.geometry.se3 import invert
+from da3_ros.model import DepthAnything3, NestedDepthAnything3
 from da3_ros.model.key_reduction import reduce_keys
 from da3_ros.model.layout import Network
 from da3_ros.streaming.cache import ViewCache
@@ -140,6 +143,29 @@ class StreamingDA3:
         self._plan(frame_set.frames)
         assert self._preparer is not None
         return self._preparer.prepare(frame_set.frames)
+
+    @torch.inference_mode()
+    def relate(
+        self, pictures: Sequence[np.ndarray], contents: Sequence[tuple[int, int, int, int]]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Poses T_world_cam (N, 4, 4) float64 and depth (N, H, W) float32 of N pictures as one window, apart from ours.
+
+        ``pictures`` (H, W, 3) uint8 RGB of the network's size, with ``contents`` (top, left, height, width) that are
+        no padding. May be called from another thread beside ``step``; waits for the device, on a stream of its own.
+        """
+        model = self._model
+        if model is None:
+            raise InputError("this StreamingDA3 is closed: make a new one")
+        network = model.da3 if isinstance(model, NestedDepthAnything3) else model
+        assert isinstance(network, DepthAnything3)
+        device = network.device
+        stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        with torch.cuda.stream(stream):
+            images = normalise_pictures(torch.from_numpy(np.stack(pictures)).to(device), contents)
+            prediction = network(images[None], use_ray_pose=self.config.use_ray_pose, ref_view=self.config.ref_view)
+            T = torch.eye(4, dtype=torch.float64).repeat(len(pictures), 1, 1)
+            T[:, :3] = prediction.extrinsics[0].double().cpu()
+            return invert(T.numpy()), prediction.depth[0].float().cpu().numpy()
 
     def _predict(self, newest: tuple[Slot, ...], colours: torch.Tensor, dense: bool) -> WindowPrediction:
         """Run the network for the whole window; the newest set is decoded if ``dense``."""

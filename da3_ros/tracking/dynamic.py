@@ -8,7 +8,7 @@ gone. What lies behind another view's surface is hidden in it and says nothing.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -77,10 +77,9 @@ def _around(depth: Tensor) -> tuple[Tensor, Tensor]:
 @dataclass(frozen=True)
 class _Seen:
     stamp_ns: int
-    depth: Tensor  # (M, h, w) metres
+    depth: Tensor  # (M, h, w) metres, NaN where something moved or nothing is known
     K: Tensor  # (M, 3, 3)
-    T_odom_cam: Tensor  # (M, 4, 4)
-    still: Tensor  # (M, h, w) bool: what was not dynamic itself
+    T_odom_cam: Tensor  # (M, 4, 4) float64
 
 
 class DynamicFilter:
@@ -95,26 +94,43 @@ class DynamicFilter:
         self._seen: deque[_Seen] = deque(maxlen=references)
 
     def reset(self) -> None:
-        """Forget all views."""
+        """Forget all views, as where tracking was lost."""
         self._seen.clear()
 
-    def step(self, stamp_ns: int, depth: Tensor, K: Tensor, T_odom_cam: Tensor) -> Tensor:
+    def step(
+        self, stamp_ns: int, depth: Tensor, K: Tensor, T_odom_cam: Tensor, growth: Tensor, centre: Tensor
+    ) -> Tensor:
         """Which pixels of the newest M views, depth (M, h, w) in metres, show what was not there before: bool.
 
-        ``K`` (M, 3, 3) of the coarse grid, ``T_odom_cam`` (M, 4, 4). A pixel is dynamic if at least two older views
-        contradict it, or the only one that knows it, and more than agree; and most of its neighbours are, too.
+        ``K`` (M, 3, 3) of the coarse grid, ``T_odom_cam`` (M, 4, 4). ``growth`` (): factor by which a correction of
+        the scale enlarges all that is remembered, about ``centre`` (3,) in odom. A pixel is dynamic if two older sets
+        contradict it, or the only one there is, and more than agree; and if most of its neighbours are, too.
         """
+        if self._seen and self._seen[0].depth.shape[-2:] != depth.shape[-2:]:
+            self._seen.clear()
+        self._grow(growth, centre)
         against = torch.zeros(depth.shape, device=depth.device)
         agreed = torch.zeros(depth.shape, device=depth.device)
-        for seen in self._seen:
-            T_old_new = invert_rigid(seen.T_odom_cam)[None] @ T_odom_cam[:, None].to(seen.T_odom_cam.dtype)
-            old = torch.where(seen.still, seen.depth, torch.nan)[None]
-            says = compare_surfaces(depth[:, None], K[:, None], old, seen.K[None], T_old_new, self._tolerance)
-            # One set has one vote: a camera that agrees outweighs another that sees past an edge.
-            agreed += (says == AGREES).any(1)
-            against += (says == IN_FRONT).any(1) & ~(says == AGREES).any(1)
+        if self._seen:
+            old, K_old, T_old = (
+                torch.cat([getattr(seen, name) for seen in self._seen]) for name in ("depth", "K", "T_odom_cam")
+            )
+            T_old_new = invert_rigid(T_old)[None] @ T_odom_cam.double()[:, None]  # (M, V, 4, 4)
+            says = compare_surfaces(depth[:, None], K[:, None], old[None], K_old[None], T_old_new, self._tolerance)
+            for votes in says.split([len(seen.depth) for seen in self._seen], dim=1):
+                # One set has one vote: a camera that agrees outweighs another that sees past an edge.
+                agrees = (votes == AGREES).any(1)
+                agreed += agrees
+                against += (votes == IN_FRONT).any(1) & ~agrees
         voted = (against > agreed) & (against >= min(2, max(1, len(self._seen))))
         dynamic = F.avg_pool2d(voted.float()[:, None], 3, 1, 1, count_include_pad=False)[:, 0] > 0.5
         if not self._seen or stamp_ns - self._seen[-1].stamp_ns >= self._spacing_ns:
-            self._seen.append(_Seen(stamp_ns, depth.clone(), K.clone(), T_odom_cam.clone(), ~dynamic))
+            still = torch.where(dynamic, torch.nan, depth)
+            self._seen.append(_Seen(stamp_ns, still, K.clone(), T_odom_cam.double().clone()))
         return dynamic
+
+    def _grow(self, growth: Tensor, centre: Tensor) -> None:
+        for index, seen in enumerate(self._seen):
+            T = seen.T_odom_cam.clone()
+            T[:, :3, 3] = centre + growth * (T[:, :3, 3] - centre)
+            self._seen[index] = replace(seen, depth=seen.depth * growth.to(seen.depth.dtype), T_odom_cam=T)

@@ -80,6 +80,7 @@ class KeyframeStore:
     def __init__(self, limit: int):
         self._limit = limit
         self._kept: dict[int, Keyframe] = {}
+        self.nbytes = 0  # memory of all keyframes
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -99,11 +100,6 @@ class KeyframeStore:
         return list(self._kept)
 
     @property
-    def nbytes(self) -> int:
-        """Memory of all keyframes in bytes."""
-        return sum(keyframe.nbytes for keyframe in self._kept.values())
-
-    @property
     def last(self) -> Keyframe | None:
         """The newest one."""
         return next(reversed(self._kept.values()), None)
@@ -111,10 +107,11 @@ class KeyframeStore:
     def add(self, keyframe: Keyframe) -> None:
         """Keep a keyframe."""
         self._kept[keyframe.number] = keyframe
+        self.nbytes += keyframe.nbytes
 
     def remove(self, number: int) -> None:
         """Forget a keyframe."""
-        del self._kept[number]
+        self.nbytes -= self._kept.pop(number).nbytes
 
     def redundant(self) -> int | None:
         """The keyframe to give up, if there are too many: the one between whose neighbours the smallest gap opens.

@@ -40,6 +40,7 @@ class MappingSettings:
 
     window_views: int
     loops: bool = True
+    map: bool = True
     keyframes: int = 1000
     keyframe_motion: float = 0.15
     min_similarity: float = 0.4
@@ -144,7 +145,8 @@ class Mapper:
         self._steps += 1
         if self._graph.busy:
             self._timed("solver", self._solve)
-        self._timed("map", self._map.advance)
+        if self._settings.map:
+            self._timed("map", self._map.advance)
         if maps is not None:
             self._follow(maps)
             self._timed("keyframe", lambda: self._consider(maps))
@@ -182,7 +184,8 @@ class Mapper:
         last = self._store.last
         assert last is not None
         self.T_map_odom = rigid_part(self._graph.pose(last.number)) @ invert(self._T_odom_last)
-        self._map.correct()
+        if self._settings.map:
+            self._map.correct()
 
     def _follow(self, maps: StepMaps) -> None:
         """Take in what happened to odom at this step."""
@@ -223,9 +226,11 @@ class Mapper:
         near = self._near(keyframe)
         self._store.add(keyframe)
         self._search.add(keyframe.number, maps.descriptors)
-        self._map.add(keyframe, near)
+        if self._settings.map:
+            self._map.add(keyframe, near)
         while not self._graph.busy and (redundant := self._store.redundant()) is not None:
-            self._map.remove(self._store[redundant])
+            if self._settings.map:
+                self._map.remove(self._store[redundant])
             self._graph.remove(redundant)
             self._search.remove(redundant)
             self._store.remove(redundant)

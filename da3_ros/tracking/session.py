@@ -95,6 +95,10 @@ class WindowTracking:
             self._T_base_cam, self._settings.sources, metres, ranges,
         )  # fmt: skip
 
+    def exclude(self, dynamic: Tensor) -> None:
+        """Keep pixels of the newest views, (M, P) bool of their coarse maps, out of later alignments."""
+        self._tracker.exclude(dynamic)
+
     def submit(
         self, step: int, stamp_ns: int, prediction: WindowPrediction, tracked: TrackedWindow, download: Download
     ) -> PendingStep:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from da3_ros.datatypes import FrameSet, WindowView
 from da3_ros.geometry.se3 import T_BODY_OPTICAL, invert
+from da3_ros.streaming.device import pinned_indices
 from da3_ros.streaming.programs import Programs
 from da3_ros.tracking.facts import MOST_RANGES, Facts, FactsLayout
 from da3_ros.tracking.scale_filter import ScaleFilter, unknown_scale
@@ -67,6 +68,7 @@ class Tracker:
     def reset(self) -> None:
         """As after a backward clock jump: the next window is the first one."""
         self._memory: Memory | None = None
+        self._newest: list[int] = []  # rows of the last step's newest views
         self._row: dict[ViewKey, int] = {}
         self._windows: dict[ViewKey, int] = {}  # how many windows a view's pose comes from
         self._stamp_ns = 0
@@ -153,6 +155,7 @@ class Tracker:
             self._no_metres if metres is None else metres,
         )  # fmt: skip
         self._memory = after
+        self._newest = [self._row[key] for key in keys[newest:]]
         self._windows = dict(zip(keys, counts, strict=True))
         self._stamp_ns, self._last_given = stamp_ns, given
         return TrackedWindow(
@@ -168,6 +171,16 @@ class Tracker:
             bridged and not connected,
             int(shared.sum()),
         )
+
+    def exclude(self, dynamic: Tensor) -> None:
+        """Take pixels of the last step's newest views, (M, P) bool of their coarse maps, out of later alignments."""
+        assert self._memory is not None
+        rows, weight = self._index(self._newest), self._memory.weight
+        still = torch.where(dynamic, 0.0, weight.index_select(0, rows))
+        self._memory = self._memory._replace(weight=weight.index_copy(0, rows, still))
+
+    def _index(self, rows: Sequence[int]) -> Tensor:
+        return pinned_indices(tuple(rows), self._device).to(self._device, non_blocking=True)
 
     def _make_room(self, keys: Sequence[ViewKey], depth: Tensor) -> None:
         """Rows for the views of this window; what left it is forgotten, and so are maps of another size."""
