@@ -46,8 +46,8 @@ class Placement:
     """Places windows; what does not change from one to the next is uploaded once. Not thread-safe.
 
     With ``tracking`` every window continues the frame of the one before. Without it (known cameras condition the
-    network) it stands for itself, or where the robot's odometry has it. ``metres_only``: as long as the tracked scale is
-    not known in metres there is none.
+    network) it stands for itself, or where the robot's odometry has it. ``metres_only``: as long as the tracked scale
+    is not known in metres there is none.
     """
 
     def __init__(self, device: torch.device, tracking: WindowTracking | None = None, metres_only: bool = False):
