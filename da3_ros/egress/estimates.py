@@ -79,7 +79,8 @@ class EstimateMessages:
         if tracked is not None:
             T_odom_child, pose_ns, child = tracked
             self._poses.append(build.pose_stamped(T_odom_child, pose_ns, odom))
-            yield "odometry", lambda: build.odometry(T_odom_child, pose_ns, odom, child)
+            covariance = None if estimate.tracking is None else estimate.tracking.covariance
+            yield "odometry", lambda: build.odometry(T_odom_child, pose_ns, odom, child, covariance)
             yield "path", lambda: build.path(self._poses, pose_ns, odom)
 
     def transforms(self, estimate: Estimate) -> list[Any]:
@@ -97,7 +98,7 @@ class EstimateMessages:
         return found
 
     def static_transforms(self, stamp_ns: int) -> list[Any]:
-        """map -> odom (REP 105): the identity, because nothing corrects odom yet."""
+        """map -> odom (REP 105): the identity until a loop is closed."""
         frames = self._config.frames
         return [self._build.transform(np.eye(4), stamp_ns, frames.map, frames.odom)]
 

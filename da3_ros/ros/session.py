@@ -22,6 +22,7 @@ from da3_ros.ros.findings import Sources
 from da3_ros.ros.log import Throttle
 from da3_ros.ros.publishers import EstimatePublishers
 from da3_ros.ros.qos import unused_overrides
+from da3_ros.ros.ranges import RangeSubscription
 from da3_ros.ros.stats import Stats
 from da3_ros.ros.tf import Rig, RobotOdometry, TfOutput
 
@@ -52,10 +53,19 @@ class Session:
             self._rig = Rig(node, config)
             undo.callback(self._rig.close)
             self._odometry = (
-                RobotOdometry(self._rig.buffer, config, self._frame_dropped)
-                if config.model.pose_conditioning == "odometry"
+                RobotOdometry(node, self._rig.buffer, config, self._frame_dropped)
+                if "odometry" in (config.model.pose_conditioning, *config.scale_sources)
                 else None
             )
+            if self._odometry is not None:
+                undo.callback(self._odometry.close)
+            self._ranges = (
+                RangeSubscription(node, self._rig.buffer, config, self._warn)
+                if "range" in config.scale_sources
+                else None
+            )
+            if self._ranges is not None:
+                undo.callback(self._ranges.close)
             self._tf = TfOutput(node, config)
             self._decoder = Decoder(config, self._frame_dropped, cv_bridge_converter, gpu_jpeg_decoder(config))
             hooks = EngineHooks(
@@ -121,6 +131,10 @@ class Session:
         self._diagnostics.close()
         ended = self._engine.close(timeout_s)
         self._tf.close()
+        if self._odometry is not None:
+            self._odometry.close()
+        if self._ranges is not None:
+            self._ranges.close()
         self._rig.close()
         self._publishers.close()
         return ended
@@ -131,6 +145,8 @@ class Session:
 
     def _decode(self, image_set: ImageSet) -> FrameSet | None:
         frame_set = self._decoder.decode(image_set.images)
+        if frame_set is not None and self._ranges is not None:
+            frame_set = self._ranges.attach(frame_set)
         if frame_set is None or self._odometry is None:
             return frame_set
         start_s = time.monotonic()
@@ -149,11 +165,20 @@ class Session:
         reason = f"time went back by {jump.by_ns / 1e9:.3f} s, first seen at camera '{jump.camera}'"
         self._stats.clock_jumped(reason, time.monotonic())
         self._rig.clear()
+        if self._odometry is not None:
+            self._odometry.clear()
+        if self._ranges is not None:
+            self._ranges.clear()
         self._forget(reason)
 
     def _forget(self, reason: str) -> None:
         self._node.get_logger().warning(f"reset of synchronization, window and path: {reason}")
         self._engine.reset(self._publishers.forget_path)
+
+    def _warn(self, text: str) -> None:
+        more = self._throttle.passes(("", text), time.monotonic())
+        if more is not None:
+            self._node.get_logger().warning(f"{text}{more}")
 
     def _frame_dropped(self, error: FrameError) -> None:
         if error.reason == NO_INFO:  # normal at first; diagnostics speak up when it does not come at all

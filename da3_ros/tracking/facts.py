@@ -52,8 +52,8 @@ class FactsLayout:
         self._shapes: dict[str, tuple[int, ...]] = {
             "row": (N,), "shared": (N,), "share": (N,), "deep": (N,), "group": (N,), "mounted": (N,),
             "mount": (N, 4, 4), "given": (N,), "T_given_base": (N, 4, 4), "content": (M, 4),
-            "ranges": (MOST_RANGES, 4), "allowed": (sources,), "turnover": (), "elapsed_s": (), "started": (), "connected": (),
-            "lead": (), "lead_mount": (4, 4), "motion": (4, 4),
+            "ranges": (MOST_RANGES, 4), "allowed": (sources,), "turnover": (), "elapsed_s": (), "started": (),
+            "connected": (), "lead": (), "lead_mount": (4, 4), "motion": (4, 4),
         }  # fmt: skip
 
     def unpack(self, packed: Tensor) -> dict[str, Tensor]:
