@@ -202,10 +202,26 @@ class ScaleConfig:
     source: str = param(
         "auto",
         "source of metric scale. rig: the distances between the cameras (/tf_static); odometry: the robot's own, "
-        "frames.odom -> frames.base with frames.publish_tf false; range: scale.range_topic; metric_model: "
-        "da3metric-large, by itself, nested, or as metric_checkpoint; none: lengths are in a unit of their own; auto: "
-        "all of these that are there, each by its uncertainty",
+        "frames.odom -> frames.base with frames.publish_tf false, or scale.odometry_topic; range: scale.range_topic; "
+        "metric_model: da3metric-large, by itself, nested, or as metric_checkpoint; none: lengths are in a unit of "
+        "their own; auto: all of these that are there, each by its uncertainty",
         choices=("auto", "none", "metric_model", "rig", "odometry", "range"),
+    )
+    odometry_topic: str = param(
+        "",
+        "nav_msgs/Odometry of the robot's own odometry (pose of frames.base), as source of scale; empty: its "
+        "transforms frames.odom -> frames.base, which need frames.publish_tf false",
+    )
+    range_topic: str = param(
+        "",
+        "distances that another sensor measures, as source of scale at a few pixels; its frame needs a transform to "
+        "frames.base, and so do the cameras; empty: none",
+    )
+    range_type: str = param(
+        "range",
+        "messages of scale.range_topic. range: sensor_msgs/Range; depth: rectified depth images, sensor_msgs/Image "
+        "32FC1 or 16UC1, with camera_info beside the topic",
+        choices=("range", "depth"),
     )
     time_constant_s: float = param(
         5.0, "time constant with which sources correct the scale that windows hand on (seconds)", ge=0.0, le=600.0
@@ -366,7 +382,8 @@ class PipelineConfig:
             return given or (("metric_model",) if self.model.has_metres and wanted != "none" else ())
         there = {
             "rig": self.tracks and len(self.cameras) > 1,
-            "odometry": self.tracks and not self.frames.publish_tf,
+            "odometry": self.tracks and (not self.frames.publish_tf or bool(self.scale.odometry_topic)),
+            "range": self.tracks and bool(self.scale.range_topic),
             "metric_model": self.model.has_metres,
         }
         return tuple(source for source, possible in there.items() if possible and wanted in ("auto", source))
@@ -380,6 +397,12 @@ class PipelineConfig:
     def scale_required(self) -> bool:
         """Whether lengths are metres or nothing: where a source was named, or is part of the network."""
         return self.scale.source not in ("auto", "none") or "metric_model" in self.scale_sources
+
+    @property
+    def range_info_topic(self) -> str:
+        """CameraInfo of a depth image on scale.range_topic."""
+        folder, slash, _ = self.scale.range_topic.rpartition("/")
+        return f"{folder}{slash}camera_info"
 
     def camera_config(self, name: str) -> CameraConfig:
         """The configuration of camera ``name``; defaults where nothing was set."""
@@ -622,11 +645,13 @@ def _model_problems(config: PipelineConfig) -> list[str]:
         problems.append("scale.source is rig, but one camera has no distance to another: set it to auto")
     if model.pose_conditioning == "odometry":
         problems += _odometry_problems(config)
-    elif source == "odometry" and config.frames.publish_tf:
+    elif source == "odometry" and config.frames.publish_tf and not config.scale.odometry_topic:
         problems.append(
             f"scale.source is odometry, so the robot publishes {config.frames.odom} -> {config.frames.base} and this "
-            "node must not: set frames.publish_tf to false"
+            "node must not: set frames.publish_tf to false, or name its nav_msgs/Odometry in scale.odometry_topic"
         )
+    if source == "range" and not config.scale.range_topic:
+        problems.append("scale.source is range, but no sensor is named: set scale.range_topic")
     if model.pose_conditioning != "none":
         problems += _known_camera_problems(config)
     if not model.has_poses:

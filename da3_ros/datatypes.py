@@ -72,11 +72,13 @@ class Frame:
 class FrameSet:
     """The frames that belong together: at most one of each camera, within ``sync.slop_s`` of each other.
 
-    ``stamp_ns`` is the newest stamp among the frames. A camera that is missing has no frame.
+    ``stamp_ns`` is the newest stamp among the frames. A camera that is missing has no frame. ``ranges``: (K, 3) points
+    in the base's frame, metres, that other sensors of the robot measured at about that time.
     """
 
     stamp_ns: int
     frames: tuple[Frame, ...]
+    ranges: np.ndarray | None = None
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -247,8 +249,7 @@ class ScaleEstimate:
 class TrackingEstimate:
     """How the window was put into odom; see tracking.TrackedStep and TrackReport, from which it is made.
 
-    ``covariance`` (6, 6) of T_odom_base, None where it is not known. ``problems``: what a user should know, by camera
-    ("" for all of them).
+    ``covariance`` (6, 6) of T_odom_base (of the first camera's pose without a rig), None where it is not known.
     """
 
     status: str
@@ -259,7 +260,7 @@ class TrackingEstimate:
     scale_rejected: tuple[str, ...] = ()  # that contradict the scale
     steady: float = 1.0
     overlap: float = 1.0
-    misfit_deg: Mapping[str, float] = field(default_factory=dict)  # camera -> turn against the body
+    misfit_rad: Mapping[str, float] = field(default_factory=dict)  # camera -> turn against the body
     misfit_m: Mapping[str, float] = field(default_factory=dict)  # camera -> displacement against the body
     moved: Mapping[str, str] = field(default_factory=dict)  # camera -> what its place on the robot is off by
 

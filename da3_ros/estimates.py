@@ -194,13 +194,13 @@ def _tracking_estimate(tracked: TrackedStep) -> TrackingEstimate:
     return TrackingEstimate(
         status=tracked.status,
         keyframe=tracked.keyframe,
-        covariance=tracked.covariance,
+        covariance=tracked.covariance if report.metric else None,  # of lengths that are no metres nobody can say
         scale_sources=report.used,
         scale_jumped=report.jumped,
         scale_rejected=report.rejected,
         steady=report.steady,
         overlap=report.seen,
-        misfit_deg={camera: math.degrees(np.linalg.norm(off[:3])) for camera, off in misfit.items()},
+        misfit_rad={camera: float(np.linalg.norm(off[:3])) for camera, off in misfit.items()},
         misfit_m={camera: float(np.linalg.norm(off[3:])) for camera, off in misfit.items()},
         moved=tracked.moved,
     )

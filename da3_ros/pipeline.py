@@ -149,7 +149,7 @@ class Pipeline:
         prediction = self._stream.step(frame_set, timer, dense=dense, evict=evict, entered=self._note)
         if prediction is None:
             return None
-        window = self._placement.place(prediction)
+        window = self._placement.place(prediction, frame_set.ranges)
         if self._dynamic is not None and window.tracked is not None:
             dynamic = self._dynamic.step(frame_set.stamp_ns, prediction, window.K, window.tracked)
             assert tracking is not None

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from da3_ros.datatypes import View, WindowPrediction, WindowView
-from da3_ros.geometry.se3 import T_BODY_OPTICAL, invert
+from da3_ros.geometry.se3 import T_BODY_OPTICAL, invert, transform_points
 from da3_ros.streaming.device import pinned
 from da3_ros.tracking import TrackedWindow, WindowTracking, anchor_window
 
@@ -47,8 +47,8 @@ class Placement:
     """Places windows; what does not change from one to the next is uploaded once. Not thread-safe.
 
     With ``tracking`` every window continues the frame of the one before. Without it (known cameras condition the
-    network) it stands for itself, or where the robot's odometry has it. ``metres_only``: as long as the tracked scale is
-    not known in metres there is none.
+    network) it stands for itself, or where the robot's odometry has it. ``metres_only``: as long as the tracked scale
+    is not known in metres there is none.
     """
 
     def __init__(self, device: torch.device, tracking: WindowTracking | None = None, metres_only: bool = False):
@@ -66,7 +66,7 @@ class Placement:
     def place(self, prediction: WindowPrediction, ranges: np.ndarray | None = None) -> PlacedWindow:
         """Poses in odom, in metres where there is a scale, and the intrinsics to use. No host synchronization.
 
-        Views whose poses in odom are known are there, whatever was predicted. ``ranges`` as Tracker has them.
+        Views whose poses in odom are known are there, whatever was predicted. ``ranges`` as FrameSet has them.
         """
         views = prediction.views
         placed = self._newest_of_rig(views)
@@ -76,7 +76,7 @@ class Placement:
         K_predicted = prediction.K - known.half_pixel
         K = torch.where(known.calibrated, known.K, K_predicted)
         if self._tracking is not None:
-            tracked = self._tracking.place(prediction, K, ranges)
+            tracked = self._tracking.place(prediction, K, self._pixels(views, ranges))
             metres = tracked.metres_per_unit.float()
             if self._metres_only:
                 metres = torch.where(tracked.metric, metres, torch.nan)
@@ -90,6 +90,22 @@ class Placement:
             T_odom_cam = anchor_window(T_cam_world, known.T_base_first)
         T_odom_base = None if placed is None else T_odom_cam[placed] @ known.T_cam_base
         return PlacedWindow(prediction, T_odom_cam, T_odom_base, K, K_predicted, prediction.metres_per_unit)
+
+    def _pixels(self, views: Sequence[WindowView], ranges: np.ndarray | None) -> np.ndarray | None:
+        """Where the newest views see points (K, 3) of the base's frame, as Tracker has ranges."""
+        if ranges is None:
+            return None
+        found = []
+        for index, one in enumerate(view for view in views if view.newest):
+            if one.camera not in self._T_base_cam or not one.view.calibrated:
+                continue
+            x, y, z = transform_points(invert(self._T_base_cam[one.camera]), ranges).T
+            ahead = z > 0
+            u, v = (one.view.K @ np.stack([x, y, z])[:, ahead] / z[ahead])[:2]
+            top, left, height, width = one.view.content
+            inside = (u >= left) & (u <= left + width - 1) & (v >= top) & (v <= top + height - 1)
+            found.append(np.stack([np.full(inside.sum(), index), u[inside], v[inside], z[ahead][inside]], axis=-1))
+        return np.concatenate(found) if found else None
 
     def _given(self, views: Sequence[WindowView]) -> torch.Tensor | None:
         """T_odom_cam (N, 4, 4) float32 that the network was told, on the device; None where it was told none."""

@@ -65,6 +65,7 @@ class EstimateMessages:
     def __init__(self, build: MessageBuilder, config: Config):
         self._build = build
         self._config = config
+        self._T_map_odom = np.eye(4)  # that was given last
         self._poses: deque[Any] = deque(maxlen=config.publish.path_length)
 
     def of(self, estimate: Estimate, description: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -87,18 +88,14 @@ class EstimateMessages:
         if tracked is not None:
             T_odom_child, pose_ns, child = tracked
             self._poses.append(build.pose_stamped(T_odom_child, pose_ns, odom))
-            yield "odometry", lambda: build.odometry(T_odom_child, pose_ns, odom, child)
+            covariance = None if estimate.tracking is None else estimate.tracking.covariance
+            yield "odometry", lambda: build.odometry(T_odom_child, pose_ns, odom, child, covariance)
             yield "path", lambda: build.path(self._poses, pose_ns, odom)
 
     def transforms(self, estimate: Estimate) -> list[Any]:
-        """map -> odom where loops move it, odom -> base and odom -> <camera frame>_estimated of the newest set, where
-        they are known."""
+        """odom -> base, and odom -> <camera frame>_estimated of the newest set, where they are known."""
         build, odom, base = self._build, self._config.frames.odom, self._config.frames.base
         found = []
-        if estimate.mapping is not None:
-            found.append(
-                build.transform(estimate.mapping.T_map_odom, estimate.stamp_ns, self._config.frames.map, odom)
-            )
         if estimate.T_odom_base is not None:
             found.append(build.transform(estimate.T_odom_base, estimate.stamp_ns, odom, base))
         newest = [view for view in estimate.views if view.newest and view.frame_id]
@@ -110,11 +107,20 @@ class EstimateMessages:
         return found
 
     def static_transforms(self, stamp_ns: int) -> list[Any]:
-        """map -> odom (REP 105): the identity, where nothing corrects odom; none where ``transforms`` has it."""
+        """map -> odom (REP 105): the identity, until ``correction`` has another one."""
         frames = self._config.frames
-        if self._config.maps:
-            return []
+        self._T_map_odom = np.eye(4)
         return [self._build.transform(np.eye(4), stamp_ns, frames.map, frames.odom)]
+
+    def correction(self, estimate: Estimate) -> list[Any]:
+        """map -> odom for /tf_static, where a loop or a reset has changed it since the last estimate.
+
+        Static, so that it holds for every stamp from the moment on at which it is known.
+        """
+        if estimate.mapping is None or np.array_equal(estimate.mapping.T_map_odom, self._T_map_odom):
+            return []
+        frames, self._T_map_odom = self._config.frames, estimate.mapping.T_map_odom
+        return [self._build.transform(self._T_map_odom, estimate.stamp_ns, frames.map, frames.odom)]
 
     def resume_path(self, poses: Iterable[Any]) -> None:
         """Go on with a path of ``poses`` (PoseStamped)."""

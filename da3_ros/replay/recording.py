@@ -108,8 +108,11 @@ class Recording:
 
     def write(self, replayed: ReplayedEstimate, description: Mapping[str, Any]) -> None:
         """Write an estimate; those of sets that are in a part already only filled the window."""
+        corrected = self._messages.correction(replayed.estimate) if self._tf else []
         if self._writer is None:
             return
+        if corrected:
+            self._write("/tf_static", replayed.receive_ns, message_builder().transforms(corrected))
         if self._offset is None:
             self._offset = self._step + 1 - replayed.estimate.step
         estimate = replace(replayed.estimate, step=replayed.estimate.step + self._offset)

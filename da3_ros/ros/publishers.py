@@ -9,9 +9,9 @@ from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 
 from da3_ros.config import Config
 from da3_ros.datatypes import Estimate, OutputRequest
-from da3_ros.egress.estimates import EstimateMessages, output_request, output_topics
+from da3_ros.egress.estimates import MAP_POINTS, EstimateMessages, output_request, output_topics
 from da3_ros.ros import to_msg
-from da3_ros.ros.qos import clear_topic_errors, overridable, publication_profile
+from da3_ros.ros.qos import clear_topic_errors, latched_profile, overridable, publication_profile
 
 
 class EstimatePublishers:
@@ -27,9 +27,10 @@ class EstimatePublishers:
         self._messages = EstimateMessages(to_msg.build, config)
         try:
             for topic, kind in output_topics(config).items():
+                profile = latched_profile() if topic == MAP_POINTS else publication_profile()
                 with clear_topic_errors(node, topic):
                     self._publishers[topic] = node.create_lifecycle_publisher(
-                        to_msg.message_class(kind), topic, publication_profile(), qos_overriding_options=overridable()
+                        to_msg.message_class(kind), topic, profile, qos_overriding_options=overridable()
                     )
             if not config.model.has_poses:
                 node.get_logger().info(
@@ -67,4 +68,6 @@ class EstimatePublishers:
 
     def _heard(self, topic: str) -> bool:
         publisher = self._publishers.get(topic)
+        if topic == MAP_POINTS:  # latched, so it is also for those who come later
+            return publisher is not None
         return publisher is not None and publisher.get_subscription_count() > 0

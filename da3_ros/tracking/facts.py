@@ -29,6 +29,7 @@ class Facts:
     content: np.ndarray  # (M, 4) top, left, height, width of the newest views' content
     ranges: np.ndarray  # (MOST_RANGES, 4) index into the newest views, pixel u, v, metres; NaN where there is none
     allowed: np.ndarray  # (S,) 1 for the sources of scale that may be used
+    turnover: np.ndarray  # () share of the shared views that have just become established
     elapsed_s: np.ndarray  # () since the last window
     started: np.ndarray  # () 1 if there was one
     connected: np.ndarray  # () 1 if it shared a view
@@ -51,8 +52,8 @@ class FactsLayout:
         self._shapes: dict[str, tuple[int, ...]] = {
             "row": (N,), "shared": (N,), "share": (N,), "deep": (N,), "group": (N,), "mounted": (N,),
             "mount": (N, 4, 4), "given": (N,), "T_given_base": (N, 4, 4), "content": (M, 4),
-            "ranges": (MOST_RANGES, 4), "allowed": (sources,), "elapsed_s": (), "started": (), "connected": (),
-            "lead": (), "lead_mount": (4, 4), "motion": (4, 4),
+            "ranges": (MOST_RANGES, 4), "allowed": (sources,), "turnover": (), "elapsed_s": (), "started": (),
+            "connected": (), "lead": (), "lead_mount": (4, 4), "motion": (4, 4),
         }  # fmt: skip
 
     def unpack(self, packed: Tensor) -> dict[str, Tensor]:

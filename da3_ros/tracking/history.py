@@ -42,6 +42,7 @@ class PendingStep:
     connected: bool
     bridged: bool
     shared_views: int
+    turnover: float
     canvas_hw: tuple[int, int]
     arrays: Callable[[], Mapping[str, np.ndarray]]  # waits for the device
     result: TrackedStep | None = None
@@ -201,6 +202,10 @@ class TrackHistory:
         if pending.shared_views < 2:
             view_rotation, view_translation = _SINGLE_TURN**2, (_SINGLE_SHIFT * report.median_depth) ** 2
             rotation, translation = view_rotation, view_translation
+        # What later windows inherit: all of it if no view stayed, little while the same anchors hold the frame. The
+        # square root lies between errors that are independent and errors that are the same (checked by NEES tests).
+        inherited = pending.turnover**0.5
+        rotation, translation = rotation * inherited, translation * inherited
         if pending.first:
             rotation = translation = view_rotation = view_translation = 0.0
         cameras = max(1, len(pending.placed) if report.metric else 1)

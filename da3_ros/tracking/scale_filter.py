@@ -22,6 +22,8 @@ UNKNOWN_VARIANCE = 1e6  # of a scale of which nothing is known
 _DRIFT_PER_S = 0.01**2
 # Relative deviation per window of a scale that is merely kept, since nothing connects the windows.
 _KEPT_STDDEV = 0.05
+# Consecutive measurements that share their error, as far as the variance is concerned: windows share their views.
+_REPEATED = 8.0
 _LONG_AGO = 1_000_000  # steps
 
 
@@ -72,9 +74,14 @@ class ScaleFilter:
         self._time_constant_s = time_constant_s
         self._jump_after = jump_after
 
-    def carry(self, state: ScaleState, ratio: ScaleRatio, elapsed_s: Tensor | float) -> ScaleState:
-        """To the next window, whose unit is ``ratio`` of the last one's; without a valid ratio the scale is kept."""
-        added = torch.where(ratio.valid, ratio.variance, _KEPT_STDDEV**2) + _DRIFT_PER_S * elapsed_s
+    def carry(
+        self, state: ScaleState, ratio: ScaleRatio, elapsed_s: Tensor | float, inherited: Tensor | float = 1.0
+    ) -> ScaleState:
+        """To the next window, whose unit is ``ratio`` of the last one's; without a valid ratio the scale is kept.
+
+        ``inherited``: share of the ratio's variance that later windows inherit, for most compare with the same views.
+        """
+        added = torch.where(ratio.valid, ratio.variance * inherited, _KEPT_STDDEV**2) + _DRIFT_PER_S * elapsed_s
         return replace(state, log=state.log + torch.where(ratio.valid, ratio.log, 0.0), variance=state.variance + added)
 
     def correct(self, state: ScaleState, measured: Sequence[ScaleMeasurement], elapsed_s: Tensor | float) -> ScaleState:
@@ -100,7 +107,7 @@ class ScaleFilter:
             gain = torch.minimum(gain, 1.0 - torch.exp(-elapsed / max(self._time_constant_s, 1e-6)))
             gain = torch.where(take_over, 1.0, torch.where(one.valid & fits, gain, 0.0))
             log = log + gain * innovation
-            left = torch.where(gain > 0, (1 - gain) * variance, variance)
+            left = (1 - gain).square() * variance + torch.where(gain > 0, gain.square() * _REPEATED * one.variance, 0.0)
             variance = torch.where(take_over, one.variance, left)
             taken = take_over | (one.valid & fits)
             misfits.append(torch.where(take_over, 0, missed))

@@ -27,6 +27,7 @@ from da3_ros.tracking.window_program import Memory, advance, thumbnail_grid
 
 ViewKey = tuple[str, int]  # camera, stamp_ns
 _MOST_GRAPHS = 8
+_ESTABLISHED = 3  # windows after which a view is no longer merely one of the newest
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class TrackedWindow:
     connected: bool
     bridged: bool
     shared_views: int
+    turnover: float  # share of the shared views that have just become established
 
 
 class Tracker:
@@ -125,6 +127,9 @@ class Tracker:
             motion, bridged = invert(self._last_given) @ given, True
         stamp_ns = max(view.stamp_ns for view in views)
         counts = [self._windows.get(key, 0) + 1 for key in keys]
+        # Only what stays in the window hands its error on; a set that leaves again at once does not.
+        settled = min(_ESTABLISHED, max(counts))
+        turnover = sum(count == settled for count in counts) / max(1, int(shared.sum()))
         facts = Facts(
             row=np.array([self._row[key] for key in keys]),
             shared=shared,
@@ -138,6 +143,7 @@ class Tracker:
             content=np.array([view.view.content for view in views[newest:]], dtype=np.float64),
             ranges=_padded(ranges),
             allowed=np.array([source in sources for source in SOURCES], dtype=np.float64),
+            turnover=np.array(turnover),
             elapsed_s=np.array(0.0 if first else (stamp_ns - self._stamp_ns) / 1e9),
             started=np.array(float(not first)),
             connected=np.array(float(connected)),
@@ -170,6 +176,7 @@ class Tracker:
             connected,
             bridged and not connected,
             int(shared.sum()),
+            turnover,
         )
 
     def exclude(self, dynamic: Tensor) -> None:

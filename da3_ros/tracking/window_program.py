@@ -102,7 +102,7 @@ def advance(
     ratio = replace(ratio, valid=ratio.valid & (texture >= LEAST_TEXTURE))
     flags = torch.zeros(len(SOURCES), dtype=torch.bool, device=device)
     scale = ScaleState(memory.log, memory.variance, memory.misfits, memory.idle, flags, flags, flags)
-    carried = scale_filter.carry(scale, _relative(ratio, memory.log), facts["elapsed_s"])
+    carried = scale_filter.carry(scale, _relative(ratio, memory.log), facts["elapsed_s"], facts["turnover"])
     scale = _choose(facts["started"] > 0, carried, scale)
     before = scale.log
     measured = _measure(facts, T_world_cam, T_cam_world, depth, metres, typical * torch.exp(-before), newest)
@@ -290,8 +290,10 @@ def _report(
     weight = fit.weights * shared
     total = weight.sum().clamp(min=1e-12)
     single = [(weight * residual.square()).sum() / total / 3 for residual in (fit.angle, fit.distance)]
+    # A window's own error is part of its scale, though the next windows do not all inherit it.
+    own = torch.where(ratio.valid, ratio.variance, 0.0)
     values = [
-        scale.log, scale.variance, ratio.valid.double(), ratio.steady, seen, baseline, texture, typical,
+        scale.log, scale.variance + own, ratio.valid.double(), ratio.steady, seen, baseline, texture, typical,
         fit.rotation_variance, fit.translation_variance, *single, growth,
     ]  # fmt: skip
     flags = [scale.used.double(), scale.jumped.double(), scale.rejected.double()]
