@@ -118,8 +118,8 @@ def normalise_pictures(pictures: torch.Tensor, contents: Sequence[tuple[int, int
     gain, offset = (pictures.new_tensor(values, dtype=torch.float32)[:, None, None] for values in (_GAIN, _OFFSET))
     images = torch.zeros_like(pictures.permute(0, 3, 1, 2), dtype=torch.float32)
     for image, picture, (top, left, height, width) in zip(images, pictures, contents, strict=True):
-        area = slice(top, top + height), slice(left, left + width)
-        image[:, *area] = picture.permute(2, 0, 1)[:, *area].float() * gain + offset
+        area = (slice(None), slice(top, top + height), slice(left, left + width))
+        image[area] = picture.permute(2, 0, 1)[area].float() * gain + offset
     return images
 
 

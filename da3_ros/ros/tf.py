@@ -185,8 +185,9 @@ class RobotOdometry:
 class TfOutput:
     """Broadcasts odom -> base, odom -> <camera frame>_estimated, and map -> odom (REP 105).
 
-    map -> odom is the identity until a loop is closed; latched, and sent anew whenever it changes. All of it is off with frames.publish_tf false, as
-    when the robot's own localisation publishes these transforms, and with a network that predicts no poses.
+    map -> odom is the identity until a loop is closed; latched, and sent anew whenever it changes. All of it
+    is off with frames.publish_tf false, as when the robot's own localisation publishes these transforms, and with a
+    network that predicts no poses.
     """
 
     def __init__(self, node: Node, config: Config):

@@ -17,8 +17,8 @@ class KeyframeView:
     """One camera's view. Depth and colours are of every so manieth pixel, with the intrinsics K (3, 3) of that grid.
 
     ``depth`` (h, w) float16 metres, NaN where there is none; ``weight`` (h, w) float16; ``colours`` (h, w, 3) uint8;
-    ``jpeg``: the network's whole picture of ``canvas_hw`` pixels, ``content`` of it being no padding. ``against`` (h, w) uint8 counts the
-    later views that saw through a pixel's surface, ``agreed`` those that saw it.
+    ``jpeg``: the network's whole picture of ``canvas_hw`` pixels, ``content`` of it being no padding. ``against``
+    (h, w) uint8 counts the later views that saw through a pixel's surface, ``agreed`` those that saw it.
     """
 
     camera: str
@@ -41,7 +41,9 @@ class KeyframeView:
 
     def picture(self) -> np.ndarray:
         """(H, W, 3) uint8 RGB; decoded now."""
-        return cv2.imdecode(np.frombuffer(self.jpeg, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+        decoded = cv2.imdecode(np.frombuffer(self.jpeg, np.uint8), cv2.IMREAD_COLOR)
+        assert decoded is not None
+        return decoded[..., ::-1]
 
     def kept(self) -> np.ndarray:
         """(h, w) float32 0..1: how far each pixel is believed: less with every later view that contradicts it."""

@@ -83,12 +83,13 @@ class Verdict:
 def verify(old: Place, new: Place, window: SharedWindow, policy: LoopPolicy) -> Verdict:
     """Judge a window of the views of ``old``, then those of ``new``."""
     split = len(old.views)
-    parts = [(old, slice(None, split)), (new, slice(split, None))]
-    fits = [_fit_place(place, window.T_world_cam[part], window.depth[part], policy) for place, part in parts]
-    for fit in fits:
+    fit_old = _fit_place(old, window.T_world_cam[:split], window.depth[:split], policy)
+    fit_new = _fit_place(new, window.T_world_cam[split:], window.depth[split:], policy)
+    for fit in (fit_old, fit_new):
         if isinstance(fit, str):
             return Verdict(None, fit)
-    (S_old, variance_old), (S_new, variance_new) = fits  # type: ignore[misc]
+    assert not isinstance(fit_old, str) and not isinstance(fit_new, str)
+    (S_old, variance_old), (S_new, variance_new) = fit_old, fit_new
     S_old_new = S_old @ invert_similarity(S_new)
     for from_, to, S in ((new, old, S_old_new), (old, new, invert_similarity(S_old_new))):
         reason = _compare(from_, to, S, policy)
@@ -122,9 +123,9 @@ def _fit_place(
     scaled[:, :3, 3] *= np.exp(ratio)
     fit = fit_rigid(torch.from_numpy(scaled), torch.from_numpy(place.T_place_cam()))
     depth_m = place.keyframe.median_depth
-    if len(place.views) > 1:
-        if float(fit.angle.max()) > policy.turn_rad or float(fit.distance.max()) > policy.shift * depth_m:
-            return "the views of one place do not lie as they did"
+    apart = float(fit.angle.max()) > policy.turn_rad or float(fit.distance.max()) > policy.shift * depth_m
+    if len(place.views) > 1 and apart:
+        return "the views of one place do not lie as they did"
     variance = np.array(
         [float(fit.rotation_variance)] * 3
         + [float(fit.translation_variance)] * 3

@@ -152,7 +152,9 @@ class DynamicStep:
         self._filter.reset()
         self._body = None
 
-    def step(self, stamp_ns: int, prediction: WindowPrediction, K: torch.Tensor, tracked: TrackedWindow) -> torch.Tensor:
+    def step(
+        self, stamp_ns: int, prediction: WindowPrediction, K: torch.Tensor, tracked: TrackedWindow
+    ) -> torch.Tensor:
         """Which pixels of the newest views' coarse maps show what moves, (M, P) bool. ``K`` (N, 3, 3) in use."""
         height, width = prediction.depth.shape[-2:]
         rows, columns = thumbnail_grid(height, width)

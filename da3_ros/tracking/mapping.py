@@ -18,7 +18,7 @@ from da3_ros.tracking.keyframe_map import KeyframeMap
 from da3_ros.tracking.keyframe_store import Keyframe, KeyframeStore, KeyframeView, encode_picture
 from da3_ros.tracking.loop_agreement import LoopAgreement
 from da3_ros.tracking.loop_closure import LoopPolicy
-from da3_ros.tracking.loop_search import LoopSearch, Look, SearchSettings
+from da3_ros.tracking.loop_search import Look, LoopSearch, SearchSettings
 from da3_ros.tracking.pose_graph import Constraint, PoseGraph
 from da3_ros.tracking.similarity import rigid_part
 from da3_ros.tracking.voxel_map import Cloud, VoxelMap

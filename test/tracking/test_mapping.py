@@ -1,11 +1,11 @@
 """Loops and map of whole drives: drift goes, what is wrong stays out, moving things fade, work stays bounded."""
 
-import drive_simulation as drives
 import numpy as np
 import pytest
-import window_simulation as sim
 
-from da3_ros.geometry.se3 import T_from, invert
+from da3_ros.evaluation import simulated_maps as drives
+from da3_ros.evaluation import simulated_windows as sim
+from da3_ros.geometry.se3 import T_from
 from da3_ros.tracking.loop_closure import SharedWindow
 from da3_ros.tracking.mapping import Mapper, MappingSettings
 
@@ -33,7 +33,8 @@ def keyframe_error(mapper, drive):
 
 
 def odometry_error(drive):
-    return float(np.sqrt(np.mean([np.sum((a[:3, 3] - b[:3, 3]) ** 2) for a, b in zip(drive.odom, drive.true)])))
+    off = [odom[:3, 3] - true[:3, 3] for odom, true in zip(drive.odom, drive.true, strict=True)]
+    return float(np.sqrt(np.mean(np.square(off).sum(-1))))
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def test_the_map_lies_on_the_walls_after_loops(eight):
     closed, _ = run(eight)
     errors = {}
     for name, mapper in (("open", open_), ("closed", closed)):
-        xyz = mapper.cloud().xyz @ eight._way[0][:3, :3].T + eight._way[0][:3, 3]
+        xyz = mapper.cloud().xyz @ eight.way[0][:3, :3].T + eight.way[0][:3, 3]
         walls = np.stack(
             [
                 np.abs(np.abs(xyz[:, 0]) - sim.HALL[0] / 2),

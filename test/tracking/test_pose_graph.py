@@ -39,7 +39,10 @@ def drifting_graph(truth, drift_scale=1.0003, yaw_drift=0.002):
     return graph
 
 
-def true_loop(truth, a, b, off=np.eye(4)):
+NOTHING = np.eye(4)
+
+
+def true_loop(truth, a, b, off=NOTHING):
     return Constraint(a, b, invert(truth[a]) @ truth[b] @ off, LOOP)
 
 
