@@ -241,7 +241,7 @@ class LoopsConfig:
         "(pip install gtsam)",
     )
     keyframes: int = param(
-        1000, "most keyframes that are kept; beyond, the most redundant ones are given up", ge=10, le=100000
+        1000, "most keyframes that are kept; beyond, the most redundant ones are given up", ge=10, le=3000
     )
     keyframe_motion: float = param(
         0.15,

@@ -68,6 +68,4 @@ class EstimatePublishers:
 
     def _heard(self, topic: str) -> bool:
         publisher = self._publishers.get(topic)
-        if topic == MAP_POINTS:  # latched, so it is also for those who come later
-            return publisher is not None
         return publisher is not None and publisher.get_subscription_count() > 0

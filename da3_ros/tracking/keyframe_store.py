@@ -1,4 +1,4 @@
-"""Keyframes in bounded memory: pictures compressed, depth coarse, the most redundant ones thinned."""
+"""Keyframes in bounded memory: pictures compressed, depth coarse, the most redundant ones thinned out."""
 
 from __future__ import annotations
 
@@ -115,18 +115,20 @@ class KeyframeStore:
         """Forget a keyframe."""
         self.nbytes -= self._kept.pop(number).nbytes
 
-    def redundant(self) -> int | None:
-        """The keyframe to give up, if there are too many: the one between whose neighbours the smallest gap opens.
+    def redundant(self, T_map_body: np.ndarray) -> int | None:
+        """The keyframe to give up, if there are too many, by the poses (K, 4, 4) of all of them on the map.
 
-        The first one and the newest tenth stay. Of equal gaps the oldest goes, so an old stretch of way thins out
-        evenly as it ages.
+        It is the one whose two nearest others, in place and direction, are nearest: a stretch that was driven again and
+        again thins out, whenever that was, and a long way does evenly. The first one and the newest tenth stay.
         """
         if len(self._kept) <= self._limit:
             return None
-        keyframes = list(self._kept.values())
-        T = np.stack([keyframe.T_odom_body for keyframe in keyframes[: max(3, len(keyframes) - self._limit // 10)]])
-        before, after = T[:-2], T[2:]
-        apart = np.linalg.norm(after[:, :3, 3] - before[:, :3, 3], axis=-1)
-        cosine = (np.einsum("kij,kij->k", before[:, :3, :3], after[:, :3, :3]) - 1) / 2
-        gap = apart + _TURN_LIKE_M * np.arccos(cosine.clip(-1.0, 1.0))
-        return keyframes[1 + int(gap.argmin())].number
+        # Turned by an angle, two axes of length a differ by sqrt(2) a times as much.
+        axes = _TURN_LIKE_M / np.sqrt(2.0) * T_map_body[:, :3, :2].reshape(-1, 6)
+        place = np.concatenate([T_map_body[:, :3, 3] - T_map_body[:, :3, 3].mean(0), axes], axis=1)
+        inner = slice(1, max(2, len(place) - self._limit // 10))
+        squares = (place**2).sum(-1)
+        apart = squares[inner, None] + squares - 2 * place[inner] @ place.T
+        apart[np.arange(len(apart)), np.arange(inner.start, inner.stop)] = np.inf
+        two = np.sqrt(np.partition(apart, 1, axis=1)[:, :2].clip(min=0.0)).sum(-1)
+        return self.numbers[1 + int(two.argmin())]

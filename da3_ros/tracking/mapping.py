@@ -130,6 +130,11 @@ class Mapper:
         """The map, in the map frame."""
         return self.snapshot().cloud()
 
+    @property
+    def map_bytes(self) -> int:
+        """Memory of the map in bytes."""
+        return self._map.nbytes
+
     def snapshot(self) -> VoxelMap:
         """The map as it is now, for a thread that takes its time to make a cloud of it."""
         return self._map.snapshot()
@@ -228,7 +233,9 @@ class Mapper:
         self._search.add(keyframe.number, maps.descriptors)
         if self._settings.map:
             self._map.add(keyframe, near)
-        while not self._graph.busy and (redundant := self._store.redundant()) is not None:
+        while not self._graph.busy and len(self._store) > self._settings.keyframes:
+            redundant = self._store.redundant(self._graph.poses())
+            assert redundant is not None
             if self._settings.map:
                 self._map.remove(self._store[redundant])
             self._graph.remove(redundant)

@@ -99,6 +99,10 @@ class PoseGraph:
         """S_map_keyframe (4, 4) as last solved."""
         return self._poses[keyframe]
 
+    def poses(self) -> np.ndarray:
+        """S_map_keyframe (K, 4, 4) of all keyframes, in the order of the way."""
+        return np.stack(list(self._poses.values()))
+
     def begin(self, keyframe: int, S_map_keyframe: np.ndarray) -> None:
         """The first keyframe, which stays where it is."""
         self._poses[keyframe] = S_map_keyframe

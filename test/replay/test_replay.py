@@ -82,9 +82,10 @@ def test_every_set_gives_the_topics_of_the_node(replayed):
     per_camera = {
         f"/{camera}/{name}"
         for camera in ("left", "right")
-        for name in ("depth/image_rect", "depth/camera_info", "confidence", "points")
+        for name in ("depth/image_rect", "depth/camera_info", "confidence", "points", "dynamic")
     }
-    assert set(found) == per_camera | {"/points", "/window", "/odometry", "/path", "/tf", "/tf_static"}
+    of_all = {"/points", "/window", "/odometry", "/path", "/tf", "/tf_static", "/da3_node/map_points"}
+    assert set(found) == per_camera | of_all
     for name, index in (("left", 0), ("right", 1)):
         depth = found[f"/{name}/depth/image_rect"]
         assert [stamp_ns(message) for message in depth] == [START_NS + s * STEP_NS + index * 1000 for s in range(7)]
