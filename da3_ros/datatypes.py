@@ -167,7 +167,7 @@ class OutputRequest:
     @property
     def dense(self) -> bool:
         """Whether anything is asked for that comes from a depth map."""
-        return bool(self.depth or self.confidence or self.points or self.sky or self.dynamic or self.merged_points)
+        return bool(self.depth or self.confidence or self.points or self.sky or self.merged_points)
 
     @staticmethod
     def everything(cameras: tuple[str, ...]) -> OutputRequest:
