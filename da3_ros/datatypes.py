@@ -270,9 +270,9 @@ class Estimate:
     T_odom_base: np.ndarray | None  # (4, 4); None when the rig's extrinsics are not known, or without poses
     scale: ScaleEstimate
     merged_points: PointBuffer | None = None
-    tracking: TrackingEstimate | None = None
     warnings: Mapping[str, str] = field(default_factory=dict)  # camera -> what is wrong with it
     timings_ms: Mapping[str, float] = field(default_factory=dict)  # stage -> milliseconds
+    tracking: TrackingEstimate | None = None
 
     @property
     def has_poses(self) -> bool:

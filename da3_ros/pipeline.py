@@ -78,7 +78,7 @@ class Pipeline:
             max_fov_deg={name: config.camera_config(name).max_fov_deg for name in config.cameras},
         )
         self._tracking = WindowTracking(tracking_settings(config), self.device) if config.tracks else None
-        self._placement = Placement(self.device, self._tracking, config.scale_required)
+        self._placement = Placement(self.device, self._tracking, config.scale_required, not config.frames.publish_tf)
         self._downloader = Downloader(self.device)
         self._points = config.points
         self._steps = 0

@@ -11,7 +11,7 @@ import torch
 from da3_ros.datatypes import View, WindowPrediction, WindowView
 from da3_ros.geometry.se3 import T_BODY_OPTICAL, invert, transform_points
 from da3_ros.streaming.device import pinned
-from da3_ros.tracking import TrackedWindow, WindowTracking, anchor_window
+from da3_ros.tracking import TrackedWindow, WindowTracking, anchor_window, invert_rigid
 
 # Combinations of views whose constants are kept; a rig with cameras that come and go has a few hundred.
 _KEPT_CONSTANTS = 512
@@ -47,13 +47,21 @@ class Placement:
 
     With ``tracking`` every window continues the frame of the one before. Without it (known cameras condition the
     network) it stands for itself, or where the robot's odometry has it. ``metres_only``: as long as the tracked scale
-    is not known in metres there is none.
+    is not known in metres there is none. ``stands_back``: odom is the robot's own; where its odometry is known the
+    newest set is there, and the window adds where its views are from each other.
     """
 
-    def __init__(self, device: torch.device, tracking: WindowTracking | None = None, metres_only: bool = False):
+    def __init__(
+        self,
+        device: torch.device,
+        tracking: WindowTracking | None = None,
+        metres_only: bool = False,
+        stands_back: bool = False,
+    ):
         self._device = device
         self._tracking = tracking
         self._metres_only = metres_only
+        self._stands_back = stands_back
         self._T_base_cam: dict[str, np.ndarray] = {}
         self._constants: dict[tuple, _Constants] = {}
 
@@ -76,10 +84,14 @@ class Placement:
         K = torch.where(known.calibrated, known.K, K_predicted)
         if self._tracking is not None:
             tracked = self._tracking.place(prediction, K, self._pixels(views, ranges))
+            placed_cams, placed_base = tracked.T_odom_cam, tracked.T_odom_base
+            if self._stands_back and tracked.T_given_base is not None and placed_base is not None:
+                given = pinned(tracked.T_given_base, self._device).to(self._device, non_blocking=True)
+                placed_cams, placed_base = given @ invert_rigid(placed_base) @ placed_cams, given
             metres = tracked.metres_per_unit.float()
             if self._metres_only:
                 metres = torch.where(tracked.metric, metres, torch.nan)
-            return PlacedWindow(prediction, tracked.T_odom_cam, tracked.T_odom_base, K, K_predicted, metres, tracked)
+            return PlacedWindow(prediction, placed_cams, placed_base, K, K_predicted, metres, tracked)
         T_odom_cam = self._given(views)
         if T_odom_cam is None:
             T_cam_world = prediction.T_cam_world

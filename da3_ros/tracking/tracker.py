@@ -50,6 +50,7 @@ class TrackedWindow:
     bridged: bool
     shared_views: int
     turnover: float  # share of the shared views that have just become established
+    T_given_base: np.ndarray | None  # (4, 4) where the robot's own odometry has the base of the newest set
 
 
 class Tracker:
@@ -174,6 +175,7 @@ class Tracker:
             bridged and not connected,
             int(shared.sum()),
             turnover,
+            given,
         )
 
     def _make_room(self, keys: Sequence[ViewKey], depth: Tensor) -> None:
