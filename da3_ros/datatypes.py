@@ -73,12 +73,14 @@ class FrameSet:
     """The frames that belong together: at most one of each camera, within ``sync.slop_s`` of each other.
 
     ``stamp_ns`` is the newest stamp among the frames. A camera that is missing has no frame. ``ranges``: (K, 3) points
-    in the base's frame, metres, that other sensors of the robot measured at about that time.
+    in metres that another sensor of the robot measured at about that time, in the base's frame, or in that of the
+    cameras whose frame id is ``ranges_frame``.
     """
 
     stamp_ns: int
     frames: tuple[Frame, ...]
     ranges: np.ndarray | None = None
+    ranges_frame: str = ""
 
     @property
     def cameras(self) -> tuple[str, ...]:

@@ -137,7 +137,7 @@ class Pipeline:
         prediction = self._stream.step(frame_set, timer, dense=dense, evict=evict, entered=self._note)
         if prediction is None:
             return None
-        window = self._placement.place(prediction, frame_set.ranges)
+        window = self._placement.place(prediction, frame_set.ranges, frame_set.ranges_frame)
         timer.mark("tracking")
         plans = {camera: self._stream.plan(camera) for camera in frame_set.cameras}
         download = self._downloader.start(assemble(window, plans, request, self._points, self.config.publish))

@@ -70,10 +70,13 @@ class Placement:
         self._T_base_cam = dict(T_base_cam)
         self._constants.clear()
 
-    def place(self, prediction: WindowPrediction, ranges: np.ndarray | None = None) -> PlacedWindow:
+    def place(
+        self, prediction: WindowPrediction, ranges: np.ndarray | None = None, ranges_frame: str = ""
+    ) -> PlacedWindow:
         """Poses in odom, in metres where there is a scale, and the intrinsics to use. No host synchronization.
 
-        Views whose poses in odom are known are there, whatever was predicted. ``ranges`` as FrameSet has them.
+        Views whose poses in odom are known are there, whatever was predicted. ``ranges`` and their frame are those of
+        the newest FrameSet.
         """
         views = prediction.views
         placed = self._newest_of_rig(views)
@@ -83,7 +86,7 @@ class Placement:
         K_predicted = prediction.K - known.half_pixel
         K = torch.where(known.calibrated, known.K, K_predicted)
         if self._tracking is not None:
-            tracked = self._tracking.place(prediction, K, self._pixels(views, ranges))
+            tracked = self._tracking.place(prediction, K, self._pixels(views, ranges, ranges_frame))
             placed_cams, placed_base = tracked.T_odom_cam, tracked.T_odom_base
             if self._stands_back and tracked.T_given_base is not None and placed_base is not None:
                 given = pinned(tracked.T_given_base, self._device).to(self._device, non_blocking=True)
@@ -102,15 +105,17 @@ class Placement:
         T_odom_base = None if placed is None else T_odom_cam[placed] @ known.T_cam_base
         return PlacedWindow(prediction, T_odom_cam, T_odom_base, K, K_predicted, prediction.metres_per_unit)
 
-    def _pixels(self, views: Sequence[WindowView], ranges: np.ndarray | None) -> np.ndarray | None:
-        """Where the newest views see points (K, 3) of the base's frame, as Tracker has ranges."""
+    def _pixels(self, views: Sequence[WindowView], ranges: np.ndarray | None, frame_id: str) -> np.ndarray | None:
+        """Where the newest views see points (K, 3) of the base's frame, or that of cameras, as Tracker has ranges."""
         if ranges is None:
             return None
         found = []
         for index, one in enumerate(view for view in views if view.newest):
-            if one.camera not in self._T_base_cam or not one.view.calibrated:
+            own = frame_id != "" and one.frame_id == frame_id
+            if not one.view.calibrated or not (own or (frame_id == "" and one.camera in self._T_base_cam)):
                 continue
-            x, y, z = transform_points(invert(self._T_base_cam[one.camera]), ranges).T
+            points = ranges if own else transform_points(invert(self._T_base_cam[one.camera]), ranges)
+            x, y, z = points.T
             ahead = z > 0
             u, v = (one.view.K @ np.stack([x, y, z])[:, ahead] / z[ahead])[:2]
             top, left, height, width = one.view.content

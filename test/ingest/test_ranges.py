@@ -5,7 +5,7 @@ from types import SimpleNamespace as Message
 import numpy as np
 import pytest
 
-from da3_ros.datatypes import FrameSet
+from da3_ros.datatypes import Frame, FrameSet
 from da3_ros.errors import InputError
 from da3_ros.geometry.se3 import T_from
 from da3_ros.ingest.ranges import RangeReadings, reading_from_depth, reading_from_range
@@ -61,3 +61,11 @@ def test_a_depth_image_that_cannot_be_used_says_why():
         reading_from_depth(depth_message(values, "mono8"), INFO)
     with pytest.raises(InputError, match="24x8 pixels, its CameraInfo 24x16"):
         reading_from_depth(depth_message(np.zeros((8, 24), np.float32), "32FC1"), INFO)
+
+
+def test_depth_that_is_registered_to_a_camera_needs_no_transform():
+    readings = RangeReadings()
+    readings.add(reading_from_depth(depth_message(np.full((16, 24), 2.0, np.float32), "32FC1"), INFO))
+    frame = Frame("front", 10**9, np.empty((0, 0, 3), np.uint8), frame_id="sensor")
+    found = readings.attach(FrameSet(10**9, (frame,)), lambda frame_id: None)
+    assert found.ranges_frame == "sensor" and len(found.ranges) == 64
