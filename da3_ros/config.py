@@ -214,15 +214,16 @@ class ScaleConfig:
     )
     range_topic: str = param(
         "",
-        "distances that another sensor measures, as source of scale at a few pixels; its frame needs a transform to "
-        "frames.base, and so do the cameras; empty: none",
+        "distances that another sensor measures, as source of scale at a few pixels. Its frame is that of a camera, or "
+        "it needs a transform to frames.base, and so do the cameras; empty: none",
     )
     range_type: str = param(
         "range",
         "messages of scale.range_topic. range: sensor_msgs/Range; depth: rectified depth images, sensor_msgs/Image "
-        "32FC1 or 16UC1, with camera_info beside the topic",
+        "32FC1 or 16UC1",
         choices=("range", "depth"),
     )
+    range_info_topic: str = param("", "CameraInfo of a depth image on scale.range_topic; empty: camera_info beside it")
     time_constant_s: float = param(
         5.0, "time constant with which sources correct the scale that windows hand on (seconds)", ge=0.0, le=600.0
     )
@@ -402,7 +403,7 @@ class PipelineConfig:
     def range_info_topic(self) -> str:
         """CameraInfo of a depth image on scale.range_topic."""
         folder, slash, _ = self.scale.range_topic.rpartition("/")
-        return f"{folder}{slash}camera_info"
+        return self.scale.range_info_topic or f"{folder}{slash}camera_info"
 
     def camera_config(self, name: str) -> CameraConfig:
         """The configuration of camera ``name``; defaults where nothing was set."""

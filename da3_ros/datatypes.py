@@ -73,12 +73,14 @@ class FrameSet:
     """The frames that belong together: at most one of each camera, within ``sync.slop_s`` of each other.
 
     ``stamp_ns`` is the newest stamp among the frames. A camera that is missing has no frame. ``ranges``: (K, 3) points
-    in the base's frame, metres, that other sensors of the robot measured at about that time.
+    in metres that another sensor of the robot measured at about that time, in the base's frame, or in that of the
+    cameras whose frame id is ``ranges_frame``.
     """
 
     stamp_ns: int
     frames: tuple[Frame, ...]
     ranges: np.ndarray | None = None
+    ranges_frame: str = ""
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -303,10 +305,10 @@ class Estimate:
     T_odom_base: np.ndarray | None  # (4, 4); None when the rig's extrinsics are not known, or without poses
     scale: ScaleEstimate
     merged_points: PointBuffer | None = None
-    tracking: TrackingEstimate | None = None
-    mapping: MapEstimate | None = None
     warnings: Mapping[str, str] = field(default_factory=dict)  # camera -> what is wrong with it
     timings_ms: Mapping[str, float] = field(default_factory=dict)  # stage -> milliseconds
+    tracking: TrackingEstimate | None = None
+    mapping: MapEstimate | None = None
 
     @property
     def has_poses(self) -> bool:

@@ -123,7 +123,7 @@ class StepRecord:
             merged_points=None
             if merged is None
             else PointBuffer(merged[:, : int(arrays["points_count"])], self.points_frame_id, dense=True),
-            tracking=None if tracked is None else _tracking_estimate(tracked),
+            tracking=None if tracked is None else _tracking_estimate(tracked, not self.config.frames.publish_tf),
             mapping=None if self.mapping is None else self.mapping(),
             warnings=self._warnings(views, unknown, {} if tracked is None else tracked.moved),
             timings_ms=timer.durations_ms(),
@@ -186,7 +186,7 @@ def _tracked_scale(tracked: TrackedStep, config: PipelineConfig) -> ScaleEstimat
     return ScaleEstimate(tracked.source, tracked.report.metres_per_unit, tracked.report.scale_stddev)
 
 
-def _tracking_estimate(tracked: TrackedStep) -> TrackingEstimate:
+def _tracking_estimate(tracked: TrackedStep, stands_back: bool) -> TrackingEstimate:
     report = tracked.report
     misfit = {
         view.camera: off for view, off in zip(tracked.newest, report.misfit, strict=True) if np.isfinite(off).all()
@@ -194,7 +194,8 @@ def _tracking_estimate(tracked: TrackedStep) -> TrackingEstimate:
     return TrackingEstimate(
         status=tracked.status,
         keyframe=tracked.keyframe,
-        covariance=tracked.covariance if report.metric else None,  # of lengths that are no metres nobody can say
+        # Of lengths that are no metres nobody can say, and of the robot's own odometry the robot.
+        covariance=tracked.covariance if report.metric and not stands_back else None,
         scale_sources=report.used,
         scale_jumped=report.jumped,
         scale_rejected=report.rejected,

@@ -84,7 +84,7 @@ class Pipeline:
         self._tracking = WindowTracking(tracking_settings(config), self.device) if config.tracks else None
         self._dynamic = DynamicStep(config.map.dynamic_tolerance) if self._tracking is not None else None
         self._mapping = self._make_mapping() if config.maps else None
-        self._placement = Placement(self.device, self._tracking, config.scale_required)
+        self._placement = Placement(self.device, self._tracking, config.scale_required, not config.frames.publish_tf)
         self._downloader = Downloader(self.device)
         self._points = config.points
         self._steps = 0
@@ -149,7 +149,7 @@ class Pipeline:
         prediction = self._stream.step(frame_set, timer, dense=dense, evict=evict, entered=self._note)
         if prediction is None:
             return None
-        window = self._placement.place(prediction, frame_set.ranges)
+        window = self._placement.place(prediction, frame_set.ranges, frame_set.ranges_frame)
         if self._dynamic is not None and window.tracked is not None:
             dynamic = self._dynamic.step(frame_set.stamp_ns, prediction, window.K, window.tracked)
             assert tracking is not None

@@ -11,7 +11,7 @@ import torch
 from da3_ros.datatypes import View, WindowPrediction, WindowView
 from da3_ros.geometry.se3 import T_BODY_OPTICAL, invert, transform_points
 from da3_ros.streaming.device import pinned
-from da3_ros.tracking import TrackedWindow, WindowTracking, anchor_window
+from da3_ros.tracking import TrackedWindow, WindowTracking, anchor_window, invert_rigid
 
 # Combinations of views whose constants are kept; a rig with cameras that come and go has a few hundred.
 _KEPT_CONSTANTS = 512
@@ -48,13 +48,21 @@ class Placement:
 
     With ``tracking`` every window continues the frame of the one before. Without it (known cameras condition the
     network) it stands for itself, or where the robot's odometry has it. ``metres_only``: as long as the tracked scale
-    is not known in metres there is none.
+    is not known in metres there is none. ``stands_back``: odom is the robot's own; where its odometry is known the
+    newest set is there, and the window adds where its views are from each other.
     """
 
-    def __init__(self, device: torch.device, tracking: WindowTracking | None = None, metres_only: bool = False):
+    def __init__(
+        self,
+        device: torch.device,
+        tracking: WindowTracking | None = None,
+        metres_only: bool = False,
+        stands_back: bool = False,
+    ):
         self._device = device
         self._tracking = tracking
         self._metres_only = metres_only
+        self._stands_back = stands_back
         self._T_base_cam: dict[str, np.ndarray] = {}
         self._constants: dict[tuple, _Constants] = {}
 
@@ -63,10 +71,13 @@ class Placement:
         self._T_base_cam = dict(T_base_cam)
         self._constants.clear()
 
-    def place(self, prediction: WindowPrediction, ranges: np.ndarray | None = None) -> PlacedWindow:
+    def place(
+        self, prediction: WindowPrediction, ranges: np.ndarray | None = None, ranges_frame: str = ""
+    ) -> PlacedWindow:
         """Poses in odom, in metres where there is a scale, and the intrinsics to use. No host synchronization.
 
-        Views whose poses in odom are known are there, whatever was predicted. ``ranges`` as FrameSet has them.
+        Views whose poses in odom are known are there, whatever was predicted. ``ranges`` and their frame are those of
+        the newest FrameSet.
         """
         views = prediction.views
         placed = self._newest_of_rig(views)
@@ -76,11 +87,15 @@ class Placement:
         K_predicted = prediction.K - known.half_pixel
         K = torch.where(known.calibrated, known.K, K_predicted)
         if self._tracking is not None:
-            tracked = self._tracking.place(prediction, K, self._pixels(views, ranges))
+            tracked = self._tracking.place(prediction, K, self._pixels(views, ranges, ranges_frame))
+            placed_cams, placed_base = tracked.T_odom_cam, tracked.T_odom_base
+            if self._stands_back and tracked.T_given_base is not None and placed_base is not None:
+                given = pinned(tracked.T_given_base, self._device).to(self._device, non_blocking=True)
+                placed_cams, placed_base = given @ invert_rigid(placed_base) @ placed_cams, given
             metres = tracked.metres_per_unit.float()
             if self._metres_only:
                 metres = torch.where(tracked.metric, metres, torch.nan)
-            return PlacedWindow(prediction, tracked.T_odom_cam, tracked.T_odom_base, K, K_predicted, metres, tracked)
+            return PlacedWindow(prediction, placed_cams, placed_base, K, K_predicted, metres, tracked)
         T_odom_cam = self._given(views)
         if T_odom_cam is None:
             T_cam_world = prediction.T_cam_world
@@ -91,15 +106,17 @@ class Placement:
         T_odom_base = None if placed is None else T_odom_cam[placed] @ known.T_cam_base
         return PlacedWindow(prediction, T_odom_cam, T_odom_base, K, K_predicted, prediction.metres_per_unit)
 
-    def _pixels(self, views: Sequence[WindowView], ranges: np.ndarray | None) -> np.ndarray | None:
-        """Where the newest views see points (K, 3) of the base's frame, as Tracker has ranges."""
+    def _pixels(self, views: Sequence[WindowView], ranges: np.ndarray | None, frame_id: str) -> np.ndarray | None:
+        """Where the newest views see points (K, 3) of the base's frame, or that of cameras, as Tracker has ranges."""
         if ranges is None:
             return None
         found = []
         for index, one in enumerate(view for view in views if view.newest):
-            if one.camera not in self._T_base_cam or not one.view.calibrated:
+            own = frame_id != "" and one.frame_id == frame_id
+            if not one.view.calibrated or not (own or (frame_id == "" and one.camera in self._T_base_cam)):
                 continue
-            x, y, z = transform_points(invert(self._T_base_cam[one.camera]), ranges).T
+            points = ranges if own else transform_points(invert(self._T_base_cam[one.camera]), ranges)
+            x, y, z = points.T
             ahead = z > 0
             u, v = (one.view.K @ np.stack([x, y, z])[:, ahead] / z[ahead])[:2]
             top, left, height, width = one.view.content

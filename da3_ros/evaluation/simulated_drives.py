@@ -192,7 +192,6 @@ class Drive:
         )
 
 
-STEREO_LOST = {step: {"left"} for step in range(40, 80)}
 _DEPTH_NOISE = sim.Noise(depth=0.05)
 _REAL_NOISE = sim.Noise(depth=0.05, view_depth=0.02, rotation_rad=0.002, translation=0.005)
 _AXIS = {"front": sim.mount(0.0, 0.0, 0.0)}
@@ -201,6 +200,7 @@ _AXIS = {"front": sim.mount(0.0, 0.0, 0.0)}
 def scenarios(steps: int = 120) -> list[Scenario]:
     """Those of docs/tracking.md, each of so many ``steps``."""
     straight, circle = sim.straight(steps, speed=9.0 / steps * sim.RATE_HZ), sim.circle(steps)
+    lost = {step: {"left"} for step in range(steps // 3, 2 * steps // 3)}
     ways = [
         Scenario("straight, stereo", straight, sim.STEREO),
         Scenario("turning (circle), stereo", circle, sim.STEREO),
@@ -212,7 +212,7 @@ def scenarios(steps: int = 120) -> list[Scenario]:
         Scenario("one camera, metric network", circle, sim.FRONT, "metric_model"),
         Scenario("one camera, range finder", circle, sim.FRONT, "range"),
         Scenario("one camera, nothing metric", circle, _AXIS, "none"),
-        Scenario("a camera drops out and returns", circle, sim.STEREO, missing=STEREO_LOST),
+        Scenario("a camera drops out and returns", circle, sim.STEREO, missing=lost),
     ]
     outliers = Scenario("20 % outlier depth, stereo", circle, sim.STEREO, noise=sim.Noise(outliers=0.2))
     noisy = [replace(one, name=f"{one.name}; 5 % depth noise", noise=_DEPTH_NOISE) for one in ways]

@@ -85,12 +85,15 @@ class RangeReadings:
     def attach(self, frame_set: FrameSet, T_base_sensor: Callable[[str], np.ndarray | None]) -> FrameSet:
         """``frame_set`` with the points of the reading nearest in time; without where there is none, or no transform.
 
-        ``T_base_sensor``: frame id -> (4, 4), None where it is not known.
+        ``T_base_sensor``: frame id -> (4, 4), None where it is not known; not asked where the sensor's frame is that of
+        a camera, as of depth that is registered to its images.
         """
         with self._lock:
             nearest = min(self._readings, key=lambda one: abs(one.stamp_ns - frame_set.stamp_ns), default=None)
         if nearest is None or abs(nearest.stamp_ns - frame_set.stamp_ns) > _TOLERANCE_NS:
             return frame_set
+        if any(frame.frame_id == nearest.frame_id for frame in frame_set.frames):
+            return replace(frame_set, ranges=nearest.points, ranges_frame=nearest.frame_id)
         T = T_base_sensor(nearest.frame_id)
         return frame_set if T is None else replace(frame_set, ranges=transform_points(T, nearest.points))
 

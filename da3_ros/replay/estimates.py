@@ -184,7 +184,10 @@ class BagReplay:
                     )
         for topic in self._ranges:
             if topic not in self._bag.topics:
-                raise InputError(f"the recording has no topic {topic}: set scale.range_topic and scale.range_type")
+                raise InputError(
+                    f"the recording has no topic {topic}: set scale.range_topic, scale.range_type and "
+                    "scale.range_info_topic"
+                )
         for topic, name in self._images.items():
             wanted = COMPRESSED_IMAGE if self._config.camera_config(name).transport == "compressed" else IMAGE
             found = self._bag.topics[topic].type

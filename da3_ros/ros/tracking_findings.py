@@ -43,7 +43,8 @@ def _findings(config: PipelineConfig, estimate: Estimate) -> list[Finding]:
     if tracking.status not in _FINE:
         level = DiagnosticStatus.ERROR if tracking.status == "lost" else DiagnosticStatus.WARN
         found.append(Finding(level, tracking.status, TRACKING[tracking.status]))
-    if tracking.covariance is None and tracking.status != "lost" and estimate.scale.source != "none":
+    known = estimate.scale.source != "none" and config.frames.publish_tf
+    if tracking.covariance is None and tracking.status != "lost" and known:
         text = "the way was lost once since the last reset, so odometry has no covariance: call ~/reset to start anew"
         found.append(Finding(DiagnosticStatus.WARN, "lost before", text))
     if estimate.scale.source == "none" and config.scale.source != "none":

@@ -70,6 +70,8 @@ class AnchorPolicy:
         The order of reasons: a set that is no keyframe and no longer among the newest ones (standing still must not
         push anchors out); an old set that shows too little of what the newest one sees; else the most redundant one.
         """
+        if len(sets) == 1:
+            return 0
         recent = min(self.recent - 1, len(sets) - 1)  # with the set that comes in, ``recent`` of them
         old = range(len(sets) - recent)
         ordinary = [index for index in old if not keyframes[index]]

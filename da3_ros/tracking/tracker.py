@@ -51,6 +51,7 @@ class TrackedWindow:
     bridged: bool
     shared_views: int
     turnover: float  # share of the shared views that have just become established
+    T_given_base: np.ndarray | None  # (4, 4) where the robot's own odometry has the base of the newest set
 
 
 class Tracker:
@@ -177,6 +178,7 @@ class Tracker:
             bridged and not connected,
             int(shared.sum()),
             turnover,
+            given,
         )
 
     def exclude(self, dynamic: Tensor) -> None:
