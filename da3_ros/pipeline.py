@@ -154,7 +154,8 @@ class Pipeline:
             dynamic = self._dynamic.step(frame_set.stamp_ns, prediction, window.K, window.tracked)
             assert tracking is not None
             tracking.exclude(dynamic)
-            window = replace(window, dynamic=full_size(dynamic, *self.canvas_hw))
+            masks = full_size(dynamic, *self.canvas_hw)
+            window = replace(window, dynamic=masks)
         timer.mark("tracking")
         plans = {camera: self._stream.plan(camera) for camera in frame_set.cameras}
         download = self._downloader.start(assemble(window, plans, request, self._points, self.config.publish))
@@ -165,7 +166,7 @@ class Pipeline:
         if tracking is not None and window.tracked is not None:
             pending = tracking.submit(self._steps, frame_set.stamp_ns, prediction, window.tracked, download)
             if self._mapping is not None:
-                self._mapping.submit(pending, prediction, dynamic)
+                self._mapping.submit(pending, prediction, window.tracked, masks)
                 mapping = self._mapping.estimate(frame_set.stamp_ns, request.map_points)
                 timer.mark("mapping")
         frames = self.config.frames

@@ -23,7 +23,6 @@ from da3_ros.evaluation import simulated_windows as sim
 from da3_ros.evaluation.simulated_maps import Drive, StreetDrive
 from da3_ros.streaming.device import describe_device
 from da3_ros.tracking.mapping import Mapper, MappingSettings
-from da3_ros.tracking.similarity import rigid_part
 
 _MIB = 1 << 20
 _RATE_HZ = 10.0
@@ -42,7 +41,8 @@ def main(args: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     figures: dict[str, Any] = {"device": describe_device(torch.device("cpu"))}
     if options.steps:
-        figures["eight"] = [measure_eight(options.steps, noise, loops) for noise in (0.0, 0.05) for loops in (False, True)]
+        cases = [(noise, loops) for noise in (0.0, 0.05) for loops in (False, True)]
+        figures["eight"] = [measure_eight(options.steps, noise, loops) for noise, loops in cases]
         _table(figures["eight"])
     if options.hours:
         figures["drive"] = measure_drive(round(options.hours * 3600 * _RATE_HZ), options.keyframes)
@@ -92,7 +92,8 @@ def measure_drive(steps: int, keyframes: int) -> dict[str, Any]:
     for step in tqdm(range(steps), unit="step", disable=not sys.stderr.isatty()):
         maps = drive.maps(step)
         took.append(_step(mapper, maps))
-        errors.append(float(np.linalg.norm((rigid_part(mapper.T_map_odom) @ maps.T_odom_body - drive.true_pose(step))[:3, 3])))
+        off = mapper.T_map_odom @ maps.T_odom_body - drive.true_pose(step)
+        errors.append(float(np.linalg.norm(off[:3, 3])))
     mapper.close()
     report = mapper.report()
     late = took[len(took) // 2 :]
@@ -129,7 +130,8 @@ def _rms(off: np.ndarray) -> float:
 def _table(rows: Sequence[dict[str, Any]]) -> None:
     print("| " + " | ".join(rows[0]) + " |\n|" + "---|" * len(rows[0]))
     for row in rows:
-        print("| " + " | ".join(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()) + " |")
+        cells = [f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()]
+        print("| " + " | ".join(cells) + " |")
     print()
 
 

@@ -13,8 +13,7 @@ from da3_ros.evaluation import simulated_windows as sim
 from da3_ros.geometry.se3 import T_BODY_OPTICAL, T_from, invert
 from da3_ros.tracking.keyframe_store import KeyframeView
 from da3_ros.tracking.loop_closure import SharedWindow
-from da3_ros.tracking.mapping import StepMaps, StepView
-from da3_ros.tracking.window_program import thumbnail_grid
+from da3_ros.tracking.mapping import StepMaps, StepView, map_grid
 
 
 def texture(points: np.ndarray) -> np.ndarray:
@@ -105,7 +104,7 @@ class StreetDrive:
         self._panorama = (127 + 500 * smooth + noise).clip(0, 255).astype(np.uint8)
         self._waves = np.random.default_rng(99).normal(size=(64, 3)) * [0.1, 0.1, 0.0]
         self._phases = np.random.default_rng(98).uniform(0, 2 * math.pi, 64)
-        rows, columns = thumbnail_grid(*_STREET_HW)
+        rows, columns = map_grid(*_STREET_HW)
         v, u = np.meshgrid(range(_STREET_HW[0])[rows], range(_STREET_HW[1])[columns], indexing="ij")
         x, y = (u - _STREET_HW[1] / 2) / _STREET_FOCAL, (v - _STREET_HW[0] / 2) / _STREET_FOCAL
         with np.errstate(divide="ignore"):

@@ -16,7 +16,7 @@ from da3_ros.tracking.dynamic import DynamicFilter
 from da3_ros.tracking.history import PendingStep
 from da3_ros.tracking.keyframe_store import KeyframeView
 from da3_ros.tracking.loop_closure import SharedWindow
-from da3_ros.tracking.mapping import Mapper, MappingSettings, StepMaps, StepView
+from da3_ros.tracking.mapping import Mapper, MappingSettings, StepMaps, StepView, map_grid
 from da3_ros.tracking.records import TrackedStep, TrackedView
 from da3_ros.tracking.tracker import TrackedWindow
 from da3_ros.tracking.voxel_map import Cloud, VoxelMap
@@ -25,6 +25,8 @@ from da3_ros.tracking.window_program import REPORT, thumbnail_grid
 # ``relate(pictures, contents)``: poses T_world_cam (N, 4, 4) and depth (N, H, W) of N pictures (H, W, 3) uint8 RGB
 # that the network sees as one window.
 Relate = Callable[[Sequence[np.ndarray], Sequence[tuple[int, int, int, int]]], tuple[np.ndarray, np.ndarray]]
+
+_LEAST_WEIGHT = 0.01
 
 
 @dataclass(frozen=True)
@@ -80,9 +82,22 @@ class MapSession:
         """As Mapper.keyframe_poses."""
         return self._mapper.keyframe_poses()
 
-    def submit(self, pending: PendingStep, prediction: WindowPrediction, dynamic: torch.Tensor) -> None:
-        """A step whose numbers are on their way; ``dynamic`` (M, P) bool of its newest views' coarse maps."""
-        pictures = self._downloader.start({"colours": prediction.colours, "dynamic": dynamic})
+    def submit(
+        self, pending: PendingStep, prediction: WindowPrediction, tracked: TrackedWindow, dynamic: torch.Tensor
+    ) -> None:
+        """A step whose numbers are on their way; ``dynamic`` (M, H, W) uint8 of its newest views, 0 where it is not."""
+        assert prediction.depth_conf is not None
+        grid = (slice(None), *map_grid(*dynamic.shape[-2:]))
+        depth = prediction.depth if prediction.sky is None else torch.where(prediction.sky, torch.nan, prediction.depth)
+        # Confidence is 1 + exp(...): what is above 1 is what the network is sure of.
+        weight = (prediction.depth_conf[grid].float() - 1.0).clamp(min=_LEAST_WEIGHT)
+        pictures = self._downloader.start(
+            {
+                "colours": prediction.colours,
+                "depth": (depth[grid].float() * tracked.metres_per_unit.float()).contiguous(),
+                "weight": torch.where(dynamic[grid] > 0, 0.0, weight).contiguous(),
+            }
+        )
         self._waiting.append(_Waiting(pending, pictures))
         if len(self._waiting) > self._lag:
             waited = self._waiting.popleft()
@@ -113,30 +128,30 @@ class MapSession:
             T_odom_body = next((view.T_odom_cam for view in newest if view.camera == self._body), None)
         if T_odom_body is None or not newest or len(newest) != len(arrays["colours"]):
             return None
-        views = [
-            self._view(view, picture, dynamic)
-            for view, picture, dynamic in zip(newest, arrays["colours"], arrays["dynamic"], strict=True)
-        ]
+        maps = zip(newest, arrays["colours"], arrays["depth"], arrays["weight"], strict=True)
+        views = [self._view(*one) for one in maps]
         descriptors = np.stack([np.zeros(1) if view.feature is None else view.feature for view in newest])
         lost = tracked.status == "lost"
         return StepMaps(tracked.stamp_ns, T_odom_body, tuple(views), descriptors, tracked.report.growth, lost)
 
-    def _view(self, view: TrackedView, picture: np.ndarray, dynamic: np.ndarray) -> StepView:
-        assert view.depth is not None and view.weight is not None
-        rows, columns = thumbnail_grid(*picture.shape[-2:])
-        known = view.weight > 0
-        weight = np.where(dynamic.reshape(view.weight.shape), 0.0, view.weight)
-        if known.any():
-            weight = np.where(view.weight < np.percentile(view.weight[known], self._percentile), 0.0, weight)
-        depth = np.where(known, view.depth, np.nan)
+    def _view(self, view: TrackedView, picture: np.ndarray, depth: np.ndarray, weight: np.ndarray) -> StepView:
+        rows, columns = map_grid(*picture.shape[-2:])
+        K, content = view.K.copy(), np.zeros(picture.shape[-2:], dtype=bool)
+        K[:2, 2] -= columns.start, rows.start
+        K[:2] /= rows.step
+        top, left, height, width = view.view.content
+        content[top : top + height, left : left + width] = True
+        known = content[rows, columns] & np.isfinite(depth) & (depth > 0) & np.isfinite(weight)
+        weight = np.where(known, weight, 0.0)
+        if (weight > 0).any():
+            weight = np.where(weight < np.percentile(weight[weight > 0], self._percentile), 0.0, weight)
+        depth = np.where(known, depth, np.nan)
         colours = np.ascontiguousarray(picture[:, rows, columns].transpose(1, 2, 0))
-        return StepView(
-            view.camera, view.T_odom_cam, view.K_coarse, view.view.content, depth, weight, colours, picture
-        )
+        return StepView(view.camera, view.T_odom_cam, K, view.view.content, depth, weight, colours, picture)
 
     def _look(self, views: Sequence[KeyframeView]) -> SharedWindow:
         T_world_cam, depth = self._relate([view.picture() for view in views], [view.content for view in views])
-        rows, columns = thumbnail_grid(*depth.shape[-2:])
+        rows, columns = map_grid(*depth.shape[-2:])
         return SharedWindow(T_world_cam, list(depth[:, rows, columns].astype(np.float64)))
 
 

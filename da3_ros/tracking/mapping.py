@@ -23,6 +23,7 @@ from da3_ros.tracking.pose_graph import Constraint, PoseGraph
 from da3_ros.tracking.similarity import rigid_part
 from da3_ros.tracking.voxel_map import Cloud, VoxelMap
 
+_MAP_PIXELS = 72  # along the longer side, about: neighbours nearer than that repeat each other
 _NEAR_KEYFRAMES = 3  # of the way just behind, and as many of those that are near on the map, compared for the map
 # Standard deviations of odometry between keyframes: of its length (which is in median depths), of its turn.
 _SHARE_OF_LENGTH, _SHARE_OF_TURN = 0.01, 0.02
@@ -31,6 +32,12 @@ _SCALE_STDDEV = 0.002
 _LOST_TURN_RAD, _LOST_LENGTH = 1.0, 3.0  # where the robot went while tracking was lost; the latter in median depths
 # A correction of the scale by more in one step makes what was kept useless: keyframes and map start again.
 _LARGEST_GROWTH = 1.05
+
+
+def map_grid(height: int, width: int) -> tuple[slice, slice]:
+    """Rows and columns of an image of H x W pixels that keyframes keep depth and colour of."""
+    step = max(1, max(height, width) // _MAP_PIXELS)
+    return slice(step // 2, height, step), slice(step // 2, width, step)
 
 
 @dataclass(frozen=True)

@@ -59,9 +59,10 @@ class Session:
                 "track_features": prediction.features[first:],
             }  # fmt: skip
             pending = tracking.submit(number, stamp_ns, prediction, tracked, downloader.start(arrays))
-            self.session.submit(pending, prediction, dynamic)
+            masks = full_size(dynamic, sim.HEIGHT, sim.WIDTH)
+            self.session.submit(pending, prediction, tracked, masks)
             self.estimates.append(self.session.estimate(stamp_ns, points=True)())
-            self.masks.append(full_size(dynamic, sim.HEIGHT, sim.WIDTH).numpy() > 0)
+            self.masks.append(masks.numpy() > 0)
             self.steady.append(pending.settle().report.steady)
             truth.append(window.T_world_base)
         self.true = invert(truth[0]) @ np.stack(truth)
