@@ -369,8 +369,9 @@ class PipelineConfig:
 
     @property
     def maps(self) -> bool:
-        """Whether keyframes are kept: of tracked windows, for loops or a map."""
-        return self.tracks and (self.loops.enabled or self.map.enabled)
+        """Whether keyframes are kept: of tracked windows, for loops or a map. Where the robot localises itself, the
+        frame map is its own."""
+        return self.tracks and self.frames.publish_tf and (self.loops.enabled or self.map.enabled)
 
     @property
     def scale_sources(self) -> tuple[str, ...]:

@@ -186,7 +186,7 @@ class Pipeline:
 
     def map_snapshot(self) -> VoxelMap | None:
         """The map as it is now, None without one; to be called by the thread that submits."""
-        return None if self._mapping is None else self._mapping.snapshot()
+        return self._mapping.snapshot() if self._mapping is not None and self.config.map.enabled else None
 
     def _make_mapping(self) -> MapSession:
         config = self.config

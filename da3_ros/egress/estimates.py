@@ -36,7 +36,7 @@ def output_topics(config: Config) -> dict[str, str]:
             (publish.window, "window", "da3_ros/msg/WindowEstimate"),
             (publish.odometry, "odometry", "nav_msgs/msg/Odometry"),
             (publish.path, "path", "nav_msgs/msg/Path"),
-            (config.tracks and config.map.enabled, MAP_POINTS, CLOUD),
+            (config.maps and config.map.enabled, MAP_POINTS, CLOUD),
         ]
     return {topic: kind for wanted, topic, kind in topics if wanted}
 
