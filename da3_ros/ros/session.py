@@ -131,7 +131,9 @@ class Session:
         """
         snapshot = self._engine.map_snapshot(_MAP_TIMEOUT_S)
         if snapshot is None:
-            raise UnavailableError("there is no map: set map.enabled and frames.publish_tf to true, and have a network that predicts poses")
+            raise UnavailableError(
+                "there is no map: set map.enabled and frames.publish_tf to true, and have a network that predicts poses"
+            )
         path, cloud = Path(self._config.map.save_path).expanduser().absolute(), snapshot.cloud()
         write_cloud(path, cloud)
         return f"{len(cloud)} points written to {path}"
