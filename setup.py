@@ -52,8 +52,12 @@ setup(
         "evaluation": ["evo>=1.30", "scipy"],
         # Plots of `da3-ros bench --plot`.
         "plots": ["matplotlib"],
+        # Many recordings on several machines (da3_ros/evaluation/ray_workers.py).
+        "ray": ["ray>=2.9"],
+        # Recordings for the Rerun viewer (da3_ros/evaluation/rerun_file.py): 0.2 GB.
+        "rerun": ["rerun-sdk>=0.24"],
         # Surfaces fused from depth (da3_ros/evaluation/fusion.py): 0.45 GB.
-        "tsdf": ["open3d>=0.19"],
+        "tsdf": ["open3d>=0.19,<0.20"],
     },
     entry_points={"console_scripts": ["da3-ros = da3_ros.cli.main:main"]},
 )

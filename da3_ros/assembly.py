@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from da3_ros.config import PointsConfig, PublishConfig
+from da3_ros.cuda_graphs import Replay
 from da3_ros.datatypes import OutputRequest, WindowPrediction
 from da3_ros.geometry.clouds import lower_median, pack_points
 from da3_ros.geometry.image import ViewPlan
@@ -22,7 +23,10 @@ from da3_ros.streaming.outputs import (
     resize_depth,
     select_points,
 )
+from da3_ros.streaming.transfer import Download, Downloader, pack
 from da3_ros.tracking import invert_rigid
+
+_GRAPHS = 8
 
 
 def wanted_views(prediction: WindowPrediction, request: OutputRequest) -> tuple[int, ...]:
@@ -30,6 +34,52 @@ def wanted_views(prediction: WindowPrediction, request: OutputRequest) -> tuple[
     cameras = request.depth | request.confidence | request.points | request.sky | request.dynamic
     newest = [index for index in prediction.decoded if prediction.views[index].newest]
     return tuple(index for index in newest if request.merged_points or prediction.views[index].camera in cameras)
+
+
+class Outputs:
+    """Starts the downloads of what is published of placed windows. Not thread-safe.
+
+    With ``graphs`` all that the device does for it is one CUDA graph, once a window in the same place has come up
+    before.
+    """
+
+    def __init__(self, device: torch.device, graphs: bool):
+        self._downloader = Downloader(device)
+        self._replay = Replay(device, _GRAPHS if graphs else 0)
+        self._last: Download | None = None
+
+    def start(
+        self,
+        window: PlacedWindow,
+        plans: Mapping[str, ViewPlan],
+        request: OutputRequest,
+        points: PointsConfig,
+        publish: PublishConfig,
+    ) -> Download:
+        """Assemble what is in ``request``, see ``assemble``, and bring it to the host."""
+
+        def tensors() -> dict[str, torch.Tensor]:
+            return assemble(window, plans, request, points, publish)
+
+        # Tables for the input's size are kept for the latest plans only: a graph would outlive them.
+        if window.K.device.type == "cpu" or publish.depth_resolution != "network":
+            return self._downloader.start(tensors())
+        prediction = window.prediction
+        views = tuple((view.camera, view.newest, view.view.content) for view in prediction.views)
+        packed, places = self._replay.run(
+            (views, prediction.decoded, request, points, publish),
+            (
+                window.T_odom_cam, window.T_odom_base, window.K, window.K_predicted, prediction.reference_index,
+                window.metres_per_unit, prediction.metres_stddev, *_tracked_tensors(window).values(),
+                prediction.depth, prediction.depth_conf, prediction.sky,
+                prediction.colours if request.points or request.merged_points else None,
+                window.dynamic if request.dynamic else None,
+            ),
+            lambda: pack(tensors()),
+            after=None if self._last is None else self._last.done,  # it may still be on its way from the same buffer
+        )  # fmt: skip
+        self._last = self._downloader.fetch(packed, places)
+        return self._last
 
 
 def assemble(
@@ -56,11 +106,8 @@ def assemble(
         "metres_per_unit": window.metres_per_unit,
         "metres_stddev": prediction.metres_stddev,
     }
-    if window.tracked is not None:
-        tracked = window.tracked
-        optional |= {"track_report": tracked.report, "track_depth": tracked.depth, "track_weight": tracked.weight}
-        if prediction.features is not None:
-            optional["track_features"] = prediction.features[-len(tracked.depth) :].float()
+    tracked = _tracked_tensors(window).items()
+    optional |= {name: one if one.dtype == torch.float64 else one.float() for name, one in tracked}
     out = {"K": window.K} | {name: tensor for name, tensor in optional.items() if tensor is not None}
     clouds: list[Cloud] = []
     poses: list[torch.Tensor | None] = []
@@ -94,6 +141,15 @@ def assemble(
     if request.merged_points and clouds and len(known) == len(poses):
         out["points"], out["points_count"] = merge_points(clouds, known, points.voxel_m)
     return out
+
+
+def _tracked_tensors(window: PlacedWindow) -> dict[str, torch.Tensor]:
+    """What the host's side of tracking takes."""
+    tracked, features = window.tracked, window.prediction.features
+    if tracked is None:
+        return {}
+    found = {"track_report": tracked.report, "track_depth": tracked.depth, "track_weight": tracked.weight}
+    return found if features is None else found | {"track_features": features[-len(tracked.depth) :]}
 
 
 def _add(

@@ -91,21 +91,24 @@ class StepRecord:
         unknown = scale.source != "none" and not math.isfinite(scale.metres_per_unit)  # see _NO_SCALE
         given = self.config.model.pose_conditioning == "odometry"  # poses that need no scale
         posed = "T_odom_cam" in arrays and (given or not unknown)
+        # What there is of all views is turned into what an estimate has at once: the caller waits.
+        poses = arrays["T_odom_cam"].astype(np.float64) if posed else [None] * len(self.views)
+        reference = int(arrays["reference"]) if "reference" in arrays else None
+        contents = [view.view.content for view in self.views]
+        K = _crop_K(arrays["K"], contents)
+        predicted = _crop_K(arrays["K_predicted"], contents) if "K_predicted" in arrays else [None] * len(self.views)
         views, outputs = [], []
         for index, view in enumerate(self.views):
-            _, _, height, width = view.view.content
             estimate = ViewEstimate(
                 camera=view.camera,
                 stamp_ns=view.stamp_ns,
                 frame_id=view.frame_id,
                 newest=view.newest,
-                reference="reference" in arrays and index == int(arrays["reference"]),
-                T_odom_cam=arrays["T_odom_cam"][index].astype(np.float64) if posed else None,
-                size_hw=(height, width),
-                K=_crop_K(arrays["K"][index], view.view.content),
-                K_predicted=_crop_K(arrays["K_predicted"][index], view.view.content)
-                if "K_predicted" in arrays
-                else None,
+                reference=index == reference,
+                T_odom_cam=poses[index],
+                size_hw=contents[index][2:],
+                K=K[index],
+                K_predicted=predicted[index],
                 median_confidence=float(arrays.get(f"median/{index}", math.nan)),
             )
             views.append(estimate)
@@ -166,10 +169,12 @@ def _fov_deg(K: np.ndarray, width: int) -> float:
     return math.degrees(2 * math.atan(width / 2 / K[0, 0]))
 
 
-def _crop_K(K: np.ndarray, content: tuple[int, int, int, int]) -> np.ndarray:
-    """Intrinsics (3, 3) float64 of the content rectangle from those of the canvas."""
+def _crop_K(K: np.ndarray, contents: Sequence[tuple[int, int, int, int]]) -> np.ndarray:
+    """Intrinsics (N, 3, 3) float64 of the content rectangles from those of the canvas."""
     K = K.astype(np.float64)
-    K[:2, 2] -= content[1], content[0]
+    for matrix, (top, left, _, _) in zip(K, contents, strict=True):
+        if top or left:
+            matrix[:2, 2] -= left, top
     return K
 
 

@@ -1,7 +1,7 @@
 """Frame sets in, estimates out: the one data path that the live node and the offline replay both run.
 
-FrameSet -> StreamingDA3 (window, network) -> WindowPrediction -> Placement (one continuous frame) -> assemble (dense
-outputs) -> Downloader -> StepRecord -> Estimate. On CUDA ``submit`` only queues: the upload of one step, the network of
+FrameSet -> StreamingDA3 (window, network) -> WindowPrediction -> Placement (one continuous frame) -> Outputs (dense,
+packed) -> Download -> StepRecord -> Estimate. On CUDA ``submit`` only queues: the upload of one step, the network of
 the one before it and the download of the one before that run at the same time.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from da3_ros.assembly import assemble, wanted_views
+from da3_ros.assembly import Outputs, wanted_views
 from da3_ros.config import RANDOM_CHECKPOINT, PipelineConfig, PointsConfig
 from da3_ros.datatypes import Estimate, FrameSet, OutputRequest
 from da3_ros.estimates import PendingEstimate, StepRecord
@@ -24,7 +24,6 @@ from da3_ros.streaming import StreamingDA3, WindowConfig
 from da3_ros.streaming.device import choose_device, choose_dtype, choose_execution, describe_device, set_cpu_threads
 from da3_ros.streaming.loading import load_network
 from da3_ros.streaming.timing import StageTimer
-from da3_ros.streaming.transfer import Downloader
 from da3_ros.tracking import AnchorPolicy, TrackingSettings, WindowTracking
 from da3_ros.tracking.map_session import DynamicStep, MapSession, full_size
 from da3_ros.tracking.mapping import MappingSettings
@@ -81,11 +80,14 @@ class Pipeline:
             window,
             max_fov_deg={name: config.camera_config(name).max_fov_deg for name in config.cameras},
         )
+        graphs = choose_execution(config.model.execution, self.device) != "eager"
         self._tracking = WindowTracking(tracking_settings(config), self.device) if config.tracks else None
         self._dynamic = DynamicStep(config.map.dynamic_tolerance) if self._tracking is not None else None
         self._mapping = self._make_mapping() if config.maps else None
-        self._placement = Placement(self.device, self._tracking, config.scale_required, not config.frames.publish_tf)
-        self._downloader = Downloader(self.device)
+        self._placement = Placement(
+            self.device, graphs, self._tracking, config.scale_required, stands_back=not config.frames.publish_tf
+        )
+        self._outputs = Outputs(self.device, graphs)
         self._points = config.points
         self._steps = 0
 
@@ -158,8 +160,8 @@ class Pipeline:
             window = replace(window, dynamic=masks)
         timer.mark("tracking")
         plans = {camera: self._stream.plan(camera) for camera in frame_set.cameras}
-        download = self._downloader.start(assemble(window, plans, request, self._points, self.config.publish))
-        timer.mark("output")
+        download = self._outputs.start(window, plans, request, self._points, self.config.publish)
+        timer.mark("output", download.ready)
         timer.mark("download", download.done)
         self._steps += 1
         pending = mapping = None

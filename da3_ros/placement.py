@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from da3_ros.cuda_graphs import Replay
 from da3_ros.datatypes import View, WindowPrediction, WindowView
 from da3_ros.geometry.se3 import T_BODY_OPTICAL, invert, transform_points
 from da3_ros.streaming.device import pinned
@@ -15,6 +16,7 @@ from da3_ros.tracking import TrackedWindow, WindowTracking, anchor_window, inver
 
 # Combinations of views whose constants are kept; a rig with cameras that come and go has a few hundred.
 _KEPT_CONSTANTS = 512
+_GRAPHS = 8
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class _Constants:
 class Placement:
     """Places windows; what does not change from one to the next is uploaded once. Not thread-safe.
 
+    With ``graphs`` windows whose predictions lie in the same place again are placed by a CUDA graph.
     With ``tracking`` every window continues the frame of the one before. Without it (known cameras condition the
     network) it stands for itself, or where the robot's odometry has it. ``metres_only``: as long as the tracked scale
     is not known in metres there is none. ``stands_back``: odom is the robot's own; where its odometry is known the
@@ -55,6 +58,7 @@ class Placement:
     def __init__(
         self,
         device: torch.device,
+        graphs: bool = False,
         tracking: WindowTracking | None = None,
         metres_only: bool = False,
         stands_back: bool = False,
@@ -63,6 +67,7 @@ class Placement:
         self._tracking = tracking
         self._metres_only = metres_only
         self._stands_back = stands_back
+        self._replay = Replay(device, _GRAPHS if graphs else 0)
         self._T_base_cam: dict[str, np.ndarray] = {}
         self._constants: dict[tuple, _Constants] = {}
 
@@ -76,35 +81,44 @@ class Placement:
     ) -> PlacedWindow:
         """Poses in odom, in metres where there is a scale, and the intrinsics to use. No host synchronization.
 
-        Views whose poses in odom are known are there, whatever was predicted. ``ranges`` and their frame are those of
-        the newest FrameSet.
+        Views whose poses in odom are known are there, whatever was predicted. The next window may overwrite it.
+        ``ranges`` and their frame are those of the newest FrameSet.
         """
         views = prediction.views
         placed = self._newest_of_rig(views)
         known = self._known(views, placed)
         if prediction.T_cam_world is None or prediction.K is None:
             return PlacedWindow(prediction, None, None, known.K, None, prediction.metres_per_unit)
-        K_predicted = prediction.K - known.half_pixel
-        K = torch.where(known.calibrated, known.K, K_predicted)
         if self._tracking is not None:
-            tracked = self._tracking.place(prediction, K, self._pixels(views, ranges, ranges_frame))
-            placed_cams, placed_base = tracked.T_odom_cam, tracked.T_odom_base
-            if self._stands_back and tracked.T_given_base is not None and placed_base is not None:
-                given = pinned(tracked.T_given_base, self._device).to(self._device, non_blocking=True)
-                placed_cams, placed_base = given @ invert_rigid(placed_base) @ placed_cams, given
-            metres = tracked.metres_per_unit.float()
-            if self._metres_only:
-                metres = torch.where(tracked.metric, metres, torch.nan)
-            return PlacedWindow(prediction, placed_cams, placed_base, K, K_predicted, metres, tracked)
-        T_odom_cam = self._given(views)
-        if T_odom_cam is None:
-            T_cam_world = prediction.T_cam_world
-            if prediction.metres_per_unit is not None:
-                T_cam_world = T_cam_world.clone()
-                T_cam_world[:, :3, 3] *= prediction.metres_per_unit
-            T_odom_cam = anchor_window(T_cam_world, known.T_base_first)
-        T_odom_base = None if placed is None else T_odom_cam[placed] @ known.T_cam_base
-        return PlacedWindow(prediction, T_odom_cam, T_odom_base, K, K_predicted, prediction.metres_per_unit)
+            return self._track(self._tracking, prediction, known, self._pixels(views, ranges, ranges_frame))
+        given = self._given(views)
+        tensors = self._replay.run(
+            id(known),
+            (prediction.T_cam_world, prediction.K, prediction.metres_per_unit, given),
+            lambda: _place(prediction, known, placed, given),
+            kept=known,
+        )
+        return PlacedWindow(prediction, *tensors, prediction.metres_per_unit)
+
+    def _track(
+        self, tracking: WindowTracking, prediction: WindowPrediction, known: _Constants, ranges: np.ndarray | None
+    ) -> PlacedWindow:
+        """The window in the frame of the one before. ``ranges`` as Tracker has them."""
+        K, K_predicted = self._replay.run(
+            ("K", id(known)), (prediction.K,), lambda: _intrinsics(prediction, known), kept=known
+        )
+        tracked = tracking.place(prediction, K, ranges)
+        metres = self._replay.run(
+            "metres",
+            (tracked.metres_per_unit, tracked.metric),
+            lambda: torch.where(tracked.metric | (not self._metres_only), tracked.metres_per_unit, torch.nan).float(),
+        )
+        T_odom_cam, T_odom_base = tracked.T_odom_cam, tracked.T_odom_base
+        if self._stands_back and tracked.T_given_base is not None and T_odom_base is not None:
+            given = pinned(tracked.T_given_base, self._device).to(self._device, non_blocking=True)
+            T_odom_cam = given @ invert_rigid(T_odom_base) @ T_odom_cam
+            return PlacedWindow(prediction, T_odom_cam, given, K, K_predicted, metres, tracked)
+        return PlacedWindow(prediction, T_odom_cam, T_odom_base, K, K_predicted, metres, tracked)
 
     def _pixels(self, views: Sequence[WindowView], ranges: np.ndarray | None, frame_id: str) -> np.ndarray | None:
         """Where the newest views see points (K, 3) of the base's frame, or that of cameras, as Tracker has ranges."""
@@ -164,3 +178,26 @@ class Placement:
             values.view(part.shape) for values, part in zip(flat, parts, strict=True)
         )
         return _Constants(tuple(view.view for view in views), K, calibrated > 0, half_pixel, T_base_first, T_cam_base)
+
+
+def _place(
+    prediction: WindowPrediction, known: _Constants, placed: int | None, given: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor, torch.Tensor]:
+    """The tensors of a PlacedWindow. ``placed``: the view that the base's pose comes from, ``given``: poses in odom."""
+    assert prediction.T_cam_world is not None and prediction.K is not None
+    T_odom_cam = given
+    if T_odom_cam is None:
+        T_cam_world = prediction.T_cam_world
+        if prediction.metres_per_unit is not None:
+            T_cam_world = T_cam_world.clone()
+            T_cam_world[:, :3, 3] *= prediction.metres_per_unit
+        T_odom_cam = anchor_window(T_cam_world, known.T_base_first)
+    T_odom_base = None if placed is None else T_odom_cam[placed] @ known.T_cam_base
+    return T_odom_cam, T_odom_base, *_intrinsics(prediction, known)
+
+
+def _intrinsics(prediction: WindowPrediction, known: _Constants) -> tuple[torch.Tensor, torch.Tensor]:
+    """K (N, 3, 3) in use and K as predicted."""
+    assert prediction.K is not None
+    K_predicted = prediction.K - known.half_pixel
+    return torch.where(known.calibrated, known.K, K_predicted), K_predicted

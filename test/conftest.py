@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the helpers of this folder, under any import mode of pytest
@@ -12,3 +13,11 @@ sys.path.insert(0, str(Path(__file__).parent))  # for the helpers of this folder
 # a second thread gains: one thread here and in every process that a test starts.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
+
+
+@pytest.fixture
+def exact_products():
+    """fp32 convolutions on CUDA without the shorter mantissa of TF32, for comparison with other runs."""
+    before, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
+    yield
+    torch.backends.cudnn.allow_tf32 = before

@@ -1,4 +1,4 @@
-"""``da3-ros bags``: what is in a recording, and recordings of folders of pictures."""
+"""``da3-ros bags``: what is in a recording, a layout to look at it, and recordings of folders of pictures."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from da3_ros.cli.demo_bag import write_sequence
 from da3_ros.cli.demo_folder import NOMINAL_RATE_HZ
 from da3_ros.cli.demo_pictures import CALIBRATION_FILES, FORMAT, read_pictures
 from da3_ros.cli.demo_sequence import Sequence, SequenceStep
+from da3_ros.egress.foxglove import foxglove_layout
 from da3_ros.errors import InputError
 from da3_ros.ingest.bag import Bag
 from da3_ros.ingest.bag_cameras import find_cameras
 
 _ALL = sys.maxsize
+_DEPTH = "/depth/image_rect"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     info = commands.add_parser("info", help="topics, cameras, time, and what cannot be read")
     info.add_argument("bag", nargs="+", type=Path, metavar="BAG", help="rosbag2 folder or file, or ROS 1 bag")
     info.add_argument("--json", metavar="FILE", help="write everything there ('-': standard output, no table)")
+    layout = commands.add_parser(
+        "layout",
+        help="write a Foxglove layout for a recording of the node or of da3-ros replay",
+        description="Write a layout for Foxglove that shows a recording of the node, or of da3-ros replay: import it "
+        "there (Layouts, Import from file). config/foxglove.json is the one for four_camera_ring.yaml.",
+    )
+    layout.add_argument("bag", nargs="+", type=Path, metavar="BAG", help="recording with the node's topics")
+    layout.add_argument("--output", type=Path, required=True, metavar="FILE", help="the layout, a JSON file")
     made = commands.add_parser(
         "from-images",
         help="write a folder of pictures, with what is known of them, as a recording",
@@ -66,6 +76,8 @@ def run(args: argparse.Namespace) -> int:
     """Run one action."""
     if args.action == "info":
         return _info(args)
+    if args.action == "layout":
+        return _layout(args)
     if args.steps < 1 or args.rate <= 0:
         raise InputError(f"--steps must be at least 1 and --rate above 0, not {args.steps} and {args.rate:g}")
     described = any((args.folder / name).is_file() for name in CALIBRATION_FILES)
@@ -89,6 +101,25 @@ def _watched(sequence: Sequence) -> Sequence:
         yield from tqdm(sequence.read(), total=sequence.steps, unit="moment", disable=not sys.stderr.isatty())
 
     return replace(sequence, read=read)
+
+
+def _layout(args: argparse.Namespace) -> int:
+    bag = Bag(args.bag)
+    depths = sorted(name.removesuffix(_DEPTH) for name in bag.topics if name.endswith(_DEPTH))
+    if not depths:
+        raise InputError(f"the recording has no topic that ends in {_DEPTH}: record what the node publishes")
+    namespaces = {name.rpartition("/")[0] for name in depths}
+    if len(namespaces) > 1:
+        raise InputError(f"the recording is of several nodes ({', '.join(sorted(namespaces))}): give one at a time")
+    (namespace,) = namespaces
+    cameras = [name.rpartition("/")[2] for name in depths]
+    try:
+        pictures = {camera.name: camera.image_topic for camera in find_cameras(bag) if camera.name in cameras}
+    except InputError:  # no pictures were passed through
+        pictures = {}
+    args.output.write_text(json.dumps(foxglove_layout(cameras, namespace, pictures), indent=1) + "\n")
+    print(f"layout of {', '.join(cameras)}: {args.output}")
+    return 0
 
 
 def _info(args: argparse.Namespace) -> int:

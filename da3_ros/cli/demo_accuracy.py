@@ -9,8 +9,9 @@ from typing import Any
 
 from da3_ros.config import Config
 from da3_ros.errors import UnavailableError
-from da3_ros.evaluation.evaluation import Evaluation, EvaluationSettings
+from da3_ros.evaluation.evaluation import Evaluation
 from da3_ros.evaluation.score import jsonable
+from da3_ros.evaluation.settings import EvaluationSettings
 from da3_ros.ingest.bag import Bag
 
 

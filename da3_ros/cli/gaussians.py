@@ -13,7 +13,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from da3_ros.cli.gaussians_scene import (
+from da3_ros.config import RANDOM_CHECKPOINT
+from da3_ros.datatypes import Frame
+from da3_ros.errors import InputError, WeightsError
+from da3_ros.evaluation.gaussian_scene import (
     Pruning,
     Scene,
     Window,
@@ -24,25 +27,19 @@ from da3_ros.cli.gaussians_scene import (
     read_pictures,
     reconstruct,
 )
-from da3_ros.config import RANDOM_CHECKPOINT
-from da3_ros.datatypes import Frame
-from da3_ros.errors import InputError, WeightsError
+from da3_ros.evaluation.novel_views import PROTOCOL, draw_views, view_quality
 from da3_ros.geometry.gaussian_ply import PUBLISHED_BORDER, PUBLISHED_DEPTH_QUANTILE, write_gaussian_ply
 from da3_ros.model import VARIANTS, DepthAnything3, load_model
-from da3_ros.rendering import cameras_between, find_rasterizer, psnr, render
+from da3_ros.rendering import cameras_between, find_rasterizer, render
 from da3_ros.streaming.device import choose_device, choose_dtype, describe_device
 
 _VARIANT = "da3-giant"
 _BAG_VIEWS = 16  # of a recording, where --views does not say: it has far more images than memory holds
-_PROTOCOL = (
-    "held-out views were in the window, so their cameras are predicted and the other views' depth knows of them; "
-    "their own Gaussians are left out"
-)
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What ``--json`` writes. PSNR is in dB over the pixels of the picture, by its file name."""
+    """What ``--json`` writes. PSNR is in dB over the pixels of the picture, by its file name; SSIM likewise."""
 
     variant: str
     checkpoint: str
@@ -59,6 +56,8 @@ class Figures:
     held_out_psnr_mean: float | None = None
     kept_psnr: dict[str, float] | None = None
     kept_psnr_mean: float | None = None
+    held_out_ssim_mean: float | None = None
+    kept_ssim_mean: float | None = None
     protocol: str | None = None
     pictures: tuple[str, ...] = ()
 
@@ -172,7 +171,7 @@ def _pictures(args: argparse.Namespace) -> list[tuple[str, Frame]]:
     if args.views is not None and args.views < 1:
         raise InputError(f"--views is {args.views}, but at least one view is needed")
     if len(args.images) == 1 and is_bag(args.images[0]):
-        from da3_ros.cli.gaussians_bag import read_bag  # rosbags is needed for recordings alone
+        from da3_ros.evaluation.gaussian_bag import read_bag  # rosbags is needed for recordings alone
 
         most = _BAG_VIEWS if args.views is None else args.views
         return read_bag(args.images[0], args.topics, args.start, args.duration, most)
@@ -182,17 +181,19 @@ def _pictures(args: argparse.Namespace) -> list[tuple[str, Frame]]:
 
 
 def _draw(scene: Scene, window: Window, held_out: list[int], folder: Path | None, between: int) -> dict:
-    """PSNR of all views, and, with a folder, pictures of the held-out views beside the real ones and of new views."""
-    seen = [render(scene.cloud, pose[None], K[None], window.size).images[0]
-            for pose, K in zip(scene.extrinsics, scene.intrinsics, strict=True)]  # fmt: skip
-    quality = psnr(torch.stack(seen), window.colours, window.content).tolist()
-    by_name = dict(enumerate(quality))
-    kept = {window.names[view]: value for view, value in by_name.items() if view not in held_out}
+    """PSNR and SSIM of all views, and, with a folder, pictures of the held-out views beside the real ones and of new
+    views."""
+    seen = draw_views(scene, window)
+    psnrs, ssims = view_quality(seen, window)
+    kept_views = [view for view in range(len(seen)) if view not in held_out]
+    kept = {window.names[view]: psnrs[view] for view in kept_views}
     found = {"kept_psnr": kept, "kept_psnr_mean": float(np.mean(list(kept.values())))}
+    found["kept_ssim_mean"] = float(np.mean([ssims[view] for view in kept_views]))
     if held_out:
-        missed = {window.names[view]: by_name[view] for view in held_out}
+        missed = {window.names[view]: psnrs[view] for view in held_out}
         found |= {"held_out_psnr": missed, "held_out_psnr_mean": float(np.mean(list(missed.values())))}
-        found["protocol"] = _PROTOCOL
+        found["held_out_ssim_mean"] = float(np.mean([ssims[view] for view in held_out]))
+        found["protocol"] = PROTOCOL
     if folder is None:
         return found
     files = []
@@ -228,14 +229,14 @@ def _print(figures: Figures, target: str | None) -> None:
     print(f"{figures.variant} on {figures.device} ({figures.dtype}): {figures.views} views of "
           f"{figures.width}x{figures.height}, {figures.network_s:.1f} s")  # fmt: skip
     print(f"{figures.gaussians_written:,} of {figures.gaussians_predicted:,} Gaussians in {figures.file}")
-    for title, values, mean in (
-        ("held out", figures.held_out_psnr, figures.held_out_psnr_mean),
-        ("kept", figures.kept_psnr, figures.kept_psnr_mean),
+    for title, values, mean, likeness in (
+        ("held out", figures.held_out_psnr, figures.held_out_psnr_mean, figures.held_out_ssim_mean),
+        ("kept", figures.kept_psnr, figures.kept_psnr_mean, figures.kept_ssim_mean),
     ):
         for name, value in (values or {}).items():
             print(f"  {title:8s}  {name:30s}  {value:6.2f} dB")
         if values:
-            print(f"  {title:8s}  {'mean PSNR':30s}  {mean:6.2f} dB")
+            print(f"  {title:8s}  {'mean PSNR':30s}  {mean:6.2f} dB, SSIM {likeness:.3f}")
     if figures.protocol:
         print(f"({figures.protocol})")
     if figures.pictures:

@@ -16,12 +16,16 @@ from tqdm import tqdm
 from da3_ros.config import Config
 from da3_ros.egress.estimates import output_request, output_topics
 from da3_ros.errors import InputError
+from da3_ros.evaluation.rerun_file import load_rerun
+from da3_ros.evaluation.segments import Recording, SegmentWorker
+from da3_ros.evaluation.settings import WHOLE, EvaluationSettings
 from da3_ros.ingest.bag import Bag
 from da3_ros.ingest.bag_scan import RawMessage
 from da3_ros.pipeline import Pipeline
 from da3_ros.replay.config import parse_overrides, replay_config
 from da3_ros.replay.estimates import BagReplay, Boundary, ClockReset, ReplayedEstimate
-from da3_ros.replay.recording import PART_SETS, Recording
+from da3_ros.replay.recording import PART_SETS
+from da3_ros.replay.recording import Recording as Output
 
 _NS = 1_000_000_000
 
@@ -67,6 +71,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     node.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="P=V", dest="overrides", help="such as window.sets=2"
     )
+    parser.add_argument(
+        "--rerun", type=Path, metavar="FILE", help="write pictures, depth, clouds and ways for the Rerun viewer (.rrd)"
+    )
     parser.add_argument("--json", metavar="FILE", help="write all figures there ('-': standard output, no table)")
 
 
@@ -76,8 +83,15 @@ def run(args: argparse.Namespace) -> int:
     config = replay_config(bag, args.config, args.topics, parse_overrides(args.overrides))
     if args.output.exists():
         raise InputError(f"{args.output} exists already: give another --output, or delete it")
+    if args.rerun:
+        load_rerun()
+        if not (config.publish.depth and config.publish.camera_info):
+            raise InputError("--rerun shows the output's depth: publish.depth and publish.camera_info must be true")
     pipeline = Pipeline(config)
     figures = replay(bag, config, pipeline, args)
+    if args.rerun:
+        settings = EvaluationSettings(namespace=args.namespace, estimates=args.output)
+        SegmentWorker().run(Recording(tuple(args.bag), config, settings, rerun=args.rerun), WHOLE)
     if args.json:
         text = json.dumps(asdict(figures), indent=1)
         if args.json == "-":
@@ -102,7 +116,7 @@ def replay(bag: Bag, config: Config, pipeline: Pipeline, args: argparse.Namespac
         "span": [start_ns, stop_ns, bag.messages_total],
         "network": pipeline.description,
     }
-    recording = Recording(args.output, bag, config, args.namespace, passed, about)
+    recording = Output(args.output, bag, config, args.namespace, passed, about)
     notes: list[str] = []
     estimates = 0
     started = time.perf_counter()

@@ -9,6 +9,7 @@ from da3_ros.cli import train_distill, train_evaluate
 from da3_ros.streaming.device import choose_device
 
 _DTYPES = ("float16", "bfloat16", "float32")
+_HOST_THREADS = 4  # where a GPU trains; more only wait for each other while textures are drawn
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,8 +48,10 @@ def run(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
+    import torch
+
     from da3_ros.training.config import read_run
-    from da3_ros.training.processes import join, leave
+    from da3_ros.training.processes import join, leave, see_own_gpu
     from da3_ros.training.sources import make_source
     from da3_ros.training.trainer import Trainer
 
@@ -56,9 +59,12 @@ def _run(args: argparse.Namespace) -> int:
     if args.init is not None:
         config = replace(config, init=args.init)
     folder = args.output or Path("runs") / args.config.stem
+    see_own_gpu()
     processes = join(choose_device(args.device).type)
+    if processes.device.type == "cuda":
+        torch.set_num_threads(_HOST_THREADS)
     try:
-        trainer = Trainer(config, make_source(processes.device), folder, processes)
+        trainer = Trainer(config, make_source(processes.device, compiled=config.compile), folder, processes)
         begun = trainer.done
         finished = trainer.run(args.minutes)
     finally:

@@ -14,12 +14,12 @@ from da3_ros.errors import InputError
 
 Better = Literal["lower", "higher", "nearer 0", "same"]
 # What da3-ros evaluate writes, and what of it every version has written.
-_PARTS = ("depth", "trajectory", "consistency", "windows", "surface", "run")
+_PARTS = ("depth", "trajectory", "consistency", "windows", "surface", "novel_views", "run")
 _NEEDED = ("depth", "trajectory", "run")
 _HIGHER = {
     *("delta1", "delta2", "delta3", "covered", "pixels", "overlap", "within_1", "within_5", "within_10", "pairs"),
     *("precision", "recall", "f1", "views", "frames", "sets", "estimates", "poses", "estimated_poses"),
-    *("associated_poses", "rate_hz", "psnr", "ssim"),
+    *("associated_poses", "rate_hz", "psnr", "ssim", "kept_psnr", "kept_ssim"),
 }
 _LOWER = {
     *("abs_rel", "rmse", "mean", "median", "std", "smallest", "largest", "median_error", "scale_flicker"),

@@ -23,7 +23,7 @@ class PosedDepth:
     T_world_cam: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # one for each frame of a recording
 class PairConsistency:
     """How the depth of one frame, moved into another one, agrees with that one's own depth.
 

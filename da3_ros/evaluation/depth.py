@@ -40,7 +40,7 @@ class DepthPairs:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # one for each frame and alignment of a recording
 class DepthErrors:
     """Errors over the valid pixels of one image (or of several, joined); NaN where there is no pixel to compare.
 

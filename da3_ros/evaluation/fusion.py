@@ -12,6 +12,7 @@ from da3_ros.errors import InputError, UnavailableError
 
 BENCHMARK_SAMPLES = 1_000_000
 _SEED = 42
+_BROKEN = "0.20."  # its ScalableTSDFVolume stays empty whatever is integrated (seen with 0.20.0; 0.19.0 works)
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class FusionView:
 
 
 def load_open3d() -> Any:
-    """The module open3d. Raises UnavailableError where it is not installed."""
+    """The module open3d. Raises UnavailableError where it is not installed, or in a version that fuses nothing."""
     try:
         import open3d
     except ImportError as error:
@@ -34,6 +35,11 @@ def load_open3d() -> Any:
             f"surfaces are fused with Open3D, which cannot be imported ({error}): pip install 'da3_ros[tsdf]' "
             "(0.45 GB to download), or leave the measures of the fused surface out"
         ) from error
+    if open3d.__version__.startswith(_BROKEN):
+        raise UnavailableError(
+            f"Open3D {open3d.__version__} fuses nothing: pip install 'open3d>=0.19,<0.20', or leave the measures of "
+            "the fused surface out"
+        )
     return open3d
 
 

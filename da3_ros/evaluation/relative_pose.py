@@ -27,6 +27,14 @@ class RelativePoseErrors:
     rotation: np.ndarray
     translation: np.ndarray
 
+    @staticmethod
+    def joined(parts: Sequence[RelativePoseErrors]) -> RelativePoseErrors:
+        """The pairs of several scenes as if they were one."""
+        rotation, translation = (
+            np.concatenate([getattr(part, name) for part in parts]) for name in ("rotation", "translation")
+        )
+        return RelativePoseErrors(rotation, translation)
+
     def auc(self, threshold_deg: int) -> float:
         """Mean over k = 1 ... ``threshold_deg`` of the share of pairs whose larger error is below k degrees.
 

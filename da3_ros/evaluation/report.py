@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from da3_ros.errors import InputError
+from da3_ros.evaluation.report_cloud import PagePoints, cloud_section
+from da3_ros.evaluation.report_cloud_view import CLOUD_SCRIPT, CLOUD_STYLE
 from da3_ros.evaluation.report_examples import DepthExample
 from da3_ros.evaluation.report_maps import example_maps
 from da3_ros.evaluation.report_plots import confidence_plots, over_time_plots, start_of, trajectory_plots
+from da3_ros.evaluation.report_recordings import recordings_table
 from da3_ros.evaluation.report_style import SCRIPT, STYLE
 from da3_ros.evaluation.report_table import table
 
@@ -41,38 +45,65 @@ _CONSISTENCY = ("pairs", "overlap", "median_error", "within_5", "within_10", "sc
 _SURFACE = ("accuracy", "completeness", "chamfer", "precision", "recall", "f1")
 
 
+@dataclass(frozen=True)
+class RecordingPart:
+    """What the page shows of one recording. ``metrics`` as in metrics.json; ``examples``: depth maps and why each is
+    shown; ``points``: of the viewer."""
+
+    name: str
+    metrics: Mapping[str, Any]
+    examples: Sequence[tuple[str, DepthExample]] = ()
+    points: PagePoints | None = None
+
+
 def write_report(
-    path: Path,
-    metrics: Mapping[str, Any],
-    examples: Sequence[tuple[str, DepthExample]],
-    parameters: Mapping[str, Any],
+    path: Path, metrics: Mapping[str, Any], parts: Sequence[RecordingPart], parameters: Mapping[str, Any]
 ) -> None:
     """Write the page about ``metrics`` (what metrics.json holds) to ``path``.
 
-    ``examples``: depth maps and why each is shown; ``parameters``: of the node, those that are not the default.
+    ``parts``: the one recording, or each of several; ``parameters``: of the node, those that are not the default.
     Raises InputError for a file that cannot be written.
     """
-    sections = [
-        _section("Summary", _summary(metrics)),
-        _section("Trajectory", trajectory_plots(metrics["trajectory"])),
-        _section("Error over time", over_time_plots(metrics)),
-        _section("Depth examples", "".join(example_maps(why, each, start_of(metrics)) for why, each in examples)),
-        _section("Does low confidence mean high error?", confidence_plots(metrics["depth"])),
-        _section("Run", _run(metrics, parameters)),
-    ]
+    if len(parts) == 1 and "recordings" not in metrics:
+        sections = [_section("Summary", _summary(metrics)), *_details(parts[0])]
+    else:
+        sections = [
+            _section("Recordings", recordings_table(metrics)),
+            _section("All together", _summary(metrics)),
+            *(
+                f"<section><details><summary>{escape(part.name)}</summary>"
+                f"{_section('Summary', _summary(part.metrics))}{''.join(_details(part))}</details></section>"
+                for part in parts
+            ),
+        ]
+    sections.append(_section("Does low confidence mean high error?", confidence_plots(metrics["depth"])))
+    sections.append(_section("Run", _run(metrics, parameters)))
     bags = ", ".join(metrics["bags"])
+    title = Path(metrics["bags"][0]).name if len(metrics["bags"]) == 1 else f"{len(metrics['bags'])} recordings"
     page = (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(Path(metrics['bags'][0]).name)}: evaluation</title><style>{STYLE}</style></head><body><main>"
+        f"<title>{escape(title)}: evaluation</title><style>{STYLE}{CLOUD_STYLE}</style></head><body><main>"
         f'<header><div><h1>Evaluation</h1><p class="dim">{escape(bags)}</p></div>'
         '<button type="button" class="theme">Light / dark</button></header>'
-        f"{_warning(metrics['run'])}{_tiles(metrics)}{''.join(sections)}</main><script>{SCRIPT}</script></body></html>\n"
+        f"{_warning(metrics['run'])}{_tiles(metrics)}{''.join(sections)}</main>"
+        f"<script>{SCRIPT}{CLOUD_SCRIPT}</script></body></html>\n"
     )
     try:
         path.write_text(page, encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _details(part: RecordingPart) -> list[str]:
+    """All of one recording but its numbers."""
+    start_ns = start_of(part.metrics)
+    return [
+        _section("Trajectory", trajectory_plots(part.metrics["trajectory"])),
+        _section("Error over time", over_time_plots(part.metrics)),
+        _section("Depth examples", "".join(example_maps(why, each, start_ns) for why, each in part.examples)),
+        _section("Point cloud", cloud_section(part.points)),
+    ]
 
 
 def _section(title: str, content: str) -> str:
@@ -88,10 +119,12 @@ def _warning(run: Mapping[str, Any]) -> str:
 def _tiles(metrics: Mapping[str, Any]) -> str:
     trajectory, run = metrics["trajectory"] or {}, metrics["run"]
     found: list[tuple[str, float | None, str]] = []
-    for camera, score in metrics["depth"].items():
-        errors, of = score["per_frame"], f" of {camera}" if len(metrics["depth"]) > 1 else ""
-        found.append((f"AbsRel{of}, as it is", errors["none"]["abs_rel"], ""))
-        found.append((f"AbsRel{of}, medians aligned", errors["median"]["abs_rel"], ""))
+    cameras = list(metrics["depth"])
+    of = f", mean of {len(cameras)} cameras" if len(cameras) > 1 else ""
+    for alignment, how in (("none", "as it is"), ("median", "medians aligned")) if cameras else ():
+        values = [metrics["depth"][camera]["per_frame"][alignment]["abs_rel"] for camera in cameras]
+        known = [value for value in values if value is not None]
+        found.append((f"AbsRel, {how}{of}", sum(known) / len(known) if known else None, ""))
     if trajectory:
         ate = trajectory["ate"]["se3"]
         found.append(("ATE (SE3), RMSE", ate and ate["rmse"], " m"))
@@ -108,13 +141,14 @@ def _tiles(metrics: Mapping[str, Any]) -> str:
 
 def _summary(metrics: Mapping[str, Any]) -> str:
     parts = []
-    for camera, score in metrics["depth"].items():
-        rows = [
-            [_ALIGNMENTS[alignment], *(errors[name] for name in _DEPTH_ERRORS)]
-            for alignment, errors in score["per_frame"].items()
-        ]
-        parts.append(f"<h3>Depth of {escape(camera)}: mean of {score['frames']} frames, each aligned by itself</h3>")
-        parts.append(table(("alignment", *_DEPTH_ERRORS.values()), rows))
+    rows: list[list[Any]] = [
+        [camera, score["frames"], _ALIGNMENTS[alignment], *(errors[name] for name in _DEPTH_ERRORS)]
+        for camera, score in metrics["depth"].items()
+        for alignment, errors in score["per_frame"].items()
+    ]
+    if rows:
+        parts.append("<h3>Depth: means of the frames, each aligned by itself</h3>")
+        parts.append(table(("camera", "frames", "alignment", *_DEPTH_ERRORS.values()), rows))
     trajectory = metrics["trajectory"]
     if trajectory:
         rows = [
@@ -149,6 +183,14 @@ def _summary(metrics: Mapping[str, Any]) -> str:
                 [[camera, *(found[name] for name in _CONSISTENCY)] for camera, found in consistent.items()],
             )
         )
+    views = metrics["novel_views"]
+    if views:
+        parts.append(
+            f"<h3>{views['held_out']} views drawn from Gaussians of {views['views'] - views['held_out']} others</h3>"
+        )
+        rows = [["held out", views["psnr"], views["ssim"]], ["shown to it", views["kept_psnr"], views["kept_ssim"]]]
+        parts.append(table(("", "PSNR (dB)", "SSIM"), rows))
+        parts.append(f'<p class="dim">{escape(views["protocol"])}</p>')
     if metrics["surface"]:
         parts.append(f"<h3>Surface fused from {metrics['surface']['views']} views</h3>")
         parts.append(table(_SURFACE, [[metrics["surface"][name] for name in _SURFACE]]))

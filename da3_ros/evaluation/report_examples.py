@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,11 +13,13 @@ import numpy as np
 from da3_ros.datatypes import CameraCalibration
 from da3_ros.errors import InputError
 from da3_ros.evaluation.depth import fit_depth, pair_depths
-from da3_ros.evaluation.score import EstimatedFrame
-from da3_ros.evaluation.truth import depth_at_truth, stamp_of
+from da3_ros.evaluation.even import EvenlyKept
+from da3_ros.evaluation.score import EstimatedFrame, SeenFrame
+from da3_ros.evaluation.stamped import stamp_of
+from da3_ros.evaluation.truth import depth_at_truth
 from da3_ros.ingest.bag import Bag
 
-_EVEN = 3  # of each camera, at least; up to one less than twice as many are kept meanwhile
+_EVEN = 5  # of each camera
 _LONGEST_SIDE = 320  # of the maps
 _NO_VALUE = (128, 128, 128)
 
@@ -43,39 +45,41 @@ class DepthExamples:
 
     def __init__(self, max_depth: float = float("inf")):
         self._max_depth = max_depth
-        self._even: dict[str, list[DepthExample]] = {}
-        self._every: dict[str, int] = {}
-        self._seen: dict[str, int] = {}
+        self._even: dict[str, EvenlyKept[DepthExample]] = {}
         self._worst: dict[str, DepthExample] = {}
 
-    def add(self, frame: EstimatedFrame, true: np.ndarray | None, calibration: CameraCalibration) -> None:
-        """The next frame of its camera; ``calibration`` of the camera that saw ``true`` (H, W)."""
-        camera = frame.camera
-        number = self._seen.get(camera, 0)
-        self._seen[camera] = number + 1
-        every = self._every.setdefault(camera, 1)
-        if true is None and number % every:
+    def add(self, seen: SeenFrame) -> None:
+        """The next frame of its camera."""
+        camera = seen.estimate.camera
+        even = self._even.setdefault(camera, EvenlyKept(_EVEN))
+        wanted = even.next_is_wanted()
+        if seen.true is None and not wanted:
             return
-        example = self._example(frame, true, calibration)
-        if np.isfinite(example.abs_rel) and (
-            camera not in self._worst or example.abs_rel > self._worst[camera].abs_rel
-        ):
-            self._worst[camera] = example
-        if number % every == 0:
-            kept = self._even.setdefault(camera, [])
-            kept.append(example)
-            if len(kept) == 2 * _EVEN:
-                del kept[1::2]
-                self._every[camera] = 2 * every
+        example = self._example(seen.estimate, seen.true, seen.calibration)
+        self._compare(example)
+        if wanted:
+            even.keep(example)
+
+    def merge(self, later: DepthExamples) -> None:
+        """Take over those of ``later``, whose frames come after those that were seen here."""
+        for camera, examples in later._even.items():
+            self._even.setdefault(camera, EvenlyKept(_EVEN)).extend(examples.kept)
+        for worst in later._worst.values():
+            self._compare(worst)
 
     def chosen(self) -> list[tuple[str, DepthExample]]:
         """What to show, each with why: by camera and time, and the worst one of a camera after the others."""
         found = []
         for camera, examples in self._even.items():
-            found += [("", example) for example in examples]
+            found += [("", example) for example in examples.kept]
             if camera in self._worst:
                 found.append(("worst frame", self._worst[camera]))
         return found
+
+    def _compare(self, example: DepthExample) -> None:
+        worst = self._worst.get(example.camera)
+        if np.isfinite(example.abs_rel) and (worst is None or example.abs_rel > worst.abs_rel):
+            self._worst[example.camera] = example
 
     def _example(self, frame: EstimatedFrame, true: np.ndarray | None, calibration: CameraCalibration) -> DepthExample:
         if true is None:
@@ -95,25 +99,40 @@ class DepthExamples:
         return DepthExample(frame.camera, frame.stamp_ns, depth, confidence, true, error, scale, abs_rel)
 
 
-def with_pictures(
-    bag: Bag, topics: dict[str, str], examples: Sequence[tuple[str, DepthExample]]
-) -> list[tuple[str, DepthExample]]:
-    """The same with the pictures that belong to them, from the image ``topics`` of the cameras, if there."""
+def read_pictures(
+    bag: Bag, topics: dict[str, str], wanted: Collection[tuple[str, int]]
+) -> tuple[dict[tuple[str, int], np.ndarray], list[str]]:
+    """Small pictures (h, w, 3) uint8 BGR by camera and stamp, from the image ``topics`` of the cameras.
+
+    Also, in sentences, which of those that are ``wanted`` cannot be shown.
+    """
     # Imported here: only the report converts pictures on the CPU.
     from rosbags.image import ImageError, message_to_cvimage
 
-    wanted = {(example.camera, example.stamp_ns) for _, example in examples}
     cameras = {topic: camera for camera, topic in topics.items()}
     pictures: dict[tuple[str, int], np.ndarray] = {}
+    notes = []
     for found in bag.messages(cameras.keys() & bag.topics.keys()) if wanted else ():
         key = cameras[found.topic], stamp_of(found.message)
         if key in wanted and key not in pictures:
             try:
                 pixels: Any = message_to_cvimage(found.message, "bgr8")
-            except (ImageError, cv2.error, ValueError):
-                continue  # what the node's own converter reads and this one does not: shown without
+            except (ImageError, cv2.error, ValueError) as error:  # what only the node's own converter reads
+                kind = getattr(found.message, "encoding", "") or getattr(found.message, "format", "")
+                notes.append(
+                    f"the picture of {key[0]} with stamp {key[1]} is not shown: its encoding '{kind}' cannot be "
+                    f"converted ({' '.join(str(error).split()) or type(error).__name__})"
+                )
+                continue
             scale = min(1.0, _LONGEST_SIDE / max(pixels.shape[:2]))
             pictures[key] = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return pictures, notes
+
+
+def with_pictures(
+    examples: Sequence[tuple[str, DepthExample]], pictures: Mapping[tuple[str, int], np.ndarray]
+) -> list[tuple[str, DepthExample]]:
+    """The same with the pictures that belong to them."""
     return [(why, replace(each, picture=pictures.get((each.camera, each.stamp_ns)))) for why, each in examples]
 
 

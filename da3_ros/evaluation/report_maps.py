@@ -38,8 +38,17 @@ def _map(name: str, values: np.ndarray, span: tuple[float, float], palette: int)
     stops = cv2.applyColorMap(np.linspace(0, 255, 9).astype(np.uint8)[None], palette)[0, :, ::-1].tolist()
     gradient = ",".join(f"rgb({red},{green},{blue})" for red, green, blue in stops)
     scale = f'<i style="background:linear-gradient(to right,{gradient})"></i>'
-    bar = f'<div class="bar">{span[0]:.3g}{scale}{span[1]:.3g}</div>'
+    low, high = _ends(span)
+    bar = f'<div class="bar">{low}{scale}{high}</div>'
     return _figure(png_uri(coloured(values, span, palette)), name, bar)
+
+
+def _ends(span: tuple[float, float]) -> tuple[str, str]:
+    """Both ends of a scale in as many digits, three or more, as it takes to tell them apart."""
+    digits = 3
+    while digits < 8 and f"{span[0]:.{digits}g}" == f"{span[1]:.{digits}g}":
+        digits += 1
+    return f"{span[0]:.{digits}g}", f"{span[1]:.{digits}g}"
 
 
 def _figure(uri: str, name: str, below: str = "", photo: bool = False) -> str:

@@ -23,11 +23,11 @@ def trajectory_plots(trajectory: Mapping[str, Any] | None) -> str:
     estimated, how = _aligned(trajectory["positions"], "se3")
     scaled, _ = _aligned(trajectory["positions"], "sim3")
     true = np.array(trajectory["positions"]["true"])
-    views = []
+    views, few = [], len(true) <= _FEW
     for name, (x, y) in (("Top", (0, 1)), ("Side", (0, 2))):
         lines = [
-            Series("truth", true[:, x].tolist(), true[:, y].tolist(), 1),
-            Series("estimate", estimated[:, x].tolist(), estimated[:, y].tolist(), 2),
+            Series("truth", true[:, x].tolist(), true[:, y].tolist(), 1, dots=few),
+            Series("estimate", estimated[:, x].tolist(), estimated[:, y].tolist(), 2, dots=few),
             Series("estimate, lengths scaled too", scaled[:, x].tolist(), scaled[:, y].tolist(), 3, dashed=True),
         ]
         chart = line_chart(lines, f"{'xyz'[x]} (m)", f"{'xyz'[y]} (m)", (560, 380), equal=True)
@@ -40,15 +40,19 @@ def trajectory_plots(trajectory: Mapping[str, Any] | None) -> str:
 
 
 def _aligned(positions: Mapping[str, Any], alignment: TrajectoryAlignment) -> tuple[np.ndarray, str]:
-    """The estimated positions (n, 3) in the true world, and how they came there."""
-    estimated, true = (_still(np.array(positions[name])) for name in ("estimated", "true"))
-    try:
-        return align(estimated, true, alignment).poses(estimated.T_world_body)[
-            :, :3, 3
-        ], "aligned by rotation and shift"
-    except InputError:
-        offset = true.positions[0] - estimated.positions[0]
-        return estimated.positions + offset, "shifted to the same start, since they determine no rotation"
+    """The estimated positions (n, 3) in the true world, each piece by itself, and how they came there."""
+    starts = positions["starts"]
+    parts, hows = [], []
+    for start, stop in zip(starts, [*starts[1:], len(positions["true"])], strict=True):
+        estimated, true = (_still(np.array(positions[name][start:stop])) for name in ("estimated", "true"))
+        try:
+            parts.append(align(estimated, true, alignment).poses(estimated.T_world_body)[:, :3, 3])
+            hows.append("aligned by rotation and shift")
+        except InputError:
+            parts.append(estimated.positions + (true.positions[0] - estimated.positions[0]))
+            hows.append("shifted to the same start, since they determine no rotation")
+    how = " or ".join(dict.fromkeys(hows))
+    return np.concatenate(parts), how if len(starts) == 1 else f"{len(starts)} pieces, each {how}"
 
 
 def _still(positions: np.ndarray) -> Trajectory:

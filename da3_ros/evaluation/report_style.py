@@ -16,8 +16,8 @@ h1 { font-size: 24px; margin: 0; } h2 { font-size: 18px; margin: 0 0 10px; } h3 
 p { margin: 4px 0 10px; } .dim, figcaption, .tick, .label { color: var(--dim); } .dim { overflow-wrap: anywhere; }
 section { background: var(--card); border: 1px solid var(--rule); border-radius: 10px; padding: 18px 20px;
   margin: 16px 0; }
-button { font: inherit; color: inherit; background: none; border: 1px solid var(--rule); border-radius: 6px;
-  padding: 3px 10px; cursor: pointer; } button:focus-visible { outline: 2px solid var(--c1); }
+button { white-space: nowrap; font: inherit; color: inherit; background: none; border: 1px solid var(--rule);
+  border-radius: 6px; padding: 3px 10px; cursor: pointer; } button:focus-visible { outline: 2px solid var(--c1); }
 .warning { border-left: 4px solid var(--c2); padding: 6px 12px; background: var(--card); }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px; margin: 18px 0 0; }
 .tile { background: var(--card); border: 1px solid var(--rule); border-radius: 10px; padding: 10px 14px; }
@@ -46,6 +46,8 @@ path.dashed { stroke-dasharray: 6 4; }
 .bar { display: flex; align-items: center; gap: 6px; font-size: 11px; color: var(--dim); margin-top: 3px; }
 .bar i { flex: 1; height: 7px; border-radius: 3px; }
 .notes li { margin: 2px 0; }
+summary { cursor: pointer; font-size: 18px; font-weight: 600; overflow-wrap: anywhere; }
+details > section { border: none; padding: 0; }
 @media print { button.theme { display: none; } section { break-inside: avoid; } }
 """
 
@@ -56,7 +58,7 @@ theme.addEventListener('click', () => {
   const dark = root.dataset.theme ? root.dataset.theme === 'dark' : matchMedia('(prefers-color-scheme: dark)').matches;
   root.dataset.theme = dark ? 'light' : 'dark';
 });
-for (const key of document.querySelectorAll('.key')) key.addEventListener('click', () => {
+for (const key of document.querySelectorAll('.key[data-line]')) key.addEventListener('click', () => {
   const line = key.closest('figure').querySelector(`g[data-line="${key.dataset.line}"]`);
   const hidden = line.classList.toggle('hidden');
   key.setAttribute('aria-pressed', String(!hidden));

@@ -14,8 +14,9 @@ import numpy as np
 from da3_ros.datatypes import CameraCalibration
 from da3_ros.errors import InputError
 from da3_ros.evaluation.score import EstimatedFrame
+from da3_ros.evaluation.stamped import stamp_of
 from da3_ros.evaluation.trajectory import Trajectory
-from da3_ros.evaluation.truth import depth_from_image, stamp_of
+from da3_ros.evaluation.truth import depth_from_image, scaled_intrinsics
 from da3_ros.geometry.se3 import T_from, matrix_from_quat_xyzw
 from da3_ros.ingest.bag import Bag
 
@@ -38,12 +39,7 @@ def external_frames(
         raise InputError(f"{folder} has no depth files ({', '.join(_DEPTH_SUFFIXES)})")
     for stamp_ns, file in files:
         depth = _read_depth(file, scale)
-        height, width = depth.shape
-        K = np.array(calibration.K, dtype=np.float64)
-        x, y = width / calibration.width, height / calibration.height
-        K[0] *= x
-        K[1] *= y
-        K[:2, 2] += (x / 2 - 0.5, y / 2 - 0.5)  # pixel centres are whole numbers
+        K = scaled_intrinsics(calibration.K, calibration, *depth.shape)
         T = None if poses is None else poses.nearest(stamp_ns, tolerance_ns)
         yield EstimatedFrame(camera, stamp_ns, depth, K, None, T)
 

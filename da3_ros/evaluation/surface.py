@@ -16,6 +16,7 @@ from da3_ros.evaluation.fusion import FusionView, fuse, load_open3d, sample_surf
 from da3_ros.evaluation.points import cloud_errors
 from da3_ros.evaluation.relative_pose import benchmark_views
 from da3_ros.evaluation.trajectory import Trajectory, align
+from da3_ros.evaluation.truth import scaled_intrinsics
 from da3_ros.geometry.se3 import invert
 
 
@@ -67,11 +68,7 @@ class SurfaceScore:
             return
         file = Path(self._folder.name) / f"{number}.npz"
         np.savez(file, predicted=np.where(np.isfinite(true), predicted, np.nan), true=true)
-        height, width = true.shape
-        K = np.array(calibration.K, dtype=np.float64)
-        scale = np.array((width / calibration.width, height / calibration.height))
-        K[:2, 2] = (K[:2, 2] + 0.5) * scale - 0.5
-        K[0, 0], K[1, 1] = K[0, 0] * scale[0], K[1, 1] * scale[1]
+        K = scaled_intrinsics(calibration.K, calibration, *true.shape)
         self._kept.append((file, K, T_world_cam_predicted, T_world_cam_true))
 
     def summary(self) -> dict[str, Any]:

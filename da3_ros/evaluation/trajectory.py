@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -126,6 +126,22 @@ def align(estimate: Trajectory, truth: Trajectory, alignment: TrajectoryAlignmen
     return Similarity3(float(scale), rotation, translation)
 
 
+def fit_worlds(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[Similarity3, str]:
+    """What brings estimated poses onto true ones, ``pairs`` of (4, 4) each, and how, for people.
+
+    Rotation, shift and scale by least squares of the positions; where these determine none, the first poses coincide.
+    """
+    order = np.arange(len(pairs), dtype=np.int64)
+    estimate, truth = (Trajectory(order, np.stack(poses)) for poses in zip(*pairs, strict=True))
+    try:
+        similarity = align(estimate, truth, "sim3")
+        if np.isfinite(similarity.scale) and similarity.scale > 0:
+            return similarity, f"brought there by rotation, shift and the scale {similarity.scale:.3g}"
+    except (InputError, UnavailableError):
+        pass
+    return align(estimate, truth, "first"), "their first cameras laid on each other"
+
+
 def absolute_error(estimate: Trajectory, truth: Trajectory, alignment: TrajectoryAlignment) -> ErrorStatistics:
     """ATE: distances between positions after ``align``, in the truth's unit. Both associated, of equal length."""
     _load_evo()
@@ -171,6 +187,22 @@ def relative_error(
             ) from error
         found.append(_statistics(metric))
     return found[0], found[1]
+
+
+def pool(parts: Sequence[ErrorStatistics]) -> ErrorStatistics:
+    """Statistics of the errors of several trajectories together."""
+    if len(parts) == 1:
+        return parts[0]
+    values = np.concatenate([part.values for part in parts])
+    return ErrorStatistics(
+        rmse=float(np.sqrt(np.square(values).mean())),
+        mean=float(values.mean()),
+        median=float(np.median(values)),
+        std=float(values.std()),
+        smallest=float(values.min()),
+        largest=float(values.max()),
+        values=values,
+    )
 
 
 def scale_error(estimate: Trajectory, truth: Trajectory) -> float:

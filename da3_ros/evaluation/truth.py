@@ -11,10 +11,11 @@ import numpy as np
 
 from da3_ros.datatypes import CameraCalibration
 from da3_ros.errors import InputError
+from da3_ros.evaluation.stamped import StampedMessages, stamp_of
 from da3_ros.evaluation.trajectory import Trajectory
 from da3_ros.geometry.se3 import T_from, matrix_from_quat_xyzw
 from da3_ros.ingest.bag import Bag
-from da3_ros.ingest.bag_cameras import IMAGE
+from da3_ros.ingest.transforms import STATIC_TOPIC, TRANSFORM_TYPES, matrix_from_transform
 
 POSE_TYPES = (
     "nav_msgs/msg/Odometry",
@@ -25,14 +26,18 @@ POSE_TYPES = (
 DEPTH_TOPIC = "ground_truth/depth"  # beside the image topic
 POSE_TOPIC = "/ground_truth/odometry"
 _MILLIMETRE = np.float32(0.001)
+# Undistorting every pixel takes longer than all else that is done with a frame.
+_MOST_RAYS = 16
+_RAYS: dict[tuple, np.ndarray] = {}
 
 
 @dataclass(frozen=True)
 class TruePoses:
-    """``frame``: whose poses these are (empty where the recording does not say)."""
+    """``frame``: whose poses these are, and ``world``: in which frame (both empty where the recording does not say)."""
 
     trajectory: Trajectory
     frame: str
+    world: str = ""
 
 
 class DepthTruth:
@@ -41,15 +46,8 @@ class DepthTruth:
     Messages are 32FC1 in metres or 16UC1 in millimetres (REP 118).
     """
 
-    def __init__(self, bag: Bag, topic: str, tolerance_ns: int):
-        if topic not in bag.topics or bag.topics[topic].type != IMAGE:
-            depths = sorted(name for name, found in bag.topics.items() if found.type == IMAGE)
-            raise InputError(f"the recording has no depth topic {topic}; image topics: {', '.join(depths) or 'none'}")
-        self.topic = topic
-        self._tolerance_ns = tolerance_ns
-        self._messages = (found.message for found in bag.messages([topic]))
-        self._ahead: Any = next(self._messages, None)
-        self._kept: list[Any] = []
+    def __init__(self, messages: StampedMessages):
+        self._messages = messages
 
     def at(self, stamp_ns: int) -> np.ndarray | None:
         """Depth (H, W) float32 in metres, NaN where there is none, of the stamp nearest to ``stamp_ns``.
@@ -57,13 +55,8 @@ class DepthTruth:
         None where none is within the tolerance. Stamps must not decrease from call to call. Raises InputError for
         other encodings.
         """
-        while self._ahead is not None and stamp_of(self._ahead) <= stamp_ns + self._tolerance_ns:
-            self._kept.append(self._ahead)
-            self._ahead = next(self._messages, None)
-        self._kept = [message for message in self._kept if stamp_of(message) >= stamp_ns - self._tolerance_ns]
-        if not self._kept:
-            return None
-        return depth_from_image(min(self._kept, key=lambda message: abs(stamp_of(message) - stamp_ns)), self.topic)
+        message = self._messages.nearest(stamp_ns)
+        return None if message is None else depth_from_image(message, self._messages.topic)
 
 
 def depth_from_image(message: Any, topic: str) -> np.ndarray:
@@ -79,26 +72,51 @@ def depth_from_image(message: Any, topic: str) -> np.ndarray:
     return np.where(np.isfinite(values) & (values > 0), values, np.nan)
 
 
-def read_poses(bag: Bag, topic: str) -> TruePoses:
-    """The poses on ``topic``. Raises InputError where there is none of a type that holds poses."""
+def read_poses(bag: Bag, topic: str, start_ns: int = 0, stop_ns: int = 2**63 - 1) -> TruePoses:
+    """The poses on ``topic`` that were recorded from ``start_ns`` to before ``stop_ns``.
+
+    Raises InputError where there is none of a type that holds poses.
+    """
     if topic not in bag.topics or bag.topics[topic].type not in POSE_TYPES:
         there = sorted(name for name, found in bag.topics.items() if found.type in POSE_TYPES)
         raise InputError(f"the recording has no topic {topic} with poses; there are: {', '.join(there) or 'none'}")
     found = {}
-    frame = ""
-    for entry in bag.messages([topic]):
+    frame = world = ""
+    for entry in bag.messages([topic], start_ns, stop_ns):
         frame = getattr(entry.message, "child_frame_id", "")
+        world = entry.message.header.frame_id
         found[stamp_of(entry.message)] = _pose(entry.message)
     stamps = sorted(found)
     if not stamps:
         raise InputError(f"{topic} has no messages")
-    return TruePoses(Trajectory(np.array(stamps, dtype=np.int64), np.stack([found[s] for s in stamps])), frame)
+    return TruePoses(Trajectory(np.array(stamps, dtype=np.int64), np.stack([found[s] for s in stamps])), frame, world)
 
 
-def stamp_of(message: Any) -> int:
-    """Nanoseconds of a message's header."""
-    stamp = message.header.stamp
-    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+def read_transforms(bag: Bag, parent: str, child: str, start_ns: int = 0, stop_ns: int = 2**63 - 1) -> TruePoses:
+    """The transforms ``parent`` -> ``child`` on the TF topics as poses of ``child``.
+
+    Those that were recorded from ``start_ns`` to before ``stop_ns``.
+
+    Raises InputError where there are none.
+    """
+    found: dict[int, np.ndarray] = {}
+    others: set[str] = set()
+    for name, topic in bag.topics.items():
+        if topic.type not in TRANSFORM_TYPES or name.rpartition("/")[2] == STATIC_TOPIC:
+            continue
+        for entry in bag.messages([name], start_ns, stop_ns):
+            for stamped in entry.message.transforms:
+                edge = stamped.header.frame_id.lstrip("/"), stamped.child_frame_id.lstrip("/")
+                if edge == (parent, child):
+                    found[stamp_of(stamped)] = matrix_from_transform(stamped.transform)
+                else:
+                    others.add(":".join(edge))
+    if not found:
+        raise InputError(
+            f"the recording has no transform {parent}:{child}; there are: {', '.join(sorted(others)) or 'none'}"
+        )
+    stamps = sorted(found)
+    return TruePoses(Trajectory(np.array(stamps, dtype=np.int64), np.stack([found[s] for s in stamps])), child, parent)
 
 
 def depth_at_truth(
@@ -108,8 +126,7 @@ def depth_at_truth(
 
     The nearest pixel's value; NaN outside. Both cameras are in one place and look the same way, so z-depth is the same.
     """
-    height, width = true_shape
-    rays = _rays(height, width, calibration)
+    rays = pixel_rays(*true_shape, calibration)
     u = np.rint(rays[..., 0] * K[0, 0] + K[0, 2])
     v = np.rint(rays[..., 1] * K[1, 1] + K[1, 2])
     inside = (u >= 0) & (u < depth.shape[1]) & (v >= 0) & (v < depth.shape[0])
@@ -118,17 +135,34 @@ def depth_at_truth(
     return sampled
 
 
-def _rays(height: int, width: int, calibration: CameraCalibration) -> np.ndarray:
+def pixel_rays(height: int, width: int, calibration: CameraCalibration) -> np.ndarray:
     """Normalised coordinates (H, W, 2) of the pixels of an image, which may be smaller than the calibration's."""
-    scale = np.array((calibration.width / width, calibration.height / height))
+    key = height, width, calibration.key()
+    if key not in _RAYS:
+        while len(_RAYS) >= _MOST_RAYS:
+            del _RAYS[next(iter(_RAYS))]
+        _RAYS[key] = _pixel_rays(height, width, calibration)
+    return _RAYS[key]
+
+
+def _pixel_rays(height: int, width: int, calibration: CameraCalibration) -> np.ndarray:
+    K = scaled_intrinsics(np.asarray(calibration.K, dtype=np.float64), calibration, height, width)
     v, u = np.mgrid[:height, :width].astype(np.float64)
-    pixels = (np.stack((u, v), axis=-1) + 0.5) * scale - 0.5
-    K = np.asarray(calibration.K, dtype=np.float64)
+    pixels = np.stack((u, v), axis=-1)
     if calibration.distortion_model == "none":
         return (pixels - K[:2, 2]) / np.diag(K)[:2]
     undistort = cv2.fisheye.undistortPoints if calibration.distortion_model == "equidistant" else cv2.undistortPoints
     rays = undistort(pixels.reshape(-1, 1, 2), K, np.array(calibration.D[:8], dtype=np.float64))
     return rays.reshape(height, width, 2)
+
+
+def scaled_intrinsics(K: np.ndarray, calibration: CameraCalibration, height: int, width: int) -> np.ndarray:
+    """``K`` (3, 3) of images of the calibration's size, for the same image at (``height``, ``width``) pixels."""
+    scale = np.array((width / calibration.width, height / calibration.height))
+    scaled = np.array(K, dtype=np.float64)
+    scaled[:2, 2] = (scaled[:2, 2] + 0.5) * scale - 0.5  # pixel centres are whole numbers
+    scaled[0, 0], scaled[1, 1] = scaled[0, 0] * scale[0], scaled[1, 1] * scale[1]
+    return scaled
 
 
 def _pose(message: Any) -> np.ndarray:

@@ -5,6 +5,8 @@ Nothing here waits for the device: how many points are left stays a tensor.
 
 from __future__ import annotations
 
+import importlib.util
+
 import torch
 
 POINT_STEP = 16  # bytes of a point: float32 x, y, z and packed rgb
@@ -97,9 +99,13 @@ def lower_median(values: torch.Tensor) -> torch.Tensor:
 
     NaN where all are. No host synchronization.
     """
-    values = values.flatten(-2)
-    if not values.is_cuda:
-        return values.nanmedian(dim=-1).values
-    ranked = values.sort(dim=-1).values  # NaN last; nanmedian does a slice with a single block there
+    flat = values.flatten(-2)
+    if not flat.is_cuda:
+        return flat.nanmedian(dim=-1).values
+    if importlib.util.find_spec("triton") is not None:
+        from da3_ros.geometry.select_kernels import lower_median as select
+
+        return select(flat.reshape(-1, flat.shape[-1])).view(flat.shape[:-1])
+    ranked = flat.sort(dim=-1).values  # NaN last; nanmedian does a slice with a single block there
     middle = ((~ranked.isnan()).sum(dim=-1, keepdim=True) - 1).clamp_(min=0) // 2
     return ranked.gather(-1, middle)[..., 0]

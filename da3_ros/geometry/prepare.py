@@ -17,6 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from da3_ros.cuda_graphs import Replay
 from da3_ros.datatypes import Frame
 from da3_ros.errors import FrameError
 from da3_ros.geometry.pixels import rgb_channels, to_float
@@ -24,6 +25,7 @@ from da3_ros.geometry.resample import BatchTaps, resample
 from da3_ros.geometry.staging import UploadRing
 from da3_ros.geometry.views import Rectification, ViewPlan
 
+_GRAPHS = 24  # of the groups of a set, for each buffer of the ring
 # ImageNet statistics in grey levels, with which the network was trained.
 _MEAN = (0.485 * 255.0, 0.456 * 255.0, 0.406 * 255.0)
 _STD = (0.229 * 255.0, 0.224 * 255.0, 0.225 * 255.0)
@@ -45,28 +47,46 @@ class ImagePreparer:
         self._dtype = dtype
         self._batches: dict[tuple, _Batch] = {}
         self._ring = UploadRing(self._device)
+        self._kept: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}  # number of images -> what is filled again
+        self._replay = Replay(self._device, _GRAPHS)
         self._fused = self._device.type == "cuda" and importlib.util.find_spec("triton") is not None
         self._canvas_hw = next(iter(self._plans.values())).view.canvas_hw
 
-    def prepare(self, frames: Sequence[Frame]) -> tuple[torch.Tensor, torch.Tensor]:
+    def prepare(self, frames: Sequence[Frame], reuse: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
         """Images (n, 3, H, W) for the network and colours (n, 3, H, W) uint8 RGB, in the order of ``frames``.
 
         Any subset of the planned cameras in any order. Padding is 0 in both. The host does not wait for a
-        CUDA device. Raises FrameError for a camera without plan, or an image of another size than planned
-        (``size``).
+        CUDA device. With ``reuse`` the next call that says so, on the same stream, may overwrite both. Raises
+        FrameError for a camera without plan, or an image of another size than planned (``size``).
         """
         for frame in frames:
             self._check(frame)
-        shape = (len(frames), 3, *self._canvas_hw)
-        images = torch.empty(shape, dtype=self._dtype, device=self._device)
-        colours = torch.empty(shape, dtype=torch.uint8, device=self._device)
+        images, colours = self._reused(len(frames)) if reuse else self._empty(len(frames))
         view = byte = 0
         with self._ring.upload([frame.image for frame in frames]) as raw:
             for group in self._groups(frames):
                 views, size = slice(view, view + len(group)), len(group) * group[0].image.nbytes
-                self._batch(group).run(raw[byte : byte + size], images[views], colours[views])
+                self._run(group, raw[byte : byte + size], images[views], colours[views])
                 view, byte = view + len(group), byte + size
         return images, colours
+
+    def _empty(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        shape = (count, 3, *self._canvas_hw)
+        images = torch.empty(shape, dtype=self._dtype, device=self._device)
+        return images, torch.empty(shape, dtype=torch.uint8, device=self._device)
+
+    def _reused(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        if self._device.type == "cpu":
+            return self._empty(count)
+        if count not in self._kept:
+            self._kept[count] = self._empty(count)
+        return self._kept[count]
+
+    def _run(self, group: list[Frame], raw: torch.Tensor, images: torch.Tensor, colours: torch.Tensor) -> None:
+        """Fill ``images`` and ``colours`` of a group; from a graph where all three lie in a place that came up before,
+        since launching a kernel of so many arguments takes the host longer than the device needs for it."""
+        batch = self._batch(group)
+        self._replay.run(id(batch), (raw, images, colours), lambda: batch.run(raw, images, colours), kept=batch)
 
     def _check(self, frame: Frame) -> None:
         plan = self._plans.get(frame.camera)

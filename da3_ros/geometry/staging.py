@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +16,8 @@ Image = np.ndarray | torch.Tensor
 # Uploads that can be under way at once: one that kernels read, one on its way and one that the host writes.
 _SLOTS = 3
 _COPY_THREADS = 3
+# Bytes that are sent while the host writes the next ones: a single image is on the device soon after it is written.
+_PART = 1 << 19
 
 
 class UploadRing:
@@ -94,29 +98,82 @@ class _CudaSlot(_Slot):
             self.consumed.record(torch.cuda.current_stream(self.buffer.device))
 
     def write(self, images: Sequence[Image]) -> None:
-        """Lay ``images`` one after the other in the device's buffer; each is sent while others are still written.
+        """Lay ``images`` one after the other in the device's buffer; each part is sent while others are still written.
 
-        The first is written here and the others by threads of our own: torch's spin between two copies, and hold each
-        other up where cores are shared.
+        This thread writes from the front, and threads of our own from the back if they come to it in time: torch's
+        spin between two copies, and hold each other up where cores are shared.
         """
-        hosts, devices = _places(images, self.host), _places(images, self.buffer)
-        written = [
-            self._pool.submit(np.copyto, host.numpy(), image) if number and isinstance(image, np.ndarray) else None
-            for number, (image, host) in enumerate(zip(images, hosts, strict=True))
-        ]
-        for image, host, device, copy in zip(images, hosts, devices, written, strict=True):
+        parts: deque[_Part] = deque()
+        start = 0
+        for image, host, device in zip(images, _places(images, self.host), _places(images, self.buffer), strict=True):
             if isinstance(image, torch.Tensor):
                 device.copy_(image, non_blocking=True)
                 image.record_stream(torch.cuda.current_stream(image.device))
+                start += image.nbytes
                 continue
-            if copy is None:
-                np.copyto(host.numpy(), image)
-            else:
-                copy.result()
-            device.copy_(host, non_blocking=True)
+            place = host.numpy()
+            for rows in _parts(image):
+                part = _Part(start, start + image[rows].nbytes, place[rows], image[rows])
+                parts.append(part)
+                start = part.end
+        written: list[_Part] = []  # by the others
+        helpers = [self._pool.submit(_write_last, parts, written) for _ in range(min(_COPY_THREADS, len(parts) // 2))]
+        while parts:
+            try:
+                part = parts.popleft()
+            except IndexError:  # another thread was faster
+                break
+            np.copyto(part.place, part.rows)
+            self._send(part.start, part.end)
+        for helper in helpers:
+            if not helper.cancel():
+                helper.result()
+        for first, end in _joined(written):
+            self._send(first, end)
+
+    def _send(self, start: int, end: int) -> None:
+        self.buffer[start:end].copy_(self.host[start:end], non_blocking=True)
+
+
+class _Part(NamedTuple):
+    """Rows of an image, and the bytes of a buffer and the place in it to which they go."""
+
+    start: int
+    end: int
+    place: np.ndarray
+    rows: np.ndarray
+
+
+def _write_last(parts: deque[_Part], written: list[_Part]) -> None:
+    """Write what others have not taken yet, the last first."""
+    while parts:
+        try:
+            part = parts.pop()
+        except IndexError:
+            return
+        np.copyto(part.place, part.rows)
+        written.append(part)
+
+
+def _joined(parts: Sequence[_Part]) -> list[tuple[int, int]]:
+    """First and last byte of runs of neighbours among ``parts``."""
+    runs: list[tuple[int, int]] = []
+    for part in sorted(parts, key=lambda part: part.start):
+        if runs and runs[-1][1] == part.start:
+            runs[-1] = (runs[-1][0], part.end)
+        else:
+            runs.append((part.start, part.end))
+    return runs
 
 
 def _places(images: Sequence[Image], buffer: torch.Tensor) -> list[torch.Tensor]:
     """Where in ``buffer`` (n,) each image lies, in its shape."""
     ends = np.cumsum([image.nbytes for image in images]).tolist()
     return [buffer[end - image.nbytes : end].view(image.shape) for image, end in zip(images, ends, strict=True)]
+
+
+def _parts(image: np.ndarray) -> Iterator[slice]:
+    """Runs of rows of ``image`` that together are all of it, of about ``_PART`` bytes each."""
+    rows = max(1, len(image) * _PART // max(1, image.nbytes))
+    for first in range(0, len(image), rows):
+        yield slice(first, first + rows)

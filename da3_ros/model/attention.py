@@ -1,4 +1,4 @@
-"""The attention product: one function, and which of torch's kernels it runs.
+"""The attention product: one function, and which kernel it runs, of torch's and of ours.
 
 Which kernel is fastest depends on the chip and the shape. ``measured`` finds out, once for each shape; shapes that
 were never measured take torch's own choice.
@@ -18,7 +18,9 @@ from torch.nn import functional as F
 Kernel = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 _log = logging.getLogger(__name__)
+_HOPPER = 9             # compute capability, major
 _REPEATS = 7
+_CALLS = 5              # in one graph: what launching takes must not decide between kernels of a few microseconds
 
 
 def _flash(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -46,13 +48,30 @@ def _(q: Tensor, k: Tensor, v: Tensor, rows: int, columns: int, warps: int, stag
     return q.new_empty((groups, queries, heads, dim)).transpose(1, 2)
 
 
+@torch.library.custom_op("da3_ros::attend_hopper", mutates_args=())
+def _gluon(q: Tensor, k: Tensor, v: Tensor, rows: int, columns: int, warps: int, stages: int) -> Tensor:
+    if torch.cuda.get_device_capability(q.device)[0] != _HOPPER or q.dtype not in (torch.float16, torch.bfloat16):
+        name = torch.cuda.get_device_name(q.device)
+        raise RuntimeError(f"the kernel is for 16 bits on Hopper, not for {q.dtype} on {name}")
+    from da3_ros.model.gluon_kernels import attend  # ImportError where Triton has no Gluon
+
+    return attend(q, k, v, rows, columns, warps, stages)
+
+
+@_gluon.register_fake
+def _(q: Tensor, k: Tensor, v: Tensor, rows: int, columns: int, warps: int, stages: int) -> Tensor:
+    groups, heads, queries, dim = q.shape
+    return q.new_empty((groups, queries, heads, dim)).transpose(1, 2)
+
+
 KERNELS: dict[str, Kernel] = {
     "flash": _flash,
     "cudnn": _cudnn,
     "efficient": _efficient,
     "triton 64x64": partial(_triton, rows=64, columns=64, warps=4, stages=3),
-    "triton 64x64, 4 stages": partial(_triton, rows=64, columns=64, warps=4, stages=4),
+    "triton 64x128": partial(_triton, rows=64, columns=128, warps=4, stages=3),
     "triton 128x64": partial(_triton, rows=128, columns=64, warps=8, stages=3),
+    "gluon 64x128": partial(_gluon, rows=64, columns=128, warps=4, stages=2),
 }
 _CLOSE = 0.02           # relative difference of two kernels' results that rounding explains, bfloat16 included
 
@@ -113,12 +132,22 @@ def _measure(q: Tensor, k: Tensor, v: Tensor) -> None:
 
 
 def _median_ms(kernel: Kernel, q: Tensor, k: Tensor, v: Tensor) -> float:
+    """Of a call within a graph, as it will run."""
+    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream(q.device)
+    torch.cuda.synchronize(q.device)
+    with torch.cuda.stream(stream):
+        graph.capture_begin(capture_error_mode="thread_local")
+        try:
+            for _ in range(_CALLS):
+                kernel(q, k, v)
+        finally:
+            graph.capture_end()
     times = []
     for _ in range(2 + _REPEATS):
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         start.record()
-        kernel(q, k, v)
+        graph.replay()
         end.record()
         end.synchronize()
-        times.append(start.elapsed_time(end))
+        times.append(start.elapsed_time(end) / _CALLS)
     return median(times[2:])

@@ -23,6 +23,9 @@ from da3_ros.errors import Da3Error
 # Out of the two seconds that a clean end may take: for the callback in work, and for the step in work.
 _CALLBACK_TIMEOUT_S = 0.5
 _CLOSE_TIMEOUT_S = 1.0
+# Seconds that a thread may keep the interpreter while others wait for it, 5 ms by default. The inference thread gives
+# it up at each of torch's calls, some two hundred in a step, while images that come in are unpacked by another.
+_SWITCH_INTERVAL_S = 2e-4
 # When the middleware hangs while it closes, which Fast DDS over TCP has been seen to do, a signal ends the process.
 _HANG_TIMEOUT_S = 4.0
 
@@ -49,6 +52,7 @@ def run(make_node: Callable[[], RunnableNode], args: list[str] | None = None) ->
     """
     # A SimpleQueue because its put is safe in a signal handler. None: end without an error.
     ends: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ends.put(None))
     try:

@@ -116,7 +116,7 @@ class StreamingDA3:
             raise InputError("this StreamingDA3 is closed: make a new one")
         timer = timer or StageTimer(self._model.device)
         window = self._window
-        images, colours = self.prepare(frame_set)
+        images, colours = self._prepare(frame_set, reuse=True)
         timer.mark("prepare")
         if self._window is not window:  # planned anew, so what was to leave has left
             evict = None
@@ -139,10 +139,13 @@ class StreamingDA3:
     @torch.inference_mode()
     def prepare(self, frame_set: FrameSet) -> tuple[torch.Tensor, torch.Tensor]:
         """Network images (n, 3, H, W), normalised, and colours (n, 3, H, W) uint8 of a set, on the device."""
+        return self._prepare(frame_set)
+
+    def _prepare(self, frame_set: FrameSet, reuse: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
         self._check(frame_set)
         self._plan(frame_set.frames)
         assert self._preparer is not None
-        return self._preparer.prepare(frame_set.frames)
+        return self._preparer.prepare(frame_set.frames, reuse)
 
     @torch.inference_mode()
     def relate(

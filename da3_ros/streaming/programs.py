@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from da3_ros.cuda_graphs import capture
 from da3_ros.model.attention import measured
 from da3_ros.model.regions import compiled_regions
 
@@ -122,19 +123,14 @@ class Programs:
         static = tuple(value.clone() for value in self._upload(inputs))
         stream = self._stream
         assert stream is not None
-        stream.wait_stream(torch.cuda.current_stream(self.device))
-        graph = torch.cuda.CUDAGraph()
         if not self._graphs:
             self._pool = torch.cuda.graph_pool_handle()  # a pool ends with the last graph in it
-        with torch.cuda.stream(stream), self._regions():
-            for _ in range(_WARM_UP_RUNS):
-                program(*static)
-            graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
-            try:
-                outputs = program(*static)
-            finally:
-                graph.capture_end()
-        torch.cuda.current_stream(self.device).wait_stream(stream)
+        stream.wait_stream(torch.cuda.current_stream(self.device))
+        with self._regions():
+            with torch.cuda.stream(stream):
+                for _ in range(_WARM_UP_RUNS):
+                    program(*static)
+            graph, outputs = capture(lambda: program(*static), stream, self._pool)
         self._graphs[key] = captured = _Captured(graph, static, outputs)
         while len(self._graphs) > self._limit:
             self._graphs.popitem(last=False)

@@ -76,24 +76,38 @@ class Downloader:
     def start(self, tensors: Mapping[str, torch.Tensor]) -> Download:
         """Bring ``tensors`` to the host; on the CPU they are handed over as they are. They may be overwritten after."""
         if self._stream is None:
-            return Download({name: tensor.numpy() for name, tensor in tensors.items()}, None)
-        packed, places = pack(tensors)
+            return Download({name: tensor.numpy() for name, tensor in tensors.items()})
+        return self.fetch(*pack(tensors))
+
+    def fetch(self, packed: torch.Tensor, places: Mapping[str, Place]) -> Download:
+        """The same of what ``pack`` gave, which may be overwritten after the download's ``done``."""
+        assert self._stream is not None
         pinned = torch.empty(packed.shape, dtype=torch.uint8, pin_memory=True)
+        ready = torch.cuda.Event(enable_timing=True)
         done = torch.cuda.Event(enable_timing=True, blocking=True)  # who waits for it sleeps
-        self._stream.wait_stream(torch.cuda.current_stream(self._device))
+        ready.record(torch.cuda.current_stream(self._device))
+        self._stream.wait_event(ready)
         with torch.cuda.stream(self._stream):
             pinned.copy_(packed, non_blocking=True)
             done.record(self._stream)
         packed.record_stream(self._stream)
-        return Download(unpack(pinned.numpy(), places), done)
+        return Download(unpack(pinned.numpy(), places), ready, done)
 
 
 class Download:
-    """Arrays on their way to the host."""
+    """Arrays on their way to the host. ``ready``: the device has computed them, ``done``: they are there; None where
+    nothing had to be moved.
+    """
 
-    def __init__(self, arrays: dict[str, np.ndarray], done: torch.cuda.Event | None):
+    def __init__(
+        self,
+        arrays: dict[str, np.ndarray],
+        ready: torch.cuda.Event | None = None,
+        done: torch.cuda.Event | None = None,
+    ):
         self._arrays = arrays
-        self.done = done  # None: they are there already
+        self.ready = ready
+        self.done = done
 
     def wait(self, spin: bool = False) -> dict[str, np.ndarray]:
         """The arrays, once they are complete. A failure of the device on the way is raised here.

@@ -31,6 +31,10 @@ class SceneBatch:
         """H, W."""
         return self.images.shape[-2], self.images.shape[-1]
 
+    def samples(self, part: slice) -> SceneBatch:
+        """Some of the samples; shares their memory."""
+        return SceneBatch(*(getattr(self, field.name)[part] for field in fields(self)))
+
     def to(self, device: torch.device | str) -> SceneBatch:
         """The same on ``device``."""
         return SceneBatch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from da3_ros.training.parts import read_parts, write_parts
 STATES, WEIGHTS = "states", "weights"        # in the folder of a run
 _KEEP = 2
 _STATE = "state.json"
+_MOMENTS = ("step", "exp_avg", "exp_avg_sq", "momentum")       # of the optimisers
 
 
 def save_state(
@@ -30,16 +31,15 @@ def save_state(
     schedule: Schedule,
     network: nn.Module,
     mean: RunningMean,
-    optimizer: torch.optim.Optimizer,
+    optimizers: Sequence[torch.optim.Optimizer],
 ) -> Path:
     """Writes the state after ``step`` steps into a folder of its own in ``folder``; older ones but one are removed."""
     target = folder / f"step-{step:08d}"
     names = {id(value): name for name, value in network.named_parameters()}
     tensors: dict[str, Tensor] = {f"weights/{name}": value for name, value in network.named_parameters()}
     tensors |= {f"mean/{name}": value for name, value in mean.weights.items()}
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            kept = optimizer.state.get(parameter, {})
+    for optimizer in optimizers:
+        for parameter, kept in optimizer.state.items():
             tensors |= {f"{key}/{names[id(parameter)]}": value for key, value in kept.items()}
     write_parts(tensors, target)
     state = {"step": step, "config": asdict(config), "schedule": asdict(schedule)}
@@ -50,9 +50,9 @@ def save_state(
 
 
 def load_state(
-    folder: Path, config: RunConfig, network: nn.Module, mean: RunningMean, optimizer: torch.optim.Optimizer
+    folder: Path, config: RunConfig, network: nn.Module, mean: RunningMean, optimizers: Sequence[torch.optim.Optimizer]
 ) -> tuple[int, Schedule] | None:
-    """Puts the newest state in ``folder`` into network, mean and optimizer; steps done and schedule, None if none.
+    """Puts the newest state in ``folder`` into network, mean and optimizers; steps done and schedule, None if none.
 
     Raises ConfigError where it is of a run with another configuration.
     """
@@ -68,16 +68,16 @@ def load_state(
             "--output (and init: the weights in this one, to begin from them)"
         )
     tensors = read_parts(states[-1])
+    owner = {p: one for one in optimizers for group in one.param_groups for p in group["params"]}
     with torch.no_grad():
         for name, value in network.named_parameters():
             value.copy_(tensors[f"weights/{name}"])
             mean.weights[name].copy_(tensors[f"mean/{name}"])
-            kept = {key: tensors.get(f"{key}/{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
-            if kept["step"] is not None:
-                optimizer.state[value] = {
+            kept = {key: tensors[f"{key}/{name}"] for key in _MOMENTS if f"{key}/{name}" in tensors}
+            if kept:
+                owner[value].state[value] = {
                     key: one.to(value.device).contiguous(memory_format=_format_of(value, one))
                     for key, one in kept.items()
-                    if one is not None
                 }
     return state["step"], Schedule(**state["schedule"])
 

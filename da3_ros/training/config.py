@@ -52,6 +52,8 @@ class RunConfig:
     clip: float = 1.0               # largest norm of the gradients
     ema: float = 0.999              # of the running mean of the weights, which is what is exported
     posed: float = 0.2              # share of the samples whose cameras the network is told
+    decoded: float = 1.0            # share of the pictures of a step whose dense maps are made; cameras are of all
+    together: int = 1               # batches of one kind in a row that are made at once
     uses: int = 1                   # steps in a row that see each batch, with other reference views
     losses: LossWeights = field(default_factory=LossWeights)
     bf16: bool = True
@@ -93,7 +95,8 @@ def _contradictions(config: RunConfig) -> list[str]:
             problems.append(f"shapes: batch must be 1 to {MOST_SAMPLES}, views at least 1, share above 0")
     bounds: dict[str, tuple[float, float]] = {
         "steps": (1, MOST_STEPS), "learning_rate": (0, 1), "warmup": (0, MOST_STEPS), "decay": (0, 1),
-        "weight_decay": (0, 1), "clip": (1e-6, 1e6), "ema": (0, 1), "posed": (0, 1), "uses": (1, 100),
+        "weight_decay": (0, 1), "clip": (1e-6, 1e6), "ema": (0, 1), "posed": (0, 1),
+        "decoded": (0.01, 1), "uses": (1, 100), "together": (1, 64),
         "seed": (0, 2**20), "log_every": (1, MOST_STEPS), "pictures_every": (1, MOST_STEPS),
         "checkpoint_every": (1, MOST_STEPS),
     }  # fmt: skip

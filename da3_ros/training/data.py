@@ -25,9 +25,9 @@ class Source(Protocol):
         """
 
 
-def shape_of(config: RunConfig, step: int) -> Shape:
-    """The kind of batch of a step, the same on all processes."""
-    draw = random.Random(f"{config.seed}:{step}")
+def shape_of(config: RunConfig, group: int) -> Shape:
+    """The kind of batch of a group of batches, the same on all processes."""
+    draw = random.Random(f"{config.seed}:{group}")
     return draw.choices(config.shapes, [shape.share for shape in config.shapes])[0]
 
 
@@ -35,6 +35,14 @@ def sample_seeds(seed: int, step: int, rank: int, batch: int, device: torch.devi
     """Seeds (batch,) int64 of the samples of one step on one process; no two of a run are alike, nor of two runs."""
     number = ((seed * MOST_STEPS + step) * _RANKS + rank) * MOST_SAMPLES
     return torch.arange(number, number + batch, device=device) + FIRST_TRAINING_SEED
+
+
+def draw_decoded(seed: int, step: int, rank: int, shape: Shape, share: float, device: torch.device) -> Tensor:
+    """Of which pictures a step makes dense maps: a ``share`` of its batch x views ones, (M,) int64, ascending."""
+    pictures = shape.batch * shape.views
+    generator = torch.Generator(device).manual_seed(~((seed * MOST_STEPS + step) * _RANKS + rank))
+    drawn = torch.rand(pictures, generator=generator, device=device).argsort()[: max(1, round(share * pictures))]
+    return drawn.sort().values
 
 
 def draw_reference(seed: int, step: int, rank: int, shape: Shape, posed: int, device: torch.device) -> Tensor:

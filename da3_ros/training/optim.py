@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from da3_ros.training.muon import Muon
+
 _BETAS = (0.9, 0.95)
 _EMBEDDINGS = ("pos_embed", "cls_token", "camera_token")
+_LAYERS = ("backbone.pretrained.blocks.", "cam_enc.trunk.")
 # The camera decoder is plain layers with ReLU on features that are not normalised (their magnitude is about 10 over
 # hundreds of channels): at the rate of the rest all its units die within the first steps, and never learn again.
 _CAMERA_PACE = 0.05
@@ -40,44 +43,65 @@ class Schedule:
         return self.peak * (self.final + (1 - self.final) * (1 + math.cos(math.pi * done)) / 2)
 
 
-def make_optimizer(network: nn.Module, weight_decay: float) -> torch.optim.AdamW:
-    """Fused AdamW over the parameters that learn; weight decay on matrices and kernels only, a slower camera decoder.
+def make_optimizers(network: nn.Module, weight_decay: float) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the transformer layers, fused AdamW for all else that learns.
 
-    The learning rate is a tensor, so that changing it neither recompiles nor waits.
+    Weight decay is for matrices and kernels only; the camera decoder is slower. Learning rates are tensors, so that
+    changing one neither recompiles nor waits.
     """
-    learning = [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in learning:
-        decays = parameter.ndim > 1 and name.rpartition(".")[2] not in _EMBEDDINGS
-        pace = _CAMERA_PACE if name.startswith("cam_dec.") else 1.0
-        groups.setdefault((weight_decay if decays else 0.0, pace), []).append(parameter)
-    settings = [
-        {"params": parameters, "weight_decay": decay, "pace": pace, "lr": torch.zeros((), device=parameters[0].device)}
-        for (decay, pace), parameters in groups.items()
-    ]
-    return torch.optim.AdamW(settings, betas=_BETAS, fused=True)
+    groups: dict[tuple[bool, float, float], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            decays = parameter.ndim > 1 and name.rpartition(".")[2] not in _EMBEDDINGS
+            turned = parameter.ndim == 2 and any(part in name for part in _LAYERS)
+            pace = _CAMERA_PACE if name.startswith("cam_dec.") else 1.0
+            groups.setdefault((turned, weight_decay if decays else 0.0, pace), []).append(parameter)
+
+    def settings(muon: bool) -> list[dict]:
+        return [
+            {"params": them, "weight_decay": decay, "pace": pace, "lr": torch.zeros((), device=them[0].device)}
+            for (turned, decay, pace), them in groups.items()
+            if turned == muon
+        ]
+
+    optimizers: list[torch.optim.Optimizer] = []
+    if settings(False):
+        optimizers.append(torch.optim.AdamW(settings(False), betas=_BETAS, fused=True))
+    if settings(True):
+        optimizers.append(Muon(settings(True)))
+    return optimizers
 
 
 class Stepper:
-    """Applies gradients: clipped to a norm, left out altogether where that is not finite."""
+    """Holds the gradients, as parts of one tensor, and applies them: clipped to a norm, left out altogether where that
+    is not finite."""
 
-    def __init__(self, optimizer: torch.optim.AdamW, clip: float):
-        self.optimizer = optimizer
-        self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    def __init__(self, optimizers: Sequence[torch.optim.Optimizer], clip: float):
+        self.optimizers = list(optimizers)
         self.clip = clip
+        parameters = [p for one in self.optimizers for group in one.param_groups for p in group["params"]]
+        self.gradient = torch.zeros(sum(p.numel() for p in parameters), device=parameters[0].device)
+        begin = 0
+        for p in parameters:    # in the memory order of the parameter, as the fused optimiser wants it
+            p.grad = self.gradient.as_strided(p.shape, p.stride(), begin)
+            begin += p.numel()
 
     def step(self, rate: float) -> Tensor:
-        """One update with learning rate ``rate``; the gradients' norm before clipping, a scalar on the device."""
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-        for group in self.optimizer.param_groups:
-            group["lr"].fill_(rate * group["pace"])
-        # The fused kernel divides gradients by one tensor and skips the update where another is not zero, as loss
-        # scaling needs it; here these clip, and keep a broken batch from the weights.
-        self.optimizer.grad_scale = (norm / self.clip).clamp(min=1.0)  # type: ignore[attr-defined]
-        self.optimizer.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        """One update with learning rate ``rate``; the gradients' norm before clipping, a scalar on the device.
+
+        The gradients are zero afterwards.
+        """
+        norm = torch.linalg.vector_norm(self.gradient)
+        broken = ~norm.isfinite()
+        self.gradient.mul_(1.0 / (norm / self.clip).clamp(min=1.0)).masked_fill_(broken, 0.0)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"].fill_(rate * group["pace"])
+            # The kernels skip the update where this is not zero, as loss scaling needs it; here it keeps a broken
+            # batch from the weights.
+            optimizer.found_inf = broken.float()  # type: ignore[attr-defined]
+            optimizer.step()
+        self.gradient.zero_()
         return norm
 
 

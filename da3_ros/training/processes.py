@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, distributed
+
+from da3_ros.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -23,19 +24,11 @@ class Processes:
         """Whether this is the process that writes and reports."""
         return self.rank == 0
 
-    def average(self, tensors: Iterable[Tensor]) -> None:
-        """Replaces each tensor by its mean over the processes."""
-        if self.size == 1:
-            return
-        by_dtype: dict[torch.dtype, list[Tensor]] = {}
-        for tensor in tensors:
-            by_dtype.setdefault(tensor.dtype, []).append(tensor)
-        for group in by_dtype.values():     # one message instead of hundreds
-            flat = torch.cat([tensor.flatten() for tensor in group])
-            distributed.all_reduce(flat)
-            flat /= self.size
-            for tensor, part in zip(group, flat.split([tensor.numel() for tensor in group]), strict=True):
-                tensor.copy_(part.view_as(tensor))
+    def average(self, tensor: Tensor) -> None:
+        """Replaces a tensor by its mean over the processes."""
+        if self.size > 1:
+            distributed.all_reduce(tensor)
+            tensor /= self.size
 
     def from_leader(self, value: float) -> float:
         """What the leading process has; waits for all."""
@@ -46,10 +39,28 @@ class Processes:
         return shared.item()
 
 
+def see_own_gpu() -> None:
+    """Hides from a process of torchrun's all GPUs but its own, which thereby is the first for each of them.
+
+    What is compiled is kept under the number of its GPU: so what one process compiled serves all. Does nothing for a
+    single process; must come before CUDA is asked for the first time. Raises ConfigError where GPUs are too few.
+    """
+    if int(os.environ.get("LOCAL_WORLD_SIZE", 1)) == 1:
+        return
+    number, named = int(os.environ["LOCAL_RANK"]), os.environ.get("CUDA_VISIBLE_DEVICES")
+    visible = named.split(",") if named else [str(i) for i in range(number + 1)]
+    if number >= len(visible):
+        raise ConfigError(
+            f"process {number} of this machine has no GPU: CUDA_VISIBLE_DEVICES names {len(visible)} GPUs "
+            f"({named}); start at most as many processes"
+        )
+    os.environ["CUDA_VISIBLE_DEVICES"] = visible[number]
+
+
 def join(device: str) -> Processes:
     """This process's place; with torchrun's environment it meets the others. ``device``: cuda or cpu."""
     rank, size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    chosen = torch.device(device, int(os.environ.get("LOCAL_RANK", 0))) if device == "cuda" else torch.device(device)
+    chosen = torch.device(device, 0) if device == "cuda" else torch.device(device)
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     if size > 1:

@@ -33,22 +33,29 @@ class TrainingStep(nn.Module):
         self._objective: Callable[..., dict[str, Tensor]] = objective
 
     def compile_parts(self) -> None:
-        """Compiles layers and objective each by itself: all layers of a kind share one graph, so that a new shape
-        costs seconds and not minutes. The head is convolutions, of which the compiler makes nothing better."""
+        """Compiles layers, head and objective each by itself: all layers of a kind share one graph, so that a new shape
+        costs seconds and not minutes. Of convolutions the compiler makes nothing better, but of what is between."""
         torch._dynamo.config.recompile_limit = 64       # layers of three kinds, for every shape
         for block in self.network.backbone.pretrained.blocks:
             block.compile(dynamic=False)
+        self.network.head.compile(dynamic=False)
         self._objective = torch.compile(objective, dynamic=False)
 
-    def forward(self, batch: SceneBatch, reference: Tensor, posed: int = 0) -> dict[str, Tensor]:
+    def forward(
+        self, batch: SceneBatch, reference: Tensor, posed: int = 0, decoded: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Terms of the loss, scalars. ``reference`` (B,) int64 is each sample's reference view.
 
-        The first ``posed`` samples are told their cameras, so their reference must be view 0.
+        The first ``posed`` samples are told their cameras, so their reference must be view 0. Dense maps are made and
+        judged of the pictures ``decoded`` (M,) int64, counted through the batch; of all if None.
         """
-        answer = self.answer(batch, reference, posed)
-        return self._objective(answer, make_targets(batch, reference).flat(), self.weights)
+        answer = self.answer(batch, reference, posed, decoded)
+        targets = make_targets(batch, reference).flat()
+        return self._objective(answer, targets if decoded is None else targets.of(decoded), self.weights)
 
-    def answer(self, batch: SceneBatch, reference: Tensor, posed: int = 0) -> Answer:
+    def answer(
+        self, batch: SceneBatch, reference: Tensor, posed: int = 0, decoded: Tensor | None = None
+    ) -> Answer:
         """What the network says of a batch, of the B x N views in a row; arguments as of ``forward``.
 
         What treats views alike sees them in a row too: then batches of the same number of views share what was
@@ -69,8 +76,9 @@ class TrainingStep(nn.Module):
                     known = network.encode_cameras(cameras, batch.K[:posed], batch.size)
                 tokens = torch.cat([known, tokens[posed:]])
             features = network.mix_views(state, tokens)
-            features = replace(features, levels=tuple(level.flatten(0, 1)[None] for level in features.levels))
-            maps = network.decode_dense(features, ray=True)
+            levels = (level.flatten(0, 1) for level in features.levels)
+            chosen = tuple((level if decoded is None else level.index_select(0, decoded))[None] for level in levels)
+            maps = network.decode_dense(replace(features, levels=chosen), ray=True)
         assert maps.ray is not None and maps.ray_conf is not None
         with torch.autocast(network.device.type, enabled=False):
             camera = network.cam_dec.encoding(features.camera.flatten(0, 1))

@@ -39,6 +39,10 @@ class Targets:
         names = ("depth", "valid", "sky", "ray", "camera")
         return replace(self, **{name: getattr(self, name).flatten(0, 1) for name in names})
 
+    def of(self, pictures: Tensor) -> Targets:
+        """Of flat targets: maps of the ``pictures`` (M,) int64 only, cameras of all."""
+        return replace(self, **{name: getattr(self, name)[pictures] for name in ("depth", "valid", "sky", "ray")})
+
 
 def make_targets(batch: SceneBatch, reference: Tensor) -> Targets:
     """Targets of ``batch`` with view ``reference`` (B,) int64 of each sample at the origin."""

@@ -17,12 +17,13 @@ from torch import Tensor
 from da3_ros.model.variants import VARIANTS
 from da3_ros.training.ahead import Ahead
 from da3_ros.training.batch import SceneBatch
+from da3_ros.training.captured_step import CapturedStep
 from da3_ros.training.checkpoints import STATES, WEIGHTS, load_state, load_weights, published, save_state
 from da3_ros.training.config import RunConfig, Shape
-from da3_ros.training.data import Source, draw_reference, sample_seeds, shape_of
+from da3_ros.training.data import Source, draw_decoded, draw_reference, sample_seeds, shape_of
 from da3_ros.training.initial import initial_network
 from da3_ros.training.journal import Journal
-from da3_ros.training.optim import RunningMean, Schedule, Stepper, make_optimizer
+from da3_ros.training.optim import RunningMean, Schedule, Stepper, make_optimizers
 from da3_ros.training.parts import write_parts
 from da3_ros.training.pictures import contact_sheet
 from da3_ros.training.processes import Processes
@@ -49,19 +50,21 @@ class Trainer:
         for name, parameter in self.network.named_parameters():
             parameter.requires_grad_(not _is_unused(name))
         self.step_module = TrainingStep(self.network, config.losses, bf16=config.bf16)
-        self.stepper = Stepper(make_optimizer(self.network, config.weight_decay), config.clip)
+        self.stepper = Stepper(make_optimizers(self.network, config.weight_decay), config.clip)
         self.mean = RunningMean(self.network, config.ema)
         decay_start = max(config.warmup, round(config.steps * (1 - config.decay)))
         self.schedule = Schedule(config.learning_rate, config.warmup, decay_start, config.steps)
-        self._ahead = Ahead(self._batch, device)
+        self._ahead = Ahead(self._batches, config.together, device)
         self.done = 0
-        found = load_state(folder / STATES, config, self.network, self.mean, self.stepper.optimizer)
+        found = load_state(folder / STATES, config, self.network, self.mean, self.stepper.optimizers)
         if found is not None:
             self.done, self.schedule = found
         for shape in config.shapes:
             self.network.prepare(*shape.size)
         if config.compile:
             self.step_module.compile_parts()
+        self._captured: dict[Shape, CapturedStep] = {}
+        self._pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
 
     def run(self, minutes: float | None = None) -> bool:
         """Trains to the end; whether it was reached. Before it, a signal to end or the time budget ``minutes`` stop it.
@@ -102,37 +105,55 @@ class Trainer:
     def train_step(self) -> dict[str, Tensor]:
         """The next update of the weights; the terms of the loss and the norm of the gradients, on the device."""
         shape = self._shape(self.done)
-        posed = round(self.config.posed * shape.batch)
         rank, device = self.processes.rank, self.processes.device
         batch = self._ahead.take(self.done // self.config.uses)
-        reference = draw_reference(self.config.seed, self.done, rank, shape, posed, device)
-        figures = self.step_module(batch, reference, posed)
-        figures["loss"].backward()
-        if self.processes.size > 1:
-            for parameter in self.stepper.parameters:
-                if parameter.grad is None:      # of the camera encoder, say, where no sample was posed
-                    parameter.grad = torch.zeros_like(parameter)
-            self.processes.average(parameter.grad for parameter in self.stepper.parameters)
+        draw = (self.config.seed, self.done, rank, shape)
+        reference = draw_reference(*draw, self._posed(shape), device)
+        share = self.config.decoded
+        decoded = () if share == 1 else (draw_decoded(*draw, share, device),)
+        figures = self._gradients(shape, batch, reference, *decoded)
+        self.processes.average(self.stepper.gradient)
         norm = self.stepper.step(self.schedule(self.done))
         self.mean.update(self.done)
         self.done += 1
         return {**figures, "gradient norm": norm}
 
+    def _posed(self, shape: Shape) -> int:
+        return round(self.config.posed * shape.batch)
+
+    def _gradients(self, shape: Shape, batch: SceneBatch, reference: Tensor, *decoded: Tensor) -> dict[str, Tensor]:
+        """Adds a batch's gradients to those that the stepper holds; the terms of the loss."""
+
+        def passes(batch: SceneBatch, reference: Tensor, *decoded: Tensor) -> dict[str, Tensor]:
+            figures = self.step_module(batch, reference, self._posed(shape), *decoded)
+            figures["loss"].backward()
+            return {name: value.detach() for name, value in figures.items()}
+
+        if self._pool is None:
+            return passes(batch, reference, *decoded)
+        if shape not in self._captured:
+            reset = self.stepper.gradient.zero_
+            self._captured[shape] = CapturedStep(passes, batch, (reference, *decoded), reset, self._pool)
+        return self._captured[shape](batch, reference, *decoded)
+
     def save(self) -> None:
         """Writes the state of the run, and its weights by themselves: fp16, in parts."""
         if self.processes.leads:
-            optimizer = self.stepper.optimizer
+            optimizers = self.stepper.optimizers
             save_state(
-                self.folder / STATES, self.done, self.config, self.schedule, self.network, self.mean, optimizer
+                self.folder / STATES, self.done, self.config, self.schedule, self.network, self.mean, optimizers
             )
             write_parts(published(self.mean.weights, torch.float16), self.folder / WEIGHTS)
 
     def _shape(self, step: int) -> Shape:
-        return shape_of(self.config, step // self.config.uses)
+        return shape_of(self.config, step // self.config.uses // self.config.together)
 
-    def _batch(self, number: int) -> SceneBatch:
-        shape = shape_of(self.config, number)
-        seeds = sample_seeds(self.config.seed, number, self.processes.rank, shape.batch, self.processes.device)
+    def _batches(self, group: int) -> SceneBatch:
+        """Those of a group, which are of one kind, as one."""
+        shape, together = shape_of(self.config, group), self.config.together
+        place = (self.processes.rank, shape.batch, self.processes.device)
+        numbers = range(group * together, (group + 1) * together)
+        seeds = torch.cat([sample_seeds(self.config.seed, number, *place) for number in numbers])
         return self.source(seeds, shape.views, shape.size)
 
     def _keep_time(self, left: float, pace: float) -> None:
@@ -158,7 +179,8 @@ class Trainer:
         shape = self._shape(self.done)
         seeds = sample_seeds(self.config.seed, self.done, self.processes.rank, 1, self.processes.device)
         batch = self.source(seeds, shape.views, shape.size)
-        answer = self.step_module.answer(batch, torch.zeros(1, dtype=torch.int64, device=seeds.device))
+        with torch.compiler.set_stance("force_eager"):      # not worth compiling for one sample
+            answer = self.step_module.answer(batch, torch.zeros(1, dtype=torch.int64, device=seeds.device))
         journal.picture(self.done, "image, depth, prediction, confidence", contact_sheet(batch, answer))
 
 

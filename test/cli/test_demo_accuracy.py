@@ -1,11 +1,14 @@
 """The demo's accuracy on a run whose answers are known: the truth itself, in another unit."""
 
+import json
+
 import numpy as np
 import pytest
 
 from da3_ros.cli.demo_accuracy import Accuracy, read_accuracy
 from da3_ros.cli.demo_bag import write_sequence
 from da3_ros.cli.demo_sequence import FIRST_STAMP_NS, Sequence, SequenceCamera, SequenceImage, SequenceStep
+from da3_ros.cli.main import main
 from da3_ros.config import from_flat
 from da3_ros.datatypes import CameraCalibration
 from da3_ros.egress.bag import message_builder, new_recording
@@ -79,3 +82,17 @@ def test_poses_that_never_move_are_said_to_be_so(sequence, tmp_path):
 def test_nothing_known_is_nothing_said():
     assert Accuracy(True, {}, {}).lines() == {}
     assert Accuracy(True, {}, {}, note="none: no evo").lines() == {"accuracy": "none: no evo"}
+
+
+def test_evaluate_says_the_same_of_the_demo_s_recordings(sequence, tmp_path):
+    """To the last digit: the demo's figures are numbers of metrics.json."""
+    recording = answer(tmp_path / "recording", scale=0.25, wrong=0.1)
+    options = ["--estimates", str(recording), "--output", str(tmp_path / "metrics.json")]
+    assert main(["evaluate", str(sequence), *options]) == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    for metric, depth_alignment, pose_alignment in ((False, "median", "sim3"), (True, "none", "se3")):
+        found = read_accuracy(sequence, recording, CONFIG, metric)
+        errors = metrics["depth"]["front"]["recording"][depth_alignment]
+        assert (found.abs_rel["front"], found.delta1["front"]) == (errors["abs_rel"], errors["delta1"])
+        assert found.ate_m == metrics["trajectory"]["ate"][pose_alignment]["rmse"]
+        assert found.path_m == metrics["trajectory"]["path_length"]

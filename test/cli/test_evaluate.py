@@ -13,7 +13,7 @@ from recording_helpers import STEPS, TruthfulPipeline, depth, pose, stamp
 from da3_ros.cli.demo_bag import write_sequence
 from da3_ros.cli.main import main
 from da3_ros.egress.bag import message_builder, new_recording
-from da3_ros.evaluation import evaluation
+from da3_ros.evaluation import segments
 from da3_ros.evaluation.trajectory import Trajectory
 from da3_ros.evaluation.trajectory_files import write_tum
 from da3_ros.geometry.se3 import T_from, matrix_from_quat_xyzw
@@ -144,7 +144,7 @@ def assert_close(a, b, where):
 
 
 def test_a_pipeline_that_knows_the_truth_has_no_errors(bag, tmp_path, sequence, monkeypatch):
-    monkeypatch.setattr(evaluation, "Pipeline", lambda config: TruthfulPipeline(sequence.cameras[0]))
+    monkeypatch.setattr(segments, "Pipeline", lambda config: TruthfulPipeline(sequence.cameras[0]))
     metrics = evaluate(bag, tmp_path)
     perfect = {"3": 1.0, "5": 1.0, "15": 1.0, "30": 1.0}
     assert metrics["windows"] == {"count": STEPS - 1, "auc": perfect} and metrics["trajectory"]["auc"] == perfect
@@ -198,7 +198,7 @@ def test_surfaces_without_open3d_are_refused_at_once(bag, external, capsys, monk
         (["--external", "nothing.tum"], "nothing.tum cannot be read"),
         (["--pose-topic", "/odom"], "no topic /odom with poses; there are: /ground_truth/odometry"),
         (["--depth-topic", "rear=/depth"], "no camera 'rear'"),
-        (["--depth-topic", "front=/depth"], "no depth topic /depth"),
+        (["--depth-topic", "front=/depth"], "no topic /depth of type sensor_msgs.msg.Image; there are: .front.ground"),
         (["--estimates", "nothing.mcap"], "no recording nothing.mcap"),
     ],
 )

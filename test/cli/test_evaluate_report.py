@@ -1,20 +1,28 @@
 """The report: what it says, that it needs no other file, and that a browser shows it and reacts to clicks."""
 
+import base64
 import json
 import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
 
+import cv2
 import numpy as np
 import pytest
-from recording_helpers import HEIGHT, WIDTH, TruthfulPipeline
+import rosbags.image
+from recording_helpers import HEIGHT, START_NS, WIDTH, TruthfulPipeline, depth, pose
 
+from da3_ros.cli.demo_bag import write_sequence
 from da3_ros.cli.main import main
-from da3_ros.evaluation import evaluation
+from da3_ros.evaluation import ground_truth, segments
+from da3_ros.evaluation.cloud_sample import CloudSample
 from da3_ros.evaluation.report_charts import Series, line_chart
-from da3_ros.evaluation.report_examples import DepthExamples
-from da3_ros.evaluation.score import EstimatedFrame
+from da3_ros.evaluation.report_cloud import gather_points
+from da3_ros.evaluation.report_examples import DepthExample, DepthExamples
+from da3_ros.evaluation.report_maps import example_maps
+from da3_ros.evaluation.score import EstimatedFrame, SeenFrame
+from da3_ros.geometry.se3 import T_from, matrix_from_quat_xyzw
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
@@ -37,7 +45,7 @@ class HalfTruthfulPipeline(TruthfulPipeline):
 def page(bag, sequence, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "Pipeline", lambda config: HalfTruthfulPipeline(sequence.cameras[0]))
+        patch.setattr(segments, "Pipeline", lambda config: HalfTruthfulPipeline(sequence.cameras[0]))
         output = ["--output", str(folder / "m.json"), "--report", str(folder / "r.html")]
         assert main(["evaluate", str(bag), *output, "--set", "window.sets=3"]) == 0
     return folder / "r.html"
@@ -72,7 +80,17 @@ def test_the_page_says_what_the_numbers_say(page):
     assert "half &amp; &lt;truth&gt;" in text and "<truth>" not in text
     assert re.search(r"<td>torch</td><td>\d+\.\d+", text)
     headings = _References(text).headings
-    for wanted in ("Summary", "Trajectory", "Top", "Side", "Error over time", "Depth examples", "Run", "Versions"):
+    for wanted in (
+        "Summary",
+        "Trajectory",
+        "Top",
+        "Side",
+        "Error over time",
+        "Depth examples",
+        "Point cloud",
+        "Run",
+        "Versions",
+    ):
         assert wanted in headings
     assert "Does low confidence mean high error?" in headings
     worst = [heading for heading in headings if "worst frame" in heading]
@@ -106,6 +124,28 @@ addEventListener('load', () => {
   found.images = all('img').length; found.broken = all('img').filter(i => !i.complete || !i.naturalWidth).length;
   found.charts = all('figure.chart svg').map(svg => svg.getBoundingClientRect().height > 100 &&
     [...svg.querySelectorAll('path')].every(path => path.getTotalLength() > 0));
+  const cloud = document.querySelector('.cloud'), canvas = cloud.querySelector('canvas');
+  const colours = () => {
+    const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+    let drawn = 0, sum = 0;
+    for (let i = 0; i < data.length; i += 4) if (data[i] !== 16 || data[i + 1] !== 20 || data[i + 2] !== 26) {
+      drawn++; sum = (sum + data[i] * (i % 997) + data[i + 1] * (i % 991) + data[i + 2] * (i % 983)) % 1e9;
+    }
+    return [drawn, sum];
+  };
+  const pointer = (type, x, y, more) => canvas.dispatchEvent(new PointerEvent(type,
+    { clientX: x, clientY: y, pointerId: 1, bubbles: true, ...more }));
+  const press = name => cloud.querySelector(`.key[${name}]`).click();
+  found.cloud = [colours()];
+  const step = act => { act(); found.cloud.push(colours()); };
+  step(() => { pointer('pointerdown', 100, 100); pointer('pointermove', 160, 130); pointer('pointerup', 160, 130); });
+  step(() => canvas.dispatchEvent(new WheelEvent('wheel', { deltaY: -300, bubbles: true, cancelable: true })));
+  step(() => { pointer('pointerdown', 100, 100); pointer('pointermove', 120, 120, { shiftKey: true });
+               pointer('pointerup', 120, 120); });
+  step(() => pointer('pointermove', 300, 300));
+  step(() => press('data-view="start"'));
+  step(() => press('data-part="1"'));
+  step(() => press('data-part="0"'));
   found.overflow = document.documentElement.scrollWidth - innerWidth;
   found.fetched = performance.getEntriesByType('resource').map(e => e.name).filter(n => !n.startsWith('data:'));
   found.problems = problems;
@@ -119,7 +159,11 @@ def test_a_browser_shows_it_and_reacts_to_clicks(page, tmp_path):
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         pytest.skip(f"no browser here to look at the report with (any of {', '.join(BROWSERS)})")
-    watched = "<head><script>const problems = []; addEventListener('error', e => problems.push(e.message))</script>"
+    watched = (
+        "<head><script>const problems = []; addEventListener('error', e => problems.push(e.message));"
+        # Drawing waits for the next frame of the screen, which a browser without one may never have.
+        "window.requestAnimationFrame = draw => draw();</script>"
+    )
     text = page.read_text().replace("<head>", watched).replace("</body>", f"{CLICKS}</body>")
     (tmp_path / "clicked.html").write_text(text)
     flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
@@ -135,12 +179,89 @@ def test_a_browser_shows_it_and_reacts_to_clicks(page, tmp_path):
     assert found["images"] >= 4 * 5 and found["broken"] == 0
     assert len(found["charts"]) == 8 and all(found["charts"])
     assert found["overflow"] <= 0
+    start, turned, zoomed, moved, released, back, estimate, nothing = found["cloud"]
+    assert start[0] > 1000
+    assert len({tuple(each) for each in (start, turned, zoomed, moved)}) == 4  # every gesture changes the picture
+    assert released == moved and back == start
+    assert estimate != start and 0 < estimate[0] <= start[0] and nothing[0] == 0
+
+
+def test_colour_bars_say_what_the_colours_mean(page):
+    """The ends of each bar are the values of the palette's ends, to as many digits as they differ in."""
+    text = page.read_text()
+    image = r'<figure><img(?: class="photo")? alt="([^"]*)" src="data:image/png;base64,([^"]*)">'
+    bar = r'(?:<div class="bar">([^<]*)<i style="background:linear-gradient\(to right,([^"]*)\)"></i>([^<]*)</div>)?'
+    figures = re.findall(image + bar, text)
+    bars = {name: (low, colours, high) for name, _, low, colours, high in reversed(figures)}
+    assert bars["picture"] == ("", "", "")
+    assert bars["|estimated - true| / true"][::2] == ("0", "0.25")
+    low, high = map(float, bars["true depth (m)"][::2])
+    assert 2.0 < low < 2.2 and 3.9 < high < 4.8 and bars["estimated depth (m)"] == bars["true depth (m)"]
+    # A map's smallest and largest values have the colours at the bar's ends.
+    name, data, *_ = next(figure for figure in figures if figure[0] == "|estimated - true| / true")
+    pixels = cv2.imdecode(np.frombuffer(base64.b64decode(data), np.uint8), cv2.IMREAD_COLOR)[..., ::-1].reshape(-1, 3)
+    ends = [tuple(map(int, each)) for each in re.findall(r"rgb\((\d+),(\d+),(\d+)\)", bars[name][1])]
+    assert len(ends) == 9 and ends[0] in set(map(tuple, pixels.tolist()))
+
+
+def test_ends_of_a_bar_that_hardly_differ_are_told_apart():
+    example = DepthExample("front", 0, np.linspace(1.0001, 1.0003, 64, dtype=np.float32).reshape(8, 8))
+    html = example_maps("", example, 0)
+    low, high = re.search(r'class="bar">([^<]*)<i.*?</i>([^<]*)<', html).groups()
+    assert (low, high) == ("1.0001", "1.0003")
+
+
+def test_random_weights_are_said_above_everything(bag, sequence, tmp_path, monkeypatch):
+    class Untrained(TruthfulPipeline):
+        description = {"variant": "da3-small", "weights_trained": False}
+
+    monkeypatch.setattr(segments, "Pipeline", lambda config: Untrained(sequence.cameras[0]))
+    assert main(["evaluate", str(bag), "--output", str(tmp_path / "m.json"), "--report", str(tmp_path / "r.html")]) == 0
+    text = (tmp_path / "r.html").read_text()
+    banner = re.search(r'<p class="warning">([^<]*)</p>', text)
+    assert banner.group(1).startswith("The network has random weights") and banner.start() < text.index("<section>")
+
+
+def test_a_picture_that_cannot_be_converted_is_noted(sequence, tmp_path, monkeypatch):
+    """Its maps are shown all the same."""
+    write_sequence(sequence, tmp_path / "odd.mcap", "raw")
+    monkeypatch.setattr(segments, "Pipeline", lambda config: TruthfulPipeline(sequence.cameras[0]))
+
+    def refused(message, *_):
+        raise rosbags.image.ImageError(f"Unsupported encoding {message.encoding}")
+
+    monkeypatch.setattr(rosbags.image, "message_to_cvimage", refused)
+    out = ["--output", str(tmp_path / "m.json"), "--report", str(tmp_path / "r.html")]
+    assert main(["evaluate", str(tmp_path / "odd.mcap"), *out]) == 0
+    notes = json.loads((tmp_path / "m.json").read_text())["notes"]
+    wanted = f"the picture of front with stamp {START_NS} is not shown: its encoding 'rgb8' cannot be converted"
+    assert any(note.startswith(wanted) for note in notes)
+    text = (tmp_path / "r.html").read_text()
+    assert wanted.replace("'", "&#x27;") in text and 'alt="picture"' not in text and 'alt="true depth (m)"' in text
+
+
+def test_points_of_the_truth_lie_on_those_of_the_truth(sequence):
+    """Estimates that are true but for their unit and world: the page shows both in one place."""
+    sample = CloudSample()
+    world = T_from(matrix_from_quat_xyzw(np.array([0.0, 0.0, 0.6, 0.8])), np.array([5.0, -3.0, 2.0]))
+    camera = sequence.cameras[0]
+    for step in range(8):
+        T = pose(step) @ camera.T_base_cam
+        estimated = world @ T
+        estimated[:3, 3] *= 1.25
+        frame = EstimatedFrame("front", step, 1.25 * depth(step), camera.calibration.K, None, estimated)
+        sample.add(SeenFrame(frame, camera.calibration, depth(step), T))
+    pictures = {("front", 0): np.full((10, 10, 3), (1, 2, 3), np.uint8)}
+    points = gather_points(sample.frames, pictures)
+    assert points.estimated == pytest.approx(points.true, abs=1e-4)
+    assert "8 frames in the world of the truth" in points.how and "scale 0.8" in points.how
+    assert points.colours[0].tolist() == [3, 2, 1] and points.colours[-1].tolist() == [150, 150, 150]
 
 
 def test_without_truth_there_is_a_page_too(bag, sequence, tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluation, "Pipeline", lambda config: TruthfulPipeline(sequence.cameras[0]))
-    monkeypatch.setattr(evaluation.Evaluation, "_find_depth_topics", lambda self: {})
-    monkeypatch.setattr(evaluation, "pose_topics", lambda bag: iter(()))
+    monkeypatch.setattr(segments, "Pipeline", lambda config: TruthfulPipeline(sequence.cameras[0]))
+    monkeypatch.setattr(ground_truth.GroundTruth, "_find_depth_topics", lambda self: {})
+    monkeypatch.setattr(ground_truth, "pose_topics", lambda bag: iter(()))
     assert main(["evaluate", str(bag), "--output", str(tmp_path / "m.json"), "--report", str(tmp_path / "r.html")]) == 0
     headings = _References((tmp_path / "r.html").read_text()).headings
     assert "Depth examples" in headings and "Trajectory" not in headings and "Error over time" not in headings
@@ -160,7 +281,7 @@ def test_of_many_frames_few_at_even_distances_and_the_worst_are_kept(sequence):
         depth = true.copy()
         depth[:, : WIDTH // 3] *= 1.5 if number == 137 else 1.1
         frame = EstimatedFrame("front", number, depth, calibration.K)
-        examples.add(frame, true, calibration)
+        examples.add(SeenFrame(frame, calibration, true))
     chosen = examples.chosen()
     assert [example.stamp_ns for why, example in chosen if not why] == [0, 64, 128, 192]
     assert [example.stamp_ns for why, example in chosen if why] == [137]

@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from da3_ros.cli.gaussians_scene import find_pictures, held_out_views
 from da3_ros.cli.main import main
 from da3_ros.errors import InputError
+from da3_ros.evaluation.gaussian_scene import find_pictures, held_out_views
 from da3_ros.geometry.gaussian_ply import read_gaussian_ply
 from da3_ros.model import VARIANTS, Variant
 
@@ -134,7 +134,7 @@ def bag(tmp_path_factory):
 def test_recording(capsys, bag, tmp_path):
     """Pictures at even distances from all cameras, none of the depth images."""
     pytest.importorskip("rosbags")
-    from da3_ros.cli.gaussians_bag import read_bag
+    from da3_ros.evaluation.gaussian_bag import read_bag
 
     found = read_bag(bag, [], 0.0, None, 4)
     stamps = [frame.stamp_ns for _, frame in found]

@@ -26,7 +26,9 @@ ROSDEP = {
 # No rosdep key exists; package.xml says so in a comment.
 NO_ROSDEP_KEY = {"safetensors"}
 # Never required, and guarded where they are imported: the reference to compare with, and setup.py's extras.
-OPTIONAL = {"depth_anything_3", "evo", "gsplat", "matplotlib", "onnxruntime", "open3d", "scipy", "triton"}
+OPTIONAL = {
+    *("depth_anything_3", "evo", "gsplat", "matplotlib", "onnxruntime", "open3d", "ray", "rerun", "scipy", "triton"),
+}
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """TSDF fusion with Open3D, where that is installed, and what is said where it is not."""
 
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -39,4 +40,10 @@ def test_depth_out_of_range_or_invalid_makes_no_surface():
 def test_without_open3d_the_mend_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "open3d", None)
     with pytest.raises(UnavailableError, match=r"Open3D.*da3_ros\[tsdf\]"):
+        fuse([wall(0.0)], voxel=0.02, truncation=0.1, max_depth=5.0)
+
+
+def test_a_version_that_fuses_nothing_is_refused(monkeypatch):
+    monkeypatch.setitem(sys.modules, "open3d", types.SimpleNamespace(__version__="0.20.0"))
+    with pytest.raises(UnavailableError, match=r"0\.20\.0 fuses nothing: pip install 'open3d>=0\.19,<0\.20'"):
         fuse([wall(0.0)], voxel=0.02, truncation=0.1, max_depth=5.0)

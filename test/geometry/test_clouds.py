@@ -3,6 +3,7 @@
 import struct
 
 import numpy as np
+import pytest
 import torch
 
 from da3_ros.geometry.clouds import (
@@ -15,6 +16,8 @@ from da3_ros.geometry.clouds import (
     voxel_filter,
 )
 from da3_ros.geometry.se3 import T_from, invert, matrix_from_quat_xyzw
+
+ON_CUDA = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
 
 def test_packed_bytes_are_what_a_point_cloud_reader_expects():
@@ -109,12 +112,16 @@ def test_voxel_filter_far_from_the_origin_and_of_nothing():
     assert colours.shape == (3, 0)
 
 
-def test_lower_median_ignores_nan():
-    values = torch.rand(3, 8, 9)
-    values[0][values[0] < 0.3] = torch.nan
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=ON_CUDA)])
+@pytest.mark.parametrize("size", [(1, 1), (1, 2), (8, 9), (70, 101)])
+def test_lower_median_ignores_nan(device, size):
+    values = torch.randn(4, *size) * torch.tensor([1.0, 1.0, 1e-3, 1e30])[:, None, None]
+    values[0][values[0] < -0.3] = torch.nan
     values[1] = torch.nan
-    found = lower_median(values)
-    for view in (0, 2):
+    values[2, 0, 0], values[3, -1, -1] = -torch.inf, torch.inf
+    values[0, 0, 0] = 1.0
+    found = lower_median(values.to(device)).cpu()
+    for view in (0, 2, 3):
         known = values[view][~values[view].isnan()].sort().values
         assert found[view] == known[(len(known) - 1) // 2]
     assert found[1].isnan()

@@ -9,6 +9,7 @@ from da3_ros.model.sky import sky_mask
 
 pytestmark = [
     pytest.mark.gpu,
+    pytest.mark.usefixtures("exact_products"),
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
 SIZE = (56, 84)
@@ -20,15 +21,6 @@ OPTIONS = {
     "similarity": {"ref_view": "saddle_sim_range"},
     "cameras": dict(zip(("extrinsics", "intrinsics"), make_cameras(4, *SIZE, batch=2), strict=True)),
 }
-
-
-@pytest.fixture(autouse=True)
-def _exact_products():
-    """fp32 convolutions without the shorter mantissa of TF32, for comparison with the CPU."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    yield
-    torch.backends.cudnn.allow_tf32 = before
 
 
 def on_gpu(options):

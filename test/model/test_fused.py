@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from da3_ros.model import fused
-from da3_ros.model.attention import KERNELS
+from da3_ros.model import attention, fused
+from da3_ros.model.attention import KERNELS, measured, scaled_dot_product
 from da3_ros.model.layers import Mlp
 
 DTYPES = [torch.float16, torch.bfloat16]
@@ -19,13 +19,40 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a C
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_attention_kernels(kernel, dtype):
     """Of any number of queries and keys, that lie in memory as a layer makes them."""
-    for groups, heads, queries, keys in ((1, 6, 65, 973), (3, 1, 128, 128), (2, 4, 1, 200), (1, 2, 300, 64)):
+    if kernel.startswith("gluon") and torch.cuda.get_device_capability()[0] != 9:
+        pytest.skip("a kernel for Hopper")
+    shapes = ((1, 6, 65, 973), (3, 1, 128, 128), (2, 4, 1, 200), (1, 2, 300, 64), (8, 6, 973, 973))
+    for groups, heads, queries, keys in shapes:
         q = torch.randn(groups, queries, heads, 64, device="cuda", dtype=dtype).transpose(1, 2)
         both = torch.randn(groups, keys, 2, heads, 64, device="cuda", dtype=dtype)
         k, v = (part.transpose(1, 2) for part in both.unbind(2))
         found, expected = KERNELS[kernel](q, k, v), F.scaled_dot_product_attention(q.float(), k.float(), v.float())
         assert found.shape == expected.shape and found.dtype == dtype
         assert (found.float() - expected).norm() / expected.norm() < 8 * torch.finfo(dtype).eps
+
+
+@pytest.mark.gpu
+@needs_cuda
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_attention_kernels_whatever_the_layout(kernel):
+    """Tokens of a view that are not neighbours of the next view's, heads that do not lie side by side."""
+    if kernel.startswith("gluon") and torch.cuda.get_device_capability()[0] != 9:
+        pytest.skip("a kernel for Hopper")
+    q, k, v = torch.randn(3, 2, 4, 150, 64, device="cuda", dtype=torch.float16)
+    q, k = q[:, :, :99], k.transpose(1, 2).contiguous().transpose(1, 2)
+    found, expected = KERNELS[kernel](q, k, v), F.scaled_dot_product_attention(q.float(), k.float(), v.float())
+    assert (found.float() - expected).norm() / expected.norm() < 8 * torch.finfo(torch.float16).eps
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_the_fastest_kernel_is_chosen_and_used():
+    q = torch.randn(1, 700, 6, 64, device="cuda", dtype=torch.float16).transpose(1, 2)
+    with measured():
+        scaled_dot_product(q, q, q)
+    chosen = attention._choice("cuda", q.dtype, tuple(q.shape), tuple(q.shape))
+    assert chosen in KERNELS
+    assert torch.equal(scaled_dot_product(q, q, q), KERNELS[chosen](q, q, q))
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, needs_cuda])])

@@ -10,6 +10,7 @@ from da3_ros.geometry.se3 import T_from, matrix_from_quat_xyzw
 
 pytestmark = [
     pytest.mark.gpu,
+    pytest.mark.usefixtures("exact_products"),
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
 ]
 K = np.array([[50.0, 0, 31.5], [0, 50.0, 23.5], [0, 0, 1]])
@@ -18,14 +19,6 @@ FORWARD = matrix_from_quat_xyzw(np.array([-0.5, 0.5, -0.5, 0.5]))
 RIG = {"left": T_from(FORWARD, np.array([0.3, 0.06, 1.0])), "right": T_from(FORWARD, np.array([0.3, -0.06, 1.0]))}
 FIELDS = ("depth", "depth_conf", "T_cam_world", "K", "reference_index", "sky", "metres_per_unit")
 NETWORKS = ["da3-small", "da3-giant", "da3metric-large", "da3nested-giant-large"]
-
-
-@pytest.fixture(autouse=True)
-def _exact_products():
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    yield
-    torch.backends.cudnn.allow_tf32 = before
 
 
 def make_cuda_stream(name, execution, dtype=torch.float32, **settings):

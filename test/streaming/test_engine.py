@@ -35,9 +35,11 @@ def test_step_equals_the_network_on_the_whole_window(name, ref_view, use_ray_pos
         new = len(present)
         torch.testing.assert_close(got.depth, want.depth[0, -new:], rtol=1e-5, atol=0)
         torch.testing.assert_close(got.depth_conf, want.depth_conf[0, -new:], rtol=1e-5, atol=0)
-        torch.testing.assert_close(got.T_cam_world[:, :3], want.extrinsics[0], rtol=1e-5, atol=1e-5)
+        # The solver of ray maps magnifies the rounding of random rays, by how much depends on the processor.
+        rounding = 3e-4 if use_ray_pose else 1e-5
+        torch.testing.assert_close(got.T_cam_world[:, :3], want.extrinsics[0], rtol=rounding, atol=rounding)
         # Principal points of random rays are anywhere about zero: compared on the scale of the image.
-        torch.testing.assert_close(got.K, want.intrinsics[0], rtol=1e-5, atol=1e-5 * max(stream.canvas_hw))
+        torch.testing.assert_close(got.K, want.intrinsics[0], rtol=rounding, atol=rounding * max(stream.canvas_hw))
         stamps = [frame.stamp_ns for frame_set in history for frame in frame_set.frames]
         assert [view.stamp_ns for view in got.views] == stamps
         assert [view.newest for view in got.views] == [False] * (len(stamps) - new) + [True] * new

@@ -104,6 +104,18 @@ def test_an_upload_goes_on_while_the_device_computes():
 
 @pytest.mark.gpu
 @needs_cuda
+def test_large_images_arrive_whole_whatever_their_strides():
+    from da3_ros.geometry.staging import UploadRing
+
+    wide = np.random.default_rng(0).integers(0, 256, (901, 1300, 3), dtype=np.uint8)
+    images = [wide[:, 7:1290], wide[::2], wide[:1]]
+    for order in (images, images[::-1]):
+        with UploadRing(torch.device("cuda")).upload(order) as raw:
+            np.testing.assert_array_equal(raw.cpu().numpy(), np.concatenate([image.ravel() for image in order]))
+
+
+@pytest.mark.gpu
+@needs_cuda
 def test_uploads_far_ahead_of_the_device_do_not_overwrite_each_other():
     from da3_ros.geometry.staging import UploadRing
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from da3_ros.model import VARIANTS
 from da3_ros.training.initial import initial_network
-from da3_ros.training.optim import RunningMean, Schedule, Stepper, make_optimizer
+from da3_ros.training.optim import RunningMean, Schedule, Stepper, make_optimizers
 
 
 def test_schedule():
@@ -25,12 +25,12 @@ def stepper(clip=1.0, **options):
     with torch.no_grad():
         layer.weight.fill_(1.0)
         layer.bias.fill_(1.0)
-    return layer, Stepper(make_optimizer(layer, **{"weight_decay": 0.0, **options}), clip)
+    return layer, Stepper(make_optimizers(layer, **{"weight_decay": 0.0, **options}), clip)
 
 
 def give(layer, weight, bias):
-    layer.weight.grad = torch.tensor([weight])
-    layer.bias.grad = torch.tensor([bias])
+    layer.weight.grad.copy_(torch.tensor([weight]))
+    layer.bias.grad.copy_(torch.tensor([bias]))
 
 
 def test_gradients_are_clipped_together():
@@ -38,12 +38,12 @@ def test_gradients_are_clipped_together():
     layer, one = stepper()
     give(layer, [3.0, 0.0], 4.0)
     assert one.step(0.01).item() == pytest.approx(5.0)
-    assert one.optimizer.state[layer.weight]["exp_avg"][0, 0].item() == pytest.approx(0.1 * 0.6)
-    assert one.optimizer.state[layer.bias]["exp_avg"].item() == pytest.approx(0.1 * 0.8)
+    assert one.optimizers[0].state[layer.weight]["exp_avg"][0, 0].item() == pytest.approx(0.1 * 0.6)
+    assert one.optimizers[0].state[layer.bias]["exp_avg"].item() == pytest.approx(0.1 * 0.8)
     small, two = stepper()
     give(small, [0.3, 0.0], 0.4)
     two.step(0.01)
-    assert two.optimizer.state[small.weight]["exp_avg"][0, 0].item() == pytest.approx(0.1 * 0.3)
+    assert two.optimizers[0].state[small.weight]["exp_avg"][0, 0].item() == pytest.approx(0.1 * 0.3)
 
 
 def test_a_broken_batch_changes_nothing():
@@ -65,8 +65,8 @@ def test_weight_decay_spares_biases():
 
 def test_the_camera_decoder_learns_at_a_pace_of_its_own():
     network = initial_network(VARIANTS["da3-nano"], 0, torch.device("cpu"))
-    one = Stepper(make_optimizer(network, 0.05), clip=1.0)
-    paces = {id(p): group["pace"] for group in one.optimizer.param_groups for p in group["params"]}
+    one = Stepper(make_optimizers(network, 0.05), clip=1.0)
+    paces = {id(p): group["pace"] for each in one.optimizers for group in each.param_groups for p in group["params"]}
     slow = {name for name, p in network.named_parameters() if paces[id(p)] < 1}
     assert slow == {name for name, _ in network.named_parameters() if name.startswith("cam_dec.")}
 

@@ -10,10 +10,11 @@ import torch
 from safetensors.torch import load_file
 from training_helpers import TINY, tiny_run, walls
 
+from da3_ros.errors import ConfigError
 from da3_ros.model import VARIANTS
-from da3_ros.training import trainer
+from da3_ros.training import optim, trainer
 from da3_ros.training.data import draw_reference, sample_seeds, shape_of
-from da3_ros.training.processes import Processes
+from da3_ros.training.processes import Processes, see_own_gpu
 from da3_ros.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -22,9 +23,9 @@ CPU = torch.device("cpu")
 class BothHalves(Trainer):
     """Draws what the two processes draw together."""
 
-    def _batch(self, step):
-        shape = shape_of(self.config, step)
-        seeds = [sample_seeds(self.config.seed, step, rank, shape.batch, CPU) for rank in (0, 1)]
+    def _batches(self, group):
+        shape = shape_of(self.config, group)
+        seeds = [sample_seeds(self.config.seed, group, rank, shape.batch, CPU) for rank in (0, 1)]
         return self.source(torch.cat(seeds), shape.views, shape.size)
 
 
@@ -47,6 +48,7 @@ def test_two_processes_make_one_larger_batch(tmp_path, monkeypatch):
 
     monkeypatch.setitem(VARIANTS, "tiny", TINY)
     monkeypatch.setattr(trainer, "draw_reference", reference_of_both)
+    monkeypatch.setattr(optim, "_LAYERS", ())
     config = tiny_run(steps=4, posed=0.0, checkpoint_every=2)
     alone = BothHalves(config, walls, tmp_path / "alone", Processes(0, 1, CPU))
     before = {name: value.clone() for name, value in alone.mean.weights.items()}
@@ -54,3 +56,21 @@ def test_two_processes_make_one_larger_batch(tmp_path, monkeypatch):
     for name, value in alone.mean.weights.items():
         assert torch.allclose(one[name], value, atol=2e-4), name
     assert max((one[name] - value).abs().max() for name, value in before.items()) > 1e-3
+
+
+def test_a_process_sees_its_own_gpu_only(monkeypatch):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,4,6")
+    see_own_gpu()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "6"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    see_own_gpu()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "2"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,4")
+    with pytest.raises(ConfigError, match=r"process 2 .* names 2 GPUs"):
+        see_own_gpu()
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,4")
+    see_own_gpu()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "1,4"

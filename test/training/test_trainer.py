@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,7 +17,10 @@ from da3_ros.errors import ConfigError, WeightsError
 from da3_ros.model import VARIANTS, load_model
 from da3_ros.training import journal
 from da3_ros.training.config import Shape
+from da3_ros.training.data import draw_decoded
+from da3_ros.training.losses import LossWeights, objective
 from da3_ros.training.processes import Processes
+from da3_ros.training.targets import make_targets
 from da3_ros.training.trainer import Trainer
 
 ALONE = Processes(0, 1, torch.device("cpu"))
@@ -154,6 +158,50 @@ def test_batches_may_be_used_several_times(tmp_path):
     resumed = make(tmp_path / "killed", uses=3, checkpoint_every=2)
     assert resumed.done == 2 and resumed.run()
     assert same(whole, resumed)
+
+
+def test_batches_may_be_made_together(tmp_path):
+    """Three at once, of one kind: the same samples as one by one, also where a run goes on in the middle of them."""
+    made = []
+
+    def source(seeds, views, size):
+        made.append(seeds.tolist())
+        return walls(seeds, views, size)
+
+    shapes = (Shape(2, 28, 42, 2),)
+    whole = make(tmp_path / "whole", source, together=3, shapes=shapes)
+    whole.run()
+    assert [len(seeds) for seeds in made] == [6, 6] and len({seed for seeds in made for seed in seeds}) == 12
+    one_by_one = make(tmp_path / "one", shapes=shapes)
+    assert not same(whole, one_by_one)
+    one_by_one.run()
+    assert same(whole, one_by_one)
+    with pytest.raises(Killed):
+        make(tmp_path / "killed", KilledAfter(1), together=3, shapes=shapes, checkpoint_every=2).run()
+    resumed = make(tmp_path / "killed", together=3, shapes=shapes, checkpoint_every=2)
+    assert resumed.done == 2 and resumed.run()
+    assert same(whole, resumed)
+
+
+def test_dense_maps_may_be_made_of_some_pictures_only(tmp_path):
+    """Of half of them, others in every step; cameras are learned of all."""
+    batch = walls(torch.arange(3), 4, (28, 42))
+    trainer = make(tmp_path, shapes=(Shape(4, 28, 42, 3),), decoded=0.5)
+    drawn = [draw_decoded(0, step, 0, Shape(4, 28, 42, 3), 0.5, torch.device("cpu")).tolist() for step in range(20)]
+    assert all(len(set(one)) == 6 for one in drawn) and {number for one in drawn for number in one} == set(range(12))
+    decoded = torch.tensor([1, 2, 3, 7, 10, 11])
+    whole = trainer.step_module.answer(batch, torch.zeros(3, dtype=torch.int64))
+    some = trainer.step_module.answer(batch, torch.zeros(3, dtype=torch.int64), decoded=decoded)
+    torch.testing.assert_close(some.depth, whole.depth[decoded])
+    torch.testing.assert_close(some.ray, whole.ray[decoded])
+    torch.testing.assert_close(some.centre, whole.centre)
+    # Of pictures that are not decoded only the cameras count.
+    targets = make_targets(batch, torch.zeros(3, dtype=torch.int64)).flat()
+    spoilt_targets = replace(targets, depth=targets.depth.clone())
+    spoilt_targets.depth[0] += 5.0
+    loss = [objective(some, one.of(decoded), LossWeights())["loss"] for one in (targets, spoilt_targets)]
+    assert loss[0] == loss[1]
+    assert trainer.run()
 
 
 def test_another_configuration_is_refused(tmp_path):

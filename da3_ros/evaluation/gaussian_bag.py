@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from da3_ros.cli.gaussians_scene import spread
 from da3_ros.datatypes import CameraCalibration, Frame
 from da3_ros.errors import InputError
+from da3_ros.evaluation.gaussian_scene import spread
 from da3_ros.ingest.bag import Bag
 from da3_ros.ingest.bag_cameras import BagCamera, find_cameras
 from da3_ros.ingest.convert import rosbags_converter

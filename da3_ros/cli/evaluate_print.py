@@ -1,0 +1,62 @@
+"""The table that ``da3-ros evaluate`` prints."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from da3_ros.evaluation.report_recordings import failure_text, recording_row
+
+
+def print_metrics(metrics: dict[str, Any], output: Path) -> None:
+    """The main numbers of ``metrics``, which are all in ``output``; what was lost, and notes, to standard error."""
+
+    def show(value: float | None, digits: int = 3) -> str:
+        return "-" if value is None else f"{value:.{digits}f}"
+
+    for text in metrics["lost"]:
+        print(f"lost: {text}", file=sys.stderr)
+    notes = [*metrics["notes"], *((metrics["trajectory"] or {}).get("notes", ()))]
+    for text in notes:
+        print(f"note: {text}", file=sys.stderr)
+    if "recordings" in metrics:
+        for name, each in metrics["recordings"].items():
+            frames, abs_rel, aligned, delta1, ate, auc, scale, parts = recording_row(each)
+            print(f"{name}: {frames} frames in {parts} parts, AbsRel {show(abs_rel)} (medians aligned {show(aligned)}, "
+                  f"delta1 {show(delta1)})")  # fmt: skip
+            print(f"  ATE {show(ate)}, AUC@30 {show(auc)}, scale error {show(scale)}")
+        for failed in metrics["failed"]:
+            print(f"failed: {failure_text(failed)}", file=sys.stderr)
+        print("all together")
+    for camera, score in metrics["depth"].items():
+        print(f"depth of {camera}, {score['frames']} frames")
+        for alignment, errors in score["per_frame"].items():
+            values = "  ".join(f"{name} {show(errors[name])}" for name in ("abs_rel", "rmse", "delta1", "covered"))
+            print(f"  {alignment:12s} {values}")
+        if score.get("confidence", {}).get("rank_correlation") is not None:
+            print(f"  confidence against error: rank correlation {show(score['confidence']['rank_correlation'])}")
+    trajectory = metrics["trajectory"]
+    if trajectory:
+        print(f"poses: {trajectory['associated_poses']} of {trajectory['estimated_poses']}")
+        for alignment, errors in trajectory["ate"].items():
+            print(f"  ATE {alignment:6s} rmse {show(errors and errors['rmse'])}")
+        print(f"  scale error {show(trajectory['scale_error'])}")
+        auc = trajectory["auc"] or {}
+        print("  AUC " + "  ".join(f"@{threshold} {show(value)}" for threshold, value in auc.items()))
+    if metrics["windows"]:
+        values = "  ".join(f"@{threshold} {show(value)}" for threshold, value in metrics["windows"]["auc"].items())
+        print(f"AUC within windows, {metrics['windows']['count']} of them: {values}")
+    for camera, found in metrics["consistency"].items():
+        if found["pairs"]:
+            print(f"consistency of {camera}: median {show(found['median_error'])}, scale flicker "
+                  f"{show(found['scale_flicker'])}, local {show(found['local_flicker'])}")  # fmt: skip
+    views = metrics["novel_views"]
+    if views:
+        print(f"novel views, {views['held_out']} held out of {views['views']}: PSNR {show(views['psnr'], 2)} dB, "
+              f"SSIM {show(views['ssim'])}")  # fmt: skip
+    surface = metrics["surface"]
+    if surface:
+        values = "  ".join(f"{name} {show(surface[name])}" for name in ("accuracy", "completeness", "chamfer", "f1"))
+        print(f"surface of {surface['views']} views: {values}")
+    print(f"all numbers: {output}")

@@ -1,0 +1,197 @@
+"""A recording for the Rerun viewer (https://rerun.io): pictures, depth, confidence, clouds, cameras, ways and errors.
+
+Rerun is optional: ``pip install 'da3_ros[rerun]'``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from da3_ros.errors import InputError, UnavailableError
+from da3_ros.evaluation.cloud_sample import cloud_frame, point_colours
+from da3_ros.evaluation.depth import depth_errors, pair_depths
+from da3_ros.evaluation.score import SeenFrame
+from da3_ros.evaluation.stamped import StampedMessages
+from da3_ros.evaluation.trajectory import fit_worlds
+from da3_ros.evaluation.truth import depth_at_truth, scaled_intrinsics
+from da3_ros.ingest.bag import Bag
+from da3_ros.ingest.bag_cameras import COMPRESSED_IMAGE
+
+_ESTIMATE, _TRUTH = "estimate", "truth"
+_COLOURS = {_ESTIMATE: (230, 120, 40), _TRUTH: (40, 170, 120)}
+_TIMELINE = "stamp"
+_JPEG_QUALITY = 85
+
+
+def load_rerun() -> Any:
+    """The module rerun. Raises UnavailableError where it is not installed."""
+    try:
+        import rerun
+    except ImportError as error:
+        raise UnavailableError(
+            f"--rerun needs the Rerun SDK, which cannot be imported ({error}): pip install 'da3_ros[rerun]' (0.2 GB to "
+            "download)"
+        ) from error
+    return rerun
+
+
+class RerunFile:
+    """Writes ``path`` while it is shown the frames of ``bag``; ``topics``: image topic by camera.
+
+    To be used in a with statement; the file appears when it is complete. Cameras are below ``estimate`` and ``truth``,
+    two worlds of which the first one is laid onto the second at the end. Raises UnavailableError without Rerun and
+    InputError for a file that cannot be written.
+    """
+
+    def __init__(self, path: Path, bag: Bag, topics: Mapping[str, str]):
+        self._rr = load_rerun()
+        self._path, self._part = path, path.with_name(f".{path.name}.part")
+        self._pictures = {
+            camera: StampedMessages(bag, topic, bag.topics[topic].type, 0)
+            for camera, topic in topics.items()
+            if topic in bag.topics
+        }
+        self._compressed = {camera for camera, topic in topics.items() if topic in bag.topics
+                            and bag.topics[topic].type == COMPRESSED_IMAGE}  # fmt: skip
+        self._cameras = list(topics)
+        self._ways: dict[str, dict[tuple[str, int], np.ndarray]] = {_ESTIMATE: {}, _TRUTH: {}}
+        self._stream: Any = None
+
+    def __enter__(self) -> RerunFile:
+        rr = self._rr
+        self._stream = rr.RecordingStream("da3_ros", recording_id=self._path.stem)
+        self._stream.set_log_time_enabled(False)
+        try:
+            self._stream.save(self._part, default_blueprint=self._layout())
+        except (OSError, RuntimeError) as error:
+            raise InputError(f"{self._path} cannot be written: {error}") from error
+        for world in (_ESTIMATE, _TRUTH):
+            self._log(world, rr.ViewCoordinates.RIGHT_HAND_Z_UP, static=True)
+        return self
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        if kind is None:
+            self._finish()
+        self._stream.disconnect()
+        if kind is None:
+            self._part.replace(self._path)
+        else:
+            self._part.unlink(missing_ok=True)
+
+    def add(self, seen: SeenFrame) -> None:
+        """The next frame."""
+        frame, calibration, true, T_world_cam = seen.estimate, seen.calibration, seen.true, seen.T_true_cam
+        rr = self._rr
+        self._stream.set_time(_TIMELINE, timestamp=np.datetime64(frame.stamp_ns, "ns"))
+        picture = self._picture(frame.camera, frame.stamp_ns)
+        points = cloud_frame(seen)
+        own = f"{_ESTIMATE}/{frame.camera}"
+        self._pose(_ESTIMATE, frame.camera, frame.stamp_ns, frame.T_world_cam)
+        self._log(f"{own}/depth", _pinhole(rr, frame.K, frame.depth.shape))
+        self._log(f"{own}/depth", rr.DepthImage(_finite(frame.depth), meter=1.0))
+        if frame.confidence is not None:
+            self._log(f"{own}/confidence", rr.Image(_finite(frame.confidence)))
+        self._log(f"{own}/points", rr.Points3D(points.points, colors=point_colours(points, picture), radii=-1.5))
+        if true is not None:
+            self._pose(_TRUTH, frame.camera, frame.stamp_ns, T_world_cam)
+            K = scaled_intrinsics(calibration.K, calibration, *true.shape)
+            self._log(f"{_TRUTH}/{frame.camera}/depth", _pinhole(rr, K, true.shape))
+            self._log(f"{_TRUTH}/{frame.camera}/depth", rr.DepthImage(_finite(true), meter=1.0))
+            self._log(f"{_TRUTH}/{frame.camera}/points", rr.Points3D(points.true, colors=_COLOURS[_TRUTH], radii=-1.5))
+            pairs = pair_depths(depth_at_truth(frame.depth, frame.K, true.shape, calibration), true)
+            raw, aligned = depth_errors(pairs), depth_errors(pairs, "median")
+            for name, value in (
+                ("abs_rel", raw.abs_rel),
+                ("abs_rel_medians_aligned", aligned.abs_rel),
+                ("scale", aligned.scale),
+            ):
+                if np.isfinite(value):
+                    self._log(f"errors/{frame.camera}/{name}", rr.Scalars(value))
+        elif T_world_cam is not None:
+            self._pose(_TRUTH, frame.camera, frame.stamp_ns, T_world_cam)
+
+    def _picture(self, camera: str, stamp_ns: int) -> np.ndarray | None:
+        """Log the picture; BGR pixels for the colours of the points, None where it is missing or not readable."""
+        from rosbags.image import ImageError, message_to_cvimage
+
+        message = self._pictures[camera].nearest(stamp_ns) if camera in self._pictures else None
+        if message is None:
+            return None
+        try:
+            pixels: Any = message_to_cvimage(message, "bgr8")
+        except (ImageError, cv2.error, ValueError):
+            return None
+        kind = next(
+            (each for each in ("jpeg", "png") if each in getattr(message, "format", "").replace("jpg", "jpeg")), ""
+        )
+        if camera in self._compressed and kind:
+            logged = self._rr.EncodedImage(contents=bytes(message.data), media_type=f"image/{kind}")
+        else:
+            logged = self._rr.Image(np.ascontiguousarray(pixels[..., ::-1])).compress(jpeg_quality=_JPEG_QUALITY)
+        self._log(f"pictures/{camera}", logged)
+        return pixels
+
+    def _pose(self, world: str, camera: str, stamp_ns: int, T: np.ndarray | None) -> None:
+        if T is not None:
+            self._log(f"{world}/{camera}", self._rr.Transform3D(translation=T[:3, 3], mat3x3=T[:3, :3]))
+            self._ways[world][camera, stamp_ns] = T
+
+    def _finish(self) -> None:
+        """The ways of all cameras, and what lays the estimate's world onto that of the truth."""
+        rr = self._rr
+        self._stream.reset_time()
+        for world, ways in self._ways.items():
+            lines = [
+                np.stack([T[:3, 3] for (name, _), T in sorted(ways.items()) if name == camera])
+                for camera in dict.fromkeys(name for name, _ in ways)
+            ]
+            if lines:
+                self._log(f"{world}/trajectory", rr.LineStrips3D(lines, colors=_COLOURS[world]), static=True)
+        both = [
+            (self._ways[_ESTIMATE][key], self._ways[_TRUTH][key])
+            for key in sorted(self._ways[_ESTIMATE].keys() & self._ways[_TRUTH].keys(), key=lambda key: key[1])
+        ]
+        if both:
+            similarity, _ = fit_worlds(both)
+            transform = rr.Transform3D(
+                translation=similarity.translation, mat3x3=similarity.scale * similarity.rotation
+            )
+            self._log(_ESTIMATE, transform, static=True)
+
+    def _layout(self) -> Any:
+        import rerun.blueprint as rrb
+
+        views = [
+            rrb.Vertical(
+                rrb.Spatial2DView(origin=f"pictures/{camera}", name=camera),
+                rrb.Spatial2DView(origin=f"{_ESTIMATE}/{camera}/depth", name=f"{camera}: depth"),
+            )
+            for camera in self._cameras
+        ]
+        return rrb.Blueprint(
+            rrb.Horizontal(
+                rrb.Spatial3DView(origin="/", name="world", contents=[f"/{_ESTIMATE}/**", f"/{_TRUTH}/**"]),
+                rrb.Vertical(rrb.Horizontal(*views), rrb.TimeSeriesView(origin="errors", name="errors")),
+            ),
+            collapse_panels=True,
+        )
+
+    def _log(self, entity: str, what: Any, static: bool = False) -> None:
+        self._stream.log(entity, what, static=static)
+
+
+def _pinhole(rr: Any, K: np.ndarray, shape: tuple[int, ...]) -> Any:
+    # Rerun counts pixels from the image's corner.
+    moved = np.array(K, dtype=np.float64)
+    moved[:2, 2] += 0.5
+    return rr.Pinhole(image_from_camera=moved, resolution=[shape[1], shape[0]], camera_xyz=rr.ViewCoordinates.RDF)
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    """Rerun takes 0 for no depth."""
+    return np.where(np.isfinite(values), values, 0).astype(np.float32)

@@ -1,0 +1,262 @@
+"""Many recordings: together and one by one, in parts, with failures, here and on a Ray cluster."""
+
+import json
+import os
+import signal
+
+import pytest
+import torch
+from recording_helpers import STEPS, TruthfulPipeline
+
+from da3_ros.cli.main import main
+from da3_ros.errors import ConfigError
+from da3_ros.evaluation import segments
+from da3_ros.evaluation.findings import Findings
+from da3_ros.evaluation.segments import Failure, Segment, SegmentQueue, SegmentResult, run_segments
+from da3_ros.evaluation.settings import Span
+
+QUICK = ["--set", "model.checkpoint=random", "model.variant=da3-small", "model.process_res=56", "window.sets=2",
+         "model.device=cpu", "model.cpu_threads=1"]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _threads():
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def three(bag, tmp_path):
+    """A folder with two recordings and a file that is none."""
+    folder = tmp_path / "bags"
+    folder.mkdir()
+    for name in ("a.mcap", "b.mcap"):
+        (folder / name).symlink_to(bag)
+    (folder / "broken.mcap").write_bytes(b"no recording")
+    return folder
+
+
+def evaluate(tmp_path, *arguments, code=0) -> dict:
+    output = tmp_path / "many.json"
+    assert main(["evaluate", *map(str, arguments), "--output", str(output)]) == code
+    return json.loads(output.read_text())
+
+
+def knows_the_truth(monkeypatch, sequence, pipeline=TruthfulPipeline):
+    made = []
+
+    class Reused(pipeline):
+        """Counts, and may be used for one recording after the other."""
+
+        def __init__(self, config):
+            super().__init__(sequence.cameras[0])
+            made.append(self)
+
+        def reset(self):
+            self._views = []
+
+        def set_rig(self, rig):
+            self._rig = dict(rig)
+
+    monkeypatch.setattr(segments, "Pipeline", Reused)
+    return made
+
+
+def test_a_pattern_scores_each_and_all_and_says_what_failed(three, sequence, tmp_path, monkeypatch, capsys):
+    made = knows_the_truth(monkeypatch, sequence)
+    metrics = evaluate(tmp_path, three / "*.mcap", "--report", tmp_path / "r.html", code=1)
+    names = [str(three / name) for name in ("a.mcap", "b.mcap")]
+    assert list(metrics["recordings"]) == names and metrics["frames"] == 2 * STEPS
+    assert [each["frames"] for each in metrics["recordings"].values()] == [STEPS, STEPS]
+    (failed,) = metrics["failed"]
+    assert failed["recording"].endswith("broken.mcap") and "is no MCAP file" in failed["error"]
+    assert metrics["depth"]["front"]["frames"] == 2 * STEPS and metrics["trajectory"]["pieces"] == 2
+    assert metrics["trajectory"]["ate"]["none"]["rmse"] == pytest.approx(0.0, abs=1e-6)
+    assert len(made) == 1  # the network stays loaded
+    printed = capsys.readouterr()
+    assert "broken.mcap" in printed.err and "a.mcap: 8 frames in 1 parts" in printed.out
+    page = (tmp_path / "r.html").read_text()
+    assert page.count("<details>") == page.count('class="cloud"') == 2
+    assert "Failed: the numbers above do not know of this" in page
+    rows = [f"<td>{name}</td><td>{STEPS}</td>" for name in names]
+    assert all(row in page for row in rows)
+
+
+def test_a_pattern_that_fits_nothing_and_recordings_that_are_all_broken(three, tmp_path, capsys):
+    output = ["--output", str(tmp_path / "m.json")]
+    assert main(["evaluate", str(three / "*.db3"), *output]) == 2
+    assert "nothing fits the pattern" in capsys.readouterr().err
+    assert main(["evaluate", str(three / "brok*.mcap"), "--segment", "1", *output]) == 2
+    assert "is no MCAP file" in capsys.readouterr().err and not (tmp_path / "m.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "wanted"),
+    [
+        (["--segment", "1", "--surface", "eth3d"], "need whole recordings"),
+        (["--segment", "1", "--external", "poses.tum"], "are for one recording"),
+        (["--workers", "2"], "give --ray too"),
+        (["--segment", "-1"], "must not be below 0"),
+    ],
+)
+def test_what_does_not_go_together_is_said(bag, tmp_path, capsys, more, wanted):
+    assert main(["evaluate", str(bag), *more, "--output", str(tmp_path / "m.json")]) == 2
+    assert wanted in capsys.readouterr().err
+
+
+def test_parts_find_what_the_whole_finds(bag, tmp_path):
+    """The network's windows are full at the start of each part, so that every depth is the same."""
+    whole = evaluate(tmp_path, bag, *QUICK)
+    parts = evaluate(tmp_path, bag, *QUICK, "--segment", "0.25")
+    assert parts["recordings"][str(bag)]["segments"] == 3
+    assert parts["run"]["sets"] == parts["run"]["estimates"] == whole["run"]["estimates"] == STEPS
+    assert_equal(parts["depth"], whole["depth"])
+    assert parts["windows"]["count"] == whole["windows"]["count"]
+    assert parts["windows"]["auc"] == pytest.approx(whole["windows"]["auc"])
+    assert parts["trajectory"]["pieces"] == 3 and parts["trajectory"]["associated_poses"] == STEPS
+    assert whole["trajectory"]["positions"]["starts"] == [0]
+    assert len(parts["trajectory"]["positions"]["starts"]) == 3
+
+
+def assert_equal(a, b):
+    if isinstance(b, dict):
+        assert a.keys() == b.keys()
+        for key in b:
+            assert_equal(a[key], b[key])
+    elif isinstance(b, list):
+        for pair in zip(a, b, strict=True):
+            assert_equal(*pair)
+    elif isinstance(b, float):
+        assert a == pytest.approx(b, rel=1e-6, abs=1e-9)
+    else:
+        assert a == b
+
+
+def result() -> SegmentResult:
+    return SegmentResult(Findings(source={}), None, None)
+
+
+class Scripted:
+    """Workers that answer what they are told to, in the order in which they were started."""
+
+    def __init__(self, count, answers):
+        self.count, self._answers, self.started, self._running = count, answers, [], []
+
+    def start(self, worker, recording, segment):
+        self.started.append((worker, segment))
+        self._running.append((worker, segment))
+
+    def wait(self):
+        worker, segment = self._running.pop(0)
+        answers = self._answers.get(segment, [])
+        return worker, answers.pop(0) if answers else result()
+
+
+def parts(recording, count):
+    return [Segment(recording, number, count, Span(number, number + 1)) for number in range(count)]
+
+
+def test_failed_parts_are_tried_three_times_unless_that_cannot_help():
+    first, second, third = parts(0, 3)
+    died = Failure("the worker died", final=False)
+    workers = Scripted(2, {first: [died, died], second: [Failure("no such topic", final=True)], third: [died] * 3})
+    told = []
+    results, lost = run_segments(["a"], parts(0, 3), workers, failed=lambda s, text, again: told.append((s, again)))
+    assert set(results) == {first}
+    assert [(each.segment, each.attempts, each.error) for each in lost] == [
+        (second, 1, "no such topic"),
+        (third, 3, "the worker died"),
+    ]
+    assert told.count((first, True)) == 2 and told.count((third, True)) == 2 and (second, False) in told
+
+
+def test_workers_go_through_recordings_in_order_and_steal_from_the_end():
+    queue = SegmentQueue([*parts(0, 4), *parts(1, 2)])
+    taken = [(worker, queue.take(worker)) for worker in (0, 1, 0, 1, 1, 0)]
+    found = [(worker, segment.recording, segment.number) for worker, segment in taken]
+    # Worker 1 is done with its own recording and steals the last part of the other one.
+    assert found == [(0, 0, 0), (1, 1, 0), (0, 0, 1), (1, 1, 1), (1, 0, 3), (0, 0, 2)]
+    assert queue.take(0) is None
+
+
+def test_without_ray_the_same_runs_here(bag, tmp_path, monkeypatch, capsys, sequence):
+    import sys
+
+    knows_the_truth(monkeypatch, sequence)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    metrics = evaluate(tmp_path, bag, "--ray", "auto", "--segment", "0.4")
+    assert metrics["frames"] == STEPS and metrics["recordings"][str(bag)]["segments"] == 2
+    assert "da3_ros[ray]" in capsys.readouterr().err
+    assert main(["evaluate", str(bag), "--ray", "10.0.0.1:6379", "--output", str(tmp_path / "n.json")]) == 2
+    assert "da3_ros[ray]" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_of_two_workers_of_which_one_is_killed(bag, tmp_path, capsys):
+    """One worker gets SIGKILL when it has just been given a part: another one does it, and all numbers are those of one
+    process."""
+    ray = pytest.importorskip("ray", reason="the cluster needs the extra ray")
+    from da3_ros.evaluation.ray_workers import RayWorkers
+
+    folder = tmp_path / "bags"
+    folder.mkdir()
+    for name in ("a.mcap", "b.mcap"):
+        (folder / name).symlink_to(bag)
+    here = evaluate(tmp_path, folder / "*.mcap", *QUICK, "--segment", "0.25")
+    killed = []
+    start = RayWorkers.start
+
+    def start_and_kill(self, worker, recording, segment):
+        if not killed and self._running:  # both workers are busy from now on
+            killed.append(ray.get(self._actors[worker].pid.remote()))
+            start(self, worker, recording, segment)
+            os.kill(killed[0], signal.SIGKILL)
+        else:
+            start(self, worker, recording, segment)
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(RayWorkers, "start", start_and_kill)
+            cluster = evaluate(
+                tmp_path, folder / "*.mcap", *QUICK, "--segment", "0.25", "--ray", "auto", "--workers", "2",
+                "--report", tmp_path / "r.html",
+            )  # fmt: skip
+    finally:
+        ray.shutdown()
+    assert killed and len(cluster["retried"]) == 1 and "the worker died" in cluster["retried"][0]
+    assert cluster["failed"] == []
+    for name in ("depth", "trajectory", "windows", "consistency"):
+        assert_equal(cluster[name], here[name])
+    assert "Tried again" in (tmp_path / "r.html").read_text()
+
+
+@pytest.mark.slow
+def test_each_worker_of_a_cluster_has_a_gpu_of_its_own():
+    """On GPUs that Ray is only told of: without a count there are as many workers, and no more are to be had."""
+    ray = pytest.importorskip("ray", reason="the cluster needs the extra ray")
+    from da3_ros.evaluation.ray_workers import RayWorkers
+
+    ray.init(num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    try:
+        with RayWorkers("auto") as workers:
+            calls = [actor.__ray_call__ for actor in workers._actors]
+            seen = ray.get([call.remote(lambda _: os.environ["CUDA_VISIBLE_DEVICES"]) for call in calls])
+            assert sorted(seen) == ["0", "1"]
+        with RayWorkers("auto", on_cpu=True) as workers:
+            assert workers.count == 2
+        with pytest.raises(ConfigError, match="3 workers are asked for, but the cluster has 2 GPUs"):
+            RayWorkers("auto", 3)
+    finally:
+        ray.shutdown()
+
+
+def test_paths_for_workers_elsewhere_are_absolute(bag, sequence, tmp_path, monkeypatch):
+    import sys
+
+    knows_the_truth(monkeypatch, sequence)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.chdir(bag.parent)
+    metrics = evaluate(tmp_path, bag.name, "--ray", "auto")
+    assert metrics["bags"] == [str(bag)]

@@ -1,0 +1,93 @@
+"""Recordings for the Rerun viewer: what is in them, and what is said where they cannot be written."""
+
+import re
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+import torch
+from recording_helpers import STEPS, TruthfulPipeline
+
+from da3_ros.cli.main import main
+from da3_ros.evaluation import segments
+from da3_ros.evaluation.rerun_file import RerunFile
+
+QUICK = ["--set", "model.checkpoint=random", "model.process_res=56", "window.sets=2", "model.device=cpu"]
+
+
+@pytest.fixture(autouse=True)
+def _threads():
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def rrd(*arguments) -> str:
+    """What Rerun's own program says."""
+    return subprocess.run(
+        [sys.executable, "-m", "rerun", "rrd", *map(str, arguments)], capture_output=True, text=True, check=True
+    ).stdout
+
+
+def rows(file) -> Counter:
+    """Number of rows by entity and archetype, the layout's left out."""
+    rrd("verify", file)
+    found: Counter = Counter()
+    pattern = r"^Chunk\(.*?\) with (\d+) rows .* - /((?:estimate|truth|pictures|errors)\S*) - data columns: \[(\w+):"
+    for count, entity, archetype in re.findall(pattern, rrd("print", file), re.MULTILINE):
+        found[entity, archetype] += int(count)
+    return found
+
+
+def test_everything_is_in_the_recording(bag, sequence, tmp_path, monkeypatch):
+    pytest.importorskip("rerun", reason="recordings for Rerun need the extra rerun")
+    monkeypatch.setattr(segments, "Pipeline", lambda config: TruthfulPipeline(sequence.cameras[0]))
+    out = ["--output", str(tmp_path / "m.json"), "--rerun", str(tmp_path / "out.rrd")]
+    assert main(["evaluate", str(bag), *out]) == 0
+    each = {
+        ("pictures/front", "Image"), ("estimate/front", "Transform3D"), ("estimate/front/depth", "Pinhole"),
+        ("estimate/front/depth", "DepthImage"), ("estimate/front/confidence", "Image"),
+        ("estimate/front/points", "Points3D"), ("truth/front", "Transform3D"), ("truth/front/depth", "Pinhole"),
+        ("truth/front/depth", "DepthImage"), ("truth/front/points", "Points3D"), ("errors/front/abs_rel", "Scalars"),
+        ("errors/front/abs_rel_medians_aligned", "Scalars"), ("errors/front/scale", "Scalars"),
+    }  # fmt: skip
+    # For the whole time: both ways, both worlds' axes, and where the estimate's world is in that of the truth.
+    once = {
+        ("estimate/trajectory", "LineStrips3D"), ("truth/trajectory", "LineStrips3D"), ("estimate", "ViewCoordinates"),
+        ("truth", "ViewCoordinates"), ("estimate", "Transform3D"),
+    }  # fmt: skip
+    found = rows(tmp_path / "out.rrd")
+    found["pictures/front", "Image"] += found.pop(("pictures/front", "EncodedImage"), 0)
+    assert found == {**dict.fromkeys(each, STEPS), **dict.fromkeys(once, 1)}
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_replay_writes_one_too(bag, tmp_path):
+    pytest.importorskip("rerun", reason="recordings for Rerun need the extra rerun")
+    out = ["--output", str(tmp_path / "out.mcap"), "--rerun", str(tmp_path / "out.rrd")]
+    assert main(["replay", str(bag), *out, *QUICK]) == 0
+    found = rows(tmp_path / "out.rrd")
+    assert found["estimate/front/points", "Points3D"] == found["estimate/front", "Transform3D"] == STEPS
+    again = ["--output", str(tmp_path / "b.mcap"), *out[2:], *QUICK]
+    assert main(["replay", str(bag), *again, "publish.depth=false"]) == 2
+    assert not (tmp_path / "b.mcap").exists()
+
+
+def test_without_rerun_the_mend_is_said_before_the_work(bag, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "rerun", None)
+    monkeypatch.setattr(segments, "Pipeline", lambda config: pytest.fail("loaded"))
+    assert main(["evaluate", str(bag), "--rerun", str(tmp_path / "o.rrd"), "--output", str(tmp_path / "m.json")]) == 2
+    error = capsys.readouterr().err
+    assert "pip install 'da3_ros[rerun]'" in error and error.count("\n") == 1
+    assert main(["evaluate", str(bag), "--rerun", str(tmp_path / "o.rrd"), "--segment", "1"]) == 2
+    assert "are for one recording" in capsys.readouterr().err
+
+
+def test_a_recording_that_was_cut_short_does_not_appear(bag, tmp_path):
+    pytest.importorskip("rerun", reason="recordings for Rerun need the extra rerun")
+    from da3_ros.ingest.bag import Bag
+
+    with pytest.raises(KeyboardInterrupt), RerunFile(tmp_path / "o.rrd", Bag([bag]), {}):
+        raise KeyboardInterrupt
+    assert not list(tmp_path.iterdir())

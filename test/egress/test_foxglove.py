@@ -1,0 +1,78 @@
+"""The Foxglove layout: the shipped one is up to date, shows what a replay writes, and fits its own panels."""
+
+import json
+from typing import Any
+
+import pytest
+
+from da3_ros.cli.demo_bag import write_sequence
+from da3_ros.cli.demo_sequence import procedural_sequence
+from da3_ros.cli.main import main
+from da3_ros.egress.foxglove import SHIPPED_CAMERAS, foxglove_layout
+from da3_ros.ingest.bag import Bag
+from da3_ros.share import share_folder
+
+# Panels by what messages they show.
+TYPES = {
+    "3D": {"sensor_msgs/msg/PointCloud2", "nav_msgs/msg/Path", "nav_msgs/msg/Odometry"},
+    "Image": {"sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"},
+}
+
+
+def panels_of(layout: Any) -> list[str]:
+    """Panels in the tree, from left to right and top to bottom."""
+    if isinstance(layout, str):
+        return [layout]
+    assert layout["direction"] in ("row", "column") and 0 < layout["splitPercentage"] < 100
+    return panels_of(layout["first"]) + panels_of(layout["second"])
+
+
+def topics_of(layout: dict) -> dict[str, set[str]]:
+    """Topics that are shown, by kind of panel."""
+    found: dict[str, set[str]] = {}
+    for name, config in layout["configById"].items():
+        kind = name.partition("!")[0]
+        shown = set(config.get("topics", {}))
+        if kind == "Image":
+            shown |= {config["imageMode"]["imageTopic"]}
+        shown |= {path["value"].partition(".")[0] for path in config.get("paths", ())}
+        shown |= {config["topicPath"].partition(".")[0]} if "topicPath" in config else set()
+        found.setdefault(kind, set()).update(shown)
+    return found
+
+
+def test_the_shipped_layout_is_that_of_the_four_cameras():
+    shipped = json.loads((share_folder() / "config" / "foxglove.json").read_text())
+    assert shipped == foxglove_layout(SHIPPED_CAMERAS), "run python -m da3_ros.egress.foxglove > config/foxglove.json"
+    assert sorted(panels_of(shipped["layout"])) == sorted(shipped["configById"])
+    assert {"/points", "/path", "/front/points"} <= topics_of(shipped)["3D"]
+
+
+@pytest.fixture(scope="module")
+def replayed(tmp_path_factory):
+    """A replay of two cameras in a namespace, with the pictures passed through."""
+    folder = tmp_path_factory.mktemp("foxglove")
+    write_sequence(procedural_sequence(2, 2, seed=0, motion="drive", width=64, height=48), folder / "in.mcap", "raw")
+    quick = ["model.checkpoint=random", "model.process_res=56", "window.sets=1", "model.device=cpu"]
+    options = ["--namespace", "robot", "--pass-through", "--set", *quick]
+    assert main(["replay", str(folder / "in.mcap"), "--output", str(folder / "out.mcap"), *options]) == 0
+    return folder / "out.mcap"
+
+
+def test_a_layout_for_a_recording_shows_topics_that_it_has(replayed, tmp_path):
+    assert main(["bags", "layout", str(replayed), "--output", str(tmp_path / "layout.json")]) == 0
+    layout = json.loads((tmp_path / "layout.json").read_text())
+    assert sorted(panels_of(layout["layout"])) == sorted(layout["configById"])
+    there = {name: topic.type for name, topic in Bag([replayed]).topics.items()}
+    shown = topics_of(layout)
+    for kind, topics in shown.items():
+        assert topics <= set(there), f"{kind}: {topics - set(there)}"
+        assert {there[topic] for topic in topics} <= TYPES.get(kind, set(there.values()))
+    pictures = [name for name, kind in there.items() if name.endswith("/image_raw")]
+    assert len(pictures) == 2 and set(pictures) <= shown["Image"]
+
+
+def test_a_recording_without_the_node_is_refused(replayed, tmp_path, capsys):
+    source = replayed.with_name("in.mcap")
+    assert main(["bags", "layout", str(source), "--output", str(tmp_path / "layout.json")]) == 2
+    assert "record what the node publishes" in capsys.readouterr().err

@@ -1,0 +1,61 @@
+"""Training on a CUDA device: captured steps, compiled parts, runs that go on."""
+
+import pytest
+import torch
+from training_helpers import TINY, tiny_run, walls
+
+from da3_ros.model import VARIANTS
+from da3_ros.training.config import Shape
+from da3_ros.training.processes import Processes
+from da3_ros.training.trainer import Trainer
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+DEVICE = torch.device("cuda", 0)
+SHAPES = (Shape(2, 28, 42, 8), Shape(4, 28, 42, 4))
+
+
+@pytest.fixture(autouse=True)
+def _tiny_variant(monkeypatch):
+    monkeypatch.setitem(VARIANTS, "tiny", TINY)
+
+
+def make(folder, **settings):
+    return Trainer(tiny_run(shapes=SHAPES, **settings), walls, folder, Processes(0, 1, DEVICE))
+
+
+def test_captured_gradients_are_those_of_plain_passes(tmp_path):
+    """For both kinds of batches, with dense maps of half of the pictures; twice, so that graphs are replayed."""
+    trainer = make(tmp_path, decoded=0.5)
+    for _ in range(2):
+        for number, shape in enumerate(SHAPES):
+            seeds = torch.arange(shape.batch, device=DEVICE) + 100 * number
+            batch = walls(seeds, shape.views, shape.size)
+            reference = torch.zeros(shape.batch, dtype=torch.int64, device=DEVICE)
+            decoded = torch.arange(0, shape.batch * shape.views, 2, device=DEVICE)
+            figures = trainer._gradients(shape, batch, reference, decoded)
+            found, loss = trainer.stepper.gradient.clone(), figures["loss"].clone()
+            trainer.stepper.gradient.zero_()
+            plain = trainer.step_module(batch, reference, trainer._posed(shape), decoded)["loss"]
+            plain.backward()
+            assert loss.item() == pytest.approx(plain.item(), rel=1e-4)
+            difference = (found - trainer.stepper.gradient).norm() / trainer.stepper.gradient.norm()
+            assert difference < 5e-3
+            trainer.stepper.gradient.zero_()
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_run_learns_and_goes_on(tmp_path, compiled):
+    settings = {"steps": 60, "log_every": 10, "checkpoint_every": 30, "bf16": True, "together": 2, "warmup": 5}
+    first = make(tmp_path, compile=compiled, **settings)
+    losses = [first.train_step()["loss"].item() for _ in range(30)]
+    first.save()
+    second = make(tmp_path, compile=compiled, **settings)
+    assert second.done == 30
+    assert second.run()
+    last = second._gradients(SHAPES[0], walls(torch.arange(8, device=DEVICE), 2, (28, 42)),
+                             torch.zeros(8, dtype=torch.int64, device=DEVICE),
+                             torch.arange(16, device=DEVICE))["loss"].item()  # fmt: skip
+    assert last < 0.8 * losses[0]
