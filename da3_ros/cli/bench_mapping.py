@@ -21,8 +21,10 @@ from tqdm import tqdm
 
 from da3_ros.evaluation import simulated_windows as sim
 from da3_ros.evaluation.simulated_maps import Drive, StreetDrive
+from da3_ros.geometry.se3 import T_from
 from da3_ros.streaming.device import describe_device
 from da3_ros.tracking.mapping import Mapper, MappingSettings
+from da3_ros.tracking.pose_graph import Constraint, PoseGraph
 
 _MIB = 1 << 20
 _RATE_HZ = 10.0
@@ -44,6 +46,8 @@ def main(args: Sequence[str] | None = None) -> int:
         cases = [(noise, loops) for noise in (0.0, 0.05) for loops in (False, True)]
         figures["eight"] = [measure_eight(options.steps, noise, loops) for noise, loops in cases]
         _table(figures["eight"])
+    figures["solver"] = measure_solver(options.keyframes)
+    _table([figures["solver"]])
     if options.hours:
         figures["drive"] = measure_drive(round(options.hours * 3600 * _RATE_HZ), options.keyframes)
         for name, value in figures["drive"].items():
@@ -81,6 +85,34 @@ def measure_eight(steps: int, depth_noise: float, loops: bool) -> dict[str, Any]
         "keyframes, RMS (m)": _rms(poses[:, :3, 3] - true[at]),
         "cloud to truth, mean (m)": float(sim.surface_distance(xyz).mean()),
         "step, p95 (ms)": float(np.quantile(took, 0.95)),
+    }
+
+
+def measure_solver(keyframes: int, laps: int = 4) -> dict[str, Any]:
+    """One solution of a graph of so many keyframes on a circle, with a loop at every tenth after the first lap."""
+    rng, per_lap = np.random.default_rng(0), keyframes // laps
+    step = T_from(sim.yaw(2 * np.pi / per_lap), np.array([1.0, 0.0, 0.0]))
+    graph, variance = PoseGraph(), np.array([0.002**2] * 3 + [0.01**2] * 3 + [0.002**2])
+    graph.begin(0, np.eye(4))
+    for number in range(1, keyframes):
+        drift = T_from(sim.yaw(0.0005 + rng.normal() * 0.002), rng.normal(size=3) * 0.01)
+        graph.extend(Constraint(number - 1, number, step @ drift, variance))
+    again = range(per_lap, keyframes, 10)
+    graph.add_loops(Constraint(number - per_lap, number, np.eye(4), 9 * variance) for number in again)
+    begin = time.thread_time()
+    graph.start()
+    prepared, iterations, done = time.thread_time(), [], False
+    while not done:
+        before = time.thread_time()
+        done = graph.advance()
+        iterations.append((time.thread_time() - before) * 1e3)
+    return {
+        "keyframes": keyframes,
+        "loops": len(again),
+        "preparation (ms)": (prepared - begin) * 1e3,
+        "iterations": len(iterations),
+        "iteration, median (ms)": float(np.median(iterations)),
+        "iteration, longest (ms)": max(iterations),
     }
 
 
