@@ -28,7 +28,6 @@ class Facts:
     T_given_base: np.ndarray  # (N, 4, 4) there, else identity
     content: np.ndarray  # (M, 4) top, left, height, width of the newest views' content
     ranges: np.ndarray  # (MOST_RANGES, 4) index into the newest views, pixel u, v, metres; NaN where there is none
-    allowed: np.ndarray  # (S,) 1 for the sources of scale that may be used
     turnover: np.ndarray  # () share of the shared views that have just become established
     elapsed_s: np.ndarray  # () since the last window
     started: np.ndarray  # () 1 if there was one
@@ -47,12 +46,12 @@ class Facts:
 class FactsLayout:
     """Finds the facts of N views with M newest ones in the packed tensor."""
 
-    def __init__(self, views: int, newest: int, sources: int):
+    def __init__(self, views: int, newest: int):
         N, M = views, newest
         self._shapes: dict[str, tuple[int, ...]] = {
             "row": (N,), "shared": (N,), "share": (N,), "deep": (N,), "group": (N,), "mounted": (N,),
             "mount": (N, 4, 4), "given": (N,), "T_given_base": (N, 4, 4), "content": (M, 4),
-            "ranges": (MOST_RANGES, 4), "allowed": (sources,), "turnover": (), "elapsed_s": (), "started": (),
+            "ranges": (MOST_RANGES, 4), "turnover": (), "elapsed_s": (), "started": (),
             "connected": (), "lead": (), "lead_mount": (4, 4), "motion": (4, 4),
         }  # fmt: skip
 

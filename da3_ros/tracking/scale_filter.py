@@ -84,8 +84,10 @@ class ScaleFilter:
         added = torch.where(ratio.valid, ratio.variance * inherited, _KEPT_STDDEV**2) + _DRIFT_PER_S * elapsed_s
         return replace(state, log=state.log + torch.where(ratio.valid, ratio.log, 0.0), variance=state.variance + added)
 
-    def correct(self, state: ScaleState, measured: Sequence[ScaleMeasurement], elapsed_s: Tensor | float) -> ScaleState:
-        """With measurements of the same window, one of each of SOURCES, ``elapsed_s`` after those before.
+    def correct(
+        self, state: ScaleState, measured: Sequence[ScaleMeasurement | None], elapsed_s: Tensor | float
+    ) -> ScaleState:
+        """With measurements of the same window, one of each of SOURCES or None, ``elapsed_s`` after those before.
 
         The first valid one is taken over as it is. A later one counts for as little as one of time_constant_s /
         elapsed_s that repeat each other; one that does not fit is left out, and the ``jump_after``-th in a row is taken
@@ -94,7 +96,14 @@ class ScaleFilter:
         elapsed = torch.as_tensor(elapsed_s, dtype=torch.float64, device=state.log.device).clamp(min=1e-3)
         log, variance, idle = state.log, state.variance, state.idle + 1
         misfits, used, jumped, rejected = [], [], [], []
+        no = variance < 0
         for source, one in enumerate(measured):
+            if one is None:
+                misfits.append(state.misfits[source])
+                used.append(no)
+                jumped.append(no)
+                rejected.append(no)
+                continue
             first = variance >= UNKNOWN_VARIANCE / 2
             innovation = torch.where(one.valid, one.log - log, 0.0)
             fits = first | (innovation.square() <= _GATE * (variance + one.variance))

@@ -143,7 +143,6 @@ class Tracker:
             T_given_base=np.stack([self._given.get(key, np.eye(4)) for key in keys]),
             content=np.array([view.view.content for view in views[newest:]], dtype=np.float64),
             ranges=_padded(ranges),
-            allowed=np.array([source in sources for source in SOURCES], dtype=np.float64),
             turnover=np.array(turnover),
             elapsed_s=np.array(0.0 if first else (stamp_ns - self._stamp_ns) / 1e9),
             started=np.array(float(not first)),
@@ -152,15 +151,17 @@ class Tracker:
             lead_mount=lead_mount,
             motion=motion,
         )
-        layout = FactsLayout(len(views), len(depth), len(SOURCES))
+        layout = FactsLayout(len(views), len(depth))
 
         def program(*inputs: Tensor) -> tuple:
-            return advance(self._filter, layout, Memory(*inputs[: len(Memory._fields)]), *inputs[len(Memory._fields) :])
+            return advance(
+                self._filter, sources, layout, Memory(*inputs[: len(Memory._fields)]), *inputs[len(Memory._fields) :]
+            )
 
-        after, step = self._programs.run(
-            "track", program, *memory, facts.pack(self._device), T_cam_world, K, depth, confidence, colours,
-            self._no_metres if metres is None else metres,
-        )  # fmt: skip
+        name = "track " + " ".join(sources)
+        given_metres = self._no_metres if metres is None else metres
+        inputs = facts.pack(self._device), T_cam_world, K, depth, confidence, colours, given_metres
+        after, step = self._programs.run(name, program, *memory, *inputs)
         self._memory = after
         self._newest = [self._row[key] for key in keys[newest:]]
         self._windows = dict(zip(keys, counts, strict=True))

@@ -6,6 +6,7 @@ It can therefore be captured as one CUDA graph for each number of views. Everyth
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -74,6 +75,7 @@ def thumbnail_grid(height: int, width: int) -> tuple[slice, slice]:
 
 def advance(
     scale_filter: ScaleFilter,
+    sources: Collection[str],
     layout: FactsLayout,
     memory: Memory,
     packed: Tensor,
@@ -88,6 +90,7 @@ def advance(
 
     ``K`` (N, 3, 3) canvas pixels; ``confidence`` (M, H, W) >= 1; depth that is not finite has no meaning; ``colours``
     (M, 3, H, W) uint8; ``metres`` (2,): metres per unit and its deviation from a metric network, NaN without.
+    ``sources``: those that may give metres.
     """
     facts = layout.unpack(packed)
     device, newest = T_cam_world.device, slice(len(T_cam_world) - len(depth), None)
@@ -105,7 +108,7 @@ def advance(
     carried = scale_filter.carry(scale, _relative(ratio, memory.log), facts["elapsed_s"], facts["turnover"])
     scale = _choose(facts["started"] > 0, carried, scale)
     before = scale.log
-    measured = _measure(facts, T_world_cam, T_cam_world, depth, metres, typical * torch.exp(-before), newest)
+    measured = _measure(sources, facts, T_world_cam, depth, metres, typical * torch.exp(-before))
     scale = scale_filter.correct(scale, measured, facts["elapsed_s"])
     unit = scale.metres_per_unit
     T_world_cam[:, :3, 3] *= unit
@@ -217,35 +220,35 @@ def _by_baselines(stored: Tensor, T_world_cam: Tensor, shared: Tensor) -> tuple[
 
 
 def _measure(
+    sources: Collection[str],
     facts: dict[str, Tensor],
     T_world_cam: Tensor,
-    T_cam_world: Tensor,
     depth: Tensor,
     metres: Tensor,
     unit_depth: Tensor,
-    newest: slice,
-) -> list[ScaleMeasurement]:
-    """What each of SOURCES says of this window."""
+) -> list[ScaleMeasurement | None]:
+    """What each of SOURCES says of this window, None for those that are not among ``sources``."""
     first, second = _pairs(len(T_world_cam), T_world_cam.device)
     predicted = _apart(T_world_cam, first, second)
     group, mounted, given = facts["group"], facts["mounted"], facts["given"]
-
-    same_set = ((group[first] == group[second]) * mounted[first] * mounted[second])[:, None]
-    rig = _apart(facts["mount"], first, second) * same_set
-    members = ((group[:, None] == group) * mounted * mounted[:, None]).sum(-1) > 1
-    by_rig = scale_from_vectors(rig, predicted * same_set, (members.sum() - 1).clamp(min=1))
-
-    both = (given[first] * given[second] * mounted[first] * mounted[second])[:, None]
-    moved = both * (group[first] != group[second])[:, None]
-    way = _apart(facts["T_given_base"] @ facts["mount"], first, second) * moved
-    by_odometry = scale_from_vectors(way, predicted * moved, ((given * mounted).sum() - 1).clamp(min=1))
-    # A way that is short against the depth shows the poses' noise and the odometer's, not their scale.
-    by_odometry = _unless(_longest(predicted * moved) < SHORTEST_BASELINE * unit_depth, by_odometry)
-
-    by_range = scale_from_ranges(*_at_ranges(facts["ranges"], depth))
-    by_metres = scale_from_metres(metres[0], metres[1])
-    allowed = facts["allowed"] > 0
-    return [_unless(~allowed[index], one) for index, one in enumerate([by_rig, by_odometry, by_range, by_metres])]
+    found: dict[str, ScaleMeasurement] = {}
+    if "rig" in sources:
+        same_set = ((group[first] == group[second]) * mounted[first] * mounted[second])[:, None]
+        rig = _apart(facts["mount"], first, second) * same_set
+        members = ((group[:, None] == group) * mounted * mounted[:, None]).sum(-1) > 1
+        found["rig"] = scale_from_vectors(rig, predicted * same_set, (members.sum() - 1).clamp(min=1))
+    if "odometry" in sources:
+        both = (given[first] * given[second] * mounted[first] * mounted[second])[:, None]
+        moved = both * (group[first] != group[second])[:, None]
+        way = _apart(facts["T_given_base"] @ facts["mount"], first, second) * moved
+        measured = scale_from_vectors(way, predicted * moved, ((given * mounted).sum() - 1).clamp(min=1))
+        # A way that is short against the depth shows the poses' noise and the odometer's, not their scale.
+        found["odometry"] = _unless(_longest(predicted * moved) < SHORTEST_BASELINE * unit_depth, measured)
+    if "range" in sources:
+        found["range"] = scale_from_ranges(*_at_ranges(facts["ranges"], depth))
+    if "metric_model" in sources:
+        found["metric_model"] = scale_from_metres(metres[0], metres[1])
+    return [found.get(source) for source in SOURCES]
 
 
 def _at_ranges(ranges: Tensor, depth: Tensor) -> tuple[Tensor, Tensor]:
@@ -268,7 +271,9 @@ def _body(facts: dict[str, Tensor], T_odom_cam: Tensor, metric: Tensor, newest: 
     mounted, mount = facts["mounted"][newest], facts["mount"][newest]
     each = T_odom_cam[newest] @ invert_rigid(mount)
     first = each.index_select(0, mounted.argmax()[None])[0]  # the first of the largest
-    body = torch.where(metric & (mounted.sum() > 1), mean_pose(each, mounted).T_b_a, first)
+    body = first
+    if len(each) > 1:
+        body = torch.where(metric & (mounted.sum() > 1), mean_pose(each, mounted).T_b_a, first)
     held = torch.where((metric & (mounted > 0))[:, None, None], body @ mount, T_odom_cam[newest])
     off = torch.where((mounted > 0)[:, None], misfit(each, body), torch.nan)
     old = len(T_odom_cam) - len(mount)
