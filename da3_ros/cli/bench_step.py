@@ -148,6 +148,8 @@ def _config(case: Case, names: tuple[str, ...]) -> Any:
             "model.dtype": case.dtype,
             "model.process_res": case.process_res,
             "window.sets": case.views // case.new,
+            "loops.enabled": False,  # loops and map have a bench of their own, and work beside the steps
+            "map.enabled": False,
             **case.parameters,
         }
     )

@@ -35,8 +35,11 @@ class StageTimer:
             self._times.append(time.perf_counter())
 
     def durations_ms(self) -> dict[str, float]:
-        """Stage -> milliseconds. On a GPU the work must have finished (the outputs were downloaded)."""
+        """Stage -> milliseconds. On a GPU it waits for what is still under way: the map's share of a step may be when
+        the step's outputs are there."""
         if self._cuda:
+            for event in self._events:
+                event.synchronize()
             durations = [a.elapsed_time(b) for a, b in pairwise(self._events)]
         else:
             durations = [(b - a) * 1e3 for a, b in pairwise(self._times)]
