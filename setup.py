@@ -46,6 +46,8 @@ setup(
         "export": ["onnx", "onnxruntime", "onnxscript"],
         # Drawing 3D Gaussians (da3_ros/rendering.py) compiles CUDA code at its first use.
         "render": ["gsplat>=1.5"],
+        # The pose graph of loop closure (da3_ros/tracking/pose_graph.py): 33 MB.
+        "loops": ["gtsam>=4.3"],
         # Trajectories and point clouds against truth (da3_ros/evaluation).
         "evaluation": ["evo>=1.30", "scipy"],
         # Plots of `da3-ros bench --plot`.

@@ -31,7 +31,7 @@ _GRAPHS = 8
 
 def wanted_views(prediction: WindowPrediction, request: OutputRequest) -> tuple[int, ...]:
     """The decoded views of the newest set that somebody wants, as indices into the window's views."""
-    cameras = request.depth | request.confidence | request.points | request.sky
+    cameras = request.depth | request.confidence | request.points | request.sky | request.dynamic
     newest = [index for index in prediction.decoded if prediction.views[index].newest]
     return tuple(index for index in newest if request.merged_points or prediction.views[index].camera in cameras)
 
@@ -70,9 +70,10 @@ class Outputs:
             (views, prediction.decoded, request, points, publish),
             (
                 window.T_odom_cam, window.T_odom_base, window.K, window.K_predicted, prediction.reference_index,
-                prediction.metres_per_unit, prediction.metres_stddev,
+                window.metres_per_unit, prediction.metres_stddev, *_tracked_tensors(window).values(),
                 prediction.depth, prediction.depth_conf, prediction.sky,
                 prediction.colours if request.points or request.merged_points else None,
+                window.dynamic if request.dynamic else None,
             ),
             lambda: pack(tensors()),
             after=None if self._last is None else self._last.done,  # it may still be on its way from the same buffer
@@ -91,8 +92,10 @@ def assemble(
     """Everything that goes to the host, by name; only what is in ``request``. No host synchronization.
 
     Of the window: ``K``, ``T_odom_cam``, ``T_odom_base``, ``K_predicted``, ``reference``, ``metres_per_unit``,
-    ``metres_stddev``, ``points`` with ``points_count``. Of a camera: ``depth/<c>`` or ``sky/<c>`` with
-    ``image_K/<c>``, ``confidence/<c>``, ``points/<c>``. Of a view: ``median/<index>``, its confidence's.
+    ``metres_stddev``, ``points`` with ``points_count``. Of a tracked one ``track_report`` (see TrackReport), and of its
+    newest views ``track_depth``, ``track_weight`` (see TrackedWindow) and ``track_features`` (M, D). Of a camera:
+    ``depth/<c>`` or ``sky/<c>`` with ``image_K/<c>``, ``confidence/<c>``, ``points/<c>``, ``dynamic/<c>``. Of a view:
+    ``median/<index>``, its confidence's.
     """
     prediction = window.prediction
     optional = {
@@ -100,9 +103,11 @@ def assemble(
         "T_odom_base": window.T_odom_base,
         "K_predicted": window.K_predicted,
         "reference": prediction.reference_index,
-        "metres_per_unit": prediction.metres_per_unit,
+        "metres_per_unit": window.metres_per_unit,
         "metres_stddev": prediction.metres_stddev,
     }
+    tracked = _tracked_tensors(window).items()
+    optional |= {name: one if one.dtype == torch.float64 else one.float() for name, one in tracked}
     out = {"K": window.K} | {name: tensor for name, tensor in optional.items() if tensor is not None}
     clouds: list[Cloud] = []
     poses: list[torch.Tensor | None] = []
@@ -113,6 +118,11 @@ def assemble(
             for index, median in zip(indices, lower_median(views.confidence), strict=True):
                 out[f"median/{index}"] = median
             _add(out, "confidence", request.confidence, cameras, views.confidence)
+        if window.dynamic is not None and request.dynamic.intersection(cameras):
+            top, left, height, width = prediction.views[indices[0]].view.content
+            first = len(prediction.views) - len(window.dynamic)
+            masks = window.dynamic[indices[0] - first : indices[-1] + 1 - first]
+            _add(out, "dynamic", request.dynamic, cameras, masks[:, top : top + height, left : left + width])
         if request.depth.intersection(cameras) or request.sky.intersection(cameras):
             depths, Ks = resize_depth(views, [plans[camera] for camera in cameras], publish.depth_resolution)
             _add(out, "image_K", request.depth | request.sky, cameras, Ks)
@@ -131,6 +141,15 @@ def assemble(
     if request.merged_points and clouds and len(known) == len(poses):
         out["points"], out["points_count"] = merge_points(clouds, known, points.voxel_m)
     return out
+
+
+def _tracked_tensors(window: PlacedWindow) -> dict[str, torch.Tensor]:
+    """What the host's side of tracking takes."""
+    tracked, features = window.tracked, window.prediction.features
+    if tracked is None:
+        return {}
+    found = {"track_report": tracked.report, "track_depth": tracked.depth, "track_weight": tracked.weight}
+    return found if features is None else found | {"track_features": features[-len(tracked.depth) :]}
 
 
 def _add(
@@ -173,7 +192,7 @@ def _dense_views(window: PlacedWindow, indices: tuple[int, ...]) -> DenseViews:
         prediction.colours[rows],
         None if prediction.sky is None else prediction.sky[rows],
         window.K[indices[0] : indices[-1] + 1],
-        prediction.metres_per_unit,
+        window.metres_per_unit,
     )
 
 

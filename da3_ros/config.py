@@ -179,6 +179,20 @@ class WindowParameters:
         "second at least; the host waits for the images on the GPU. 0: leave none out",
         ge=0.0, le=255.0,
     )  # fmt: skip
+    keyframe_min_motion: float = param(
+        0.05,
+        "a set becomes a keyframe, which may stay in the window as an anchor, when the cameras have moved by this "
+        "share of the scene's median depth since the last one, or turned by as many radians, or both together; 0: "
+        "every set",
+        ge=0.0, le=10.0,
+    )  # fmt: skip
+    keyframe_min_overlap: float = param(
+        0.25, "anchors leave of which the newest set sees less than this share", ge=0.0, le=1.0
+    )
+    keyframe_recent: int = param(
+        2, "newest sets that are in the window in any case; window.sets or more: no anchors, only the newest sets",
+        ge=1, le=64,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -187,12 +201,80 @@ class ScaleConfig:
 
     source: str = param(
         "auto",
-        "source of metric scale. rig: the distances between the cameras, with model.pose_conditioning rig; odometry: "
-        "the distances between the cameras of the whole window, with model.pose_conditioning odometry; metric_model: "
-        "da3metric-large, by itself, nested, or as metric_checkpoint; none: lengths are in the network's own unit; "
-        "auto: the first of these that is there",
-        choices=("auto", "none", "metric_model", "rig", "odometry"),
+        "source of metric scale. rig: the distances between the cameras (/tf_static); odometry: the robot's own, "
+        "frames.odom -> frames.base with frames.publish_tf false, or scale.odometry_topic; range: scale.range_topic; "
+        "metric_model: da3metric-large, by itself, nested, or as metric_checkpoint; none: lengths are in a unit of "
+        "their own; auto: all of these that are there, each by its uncertainty",
+        choices=("auto", "none", "metric_model", "rig", "odometry", "range"),
     )
+    odometry_topic: str = param(
+        "",
+        "nav_msgs/Odometry of the robot's own odometry (pose of frames.base), as source of scale; empty: its "
+        "transforms frames.odom -> frames.base, which need frames.publish_tf false",
+    )
+    range_topic: str = param(
+        "",
+        "distances that another sensor measures, as source of scale at a few pixels. Its frame is that of a camera, or "
+        "it needs a transform to frames.base, and so do the cameras; empty: none",
+    )
+    range_type: str = param(
+        "range",
+        "messages of scale.range_topic. range: sensor_msgs/Range; depth: rectified depth images, sensor_msgs/Image "
+        "32FC1 or 16UC1",
+        choices=("range", "depth"),
+    )
+    range_info_topic: str = param("", "CameraInfo of a depth image on scale.range_topic; empty: camera_info beside it")
+    time_constant_s: float = param(
+        5.0, "time constant with which sources correct the scale that windows hand on (seconds)", ge=0.0, le=600.0
+    )
+    jump_after: int = param(
+        5, "consecutive steps in which a source must contradict the scale until its own is taken over", ge=1, le=1000
+    )
+
+
+@dataclass(frozen=True)
+class LoopsConfig:
+    """Keyframes of the drive, and the places where it comes back to where it was."""
+
+    enabled: bool = param(
+        True,
+        "close loops: correct map -> odom where a place is seen again; needs a network with poses and GTSAM "
+        "(pip install gtsam)",
+    )
+    keyframes: int = param(
+        1000, "most keyframes that are kept; beyond, the most redundant ones are given up", ge=10, le=3000
+    )
+    keyframe_motion: float = param(
+        0.15,
+        "a set becomes a keyframe of the map when the robot has moved by this share of the scene's median depth since "
+        "the last one, or turned by as many radians, or both together",
+        ge=0.01, le=10.0,
+    )  # fmt: skip
+    min_similarity: float = param(
+        0.4, "how alike two places must look (cosine) to be looked at with the network", ge=-1.0, le=1.0
+    )
+    interval: int = param(
+        10, "steps from one window of the network across two places to the next, at least", ge=1, le=100000
+    )
+    delay: int = param(
+        10, "steps after which its result counts; should it take longer, that step waits for it", ge=1, le=1000
+    )
+
+
+@dataclass(frozen=True)
+class MapConfig:
+    """The cloud of all keyframes, and what moves."""
+
+    enabled: bool = param(True, "keep a map: ~/map_points, ~/save_map")
+    voxel_m: float = param(0.1, "side of the map's voxels (metres, or odom's unit without scale)", ge=0.001, le=100.0)
+    max_voxels: int = param(1000000, "most voxels; further ones are left out", ge=1000, le=100000000)
+    period_s: float = param(5.0, "time between two messages on ~/map_points (seconds)", ge=0.1, le=3600.0)
+    save_path: str = param("map.ply", "where ~/save_map writes, .ply or .pcd; relative to where the node was started")
+    dynamic_tolerance: float = param(
+        0.15,
+        "how much nearer than an older view saw (relative) a surface must be to count as moving",
+        ge=0.01, le=1.0,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -214,6 +296,7 @@ class PublishConfig:
     depth: bool = param(True, "<c>/depth/image_rect")
     camera_info: bool = param(True, "<c>/depth/camera_info: intrinsics of the published depth")
     confidence: bool = param(True, "<c>/confidence")
+    dynamic: bool = param(True, "<c>/dynamic: mono8, 255 where something moves")
     sky: bool = param(True, "<c>/sky: mono8, 255 where there is sky; only with a metric, mono or nested network")
     points: bool = param(True, "<c>/points: organised coloured cloud of each camera")
     merged_points: bool = param(True, "points: one cloud of all cameras")
@@ -252,6 +335,12 @@ class DiagnosticsConfig:
 
     period_s: float = param(1.0, "time between two reports (seconds)", ge=0.1, le=60.0)
     silent_after_s: float = param(2.0, "a camera without images for longer is an error (seconds)", ge=0.1, le=600.0)
+    extrinsics_angle_deg: float = param(
+        1.0, "warn when a camera has turned on its mount by more, by what the cameras see (degrees)", ge=0.1, le=90.0
+    )
+    extrinsics_distance_m: float = param(
+        0.03, "warn when a camera has moved on its mount by more, by what the cameras see (metres)", ge=0.001, le=10.0
+    )
     fov_tolerance_percent: float = param(
         15.0, "warn when predicted and calibrated field of view differ by more (percent)", ge=0.1, le=1000.0
     )
@@ -266,20 +355,56 @@ class PipelineConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     window: WindowParameters = field(default_factory=WindowParameters)
     scale: ScaleConfig = field(default_factory=ScaleConfig)
+    loops: LoopsConfig = field(default_factory=LoopsConfig)
+    map: MapConfig = field(default_factory=MapConfig)
     frames: FramesConfig = field(default_factory=FramesConfig)
     publish: PublishConfig = field(default_factory=PublishConfig)
     points: PointsConfig = field(default_factory=PointsConfig)
     diagnostics: DiagnosticsConfig = field(default_factory=DiagnosticsConfig)
 
     @property
+    def tracks(self) -> bool:
+        """Whether windows are put into one continuous frame; known cameras put each where they are themselves."""
+        return self.model.has_poses and self.model.pose_conditioning == "none"
+
+    @property
+    def maps(self) -> bool:
+        """Whether keyframes are kept: of tracked windows, for loops or a map. Where the robot localises itself, the
+        frame map is its own."""
+        return self.tracks and self.frames.publish_tf and (self.loops.enabled or self.map.enabled)
+
+    @property
+    def scale_sources(self) -> tuple[str, ...]:
+        """The sources of metric scale that ``scale.source`` allows and that can be there, the strongest first."""
+        conditioning, wanted = self.model.pose_conditioning, self.scale.source
+        if conditioning != "none":
+            given = (conditioning,) if wanted in ("auto", conditioning) else ()
+            if conditioning == "rig" and len(self.cameras) == 1:
+                given = ()
+            return given or (("metric_model",) if self.model.has_metres and wanted != "none" else ())
+        there = {
+            "rig": self.tracks and len(self.cameras) > 1,
+            "odometry": self.tracks and (not self.frames.publish_tf or bool(self.scale.odometry_topic)),
+            "range": self.tracks and bool(self.scale.range_topic),
+            "metric_model": self.model.has_metres,
+        }
+        return tuple(source for source, possible in there.items() if possible and wanted in ("auto", source))
+
+    @property
     def scale_source(self) -> str:
-        """The source of metric scale that ``scale.source`` comes to: any of its choices but ``auto``."""
-        conditioning = self.model.pose_conditioning
-        if self.scale.source in ("auto", "rig") and conditioning == "rig" and len(self.cameras) > 1:
-            return "rig"
-        if self.scale.source in ("auto", "odometry") and conditioning == "odometry":
-            return "odometry"
-        return "metric_model" if self.model.has_metres and self.scale.source != "none" else "none"
+        """All of ``scale_sources`` for people to read, or ``none``."""
+        return "+".join(self.scale_sources) or "none"
+
+    @property
+    def scale_required(self) -> bool:
+        """Whether lengths are metres or nothing: where a source was named, or is part of the network."""
+        return self.scale.source not in ("auto", "none") or "metric_model" in self.scale_sources
+
+    @property
+    def range_info_topic(self) -> str:
+        """CameraInfo of a depth image on scale.range_topic."""
+        folder, slash, _ = self.scale.range_topic.rpartition("/")
+        return self.scale.range_info_topic or f"{folder}{slash}camera_info"
 
     def camera_config(self, name: str) -> CameraConfig:
         """The configuration of camera ``name``; defaults where nothing was set."""
@@ -518,15 +643,17 @@ def _model_problems(config: PipelineConfig) -> list[str]:
         problems.append(f"scale.source is none, but {METRIC_VARIANT} gives metres and nothing else: set it to auto")
     if model.pose_conditioning == "rig":
         problems += _rig_problems(config)
-    elif source == "rig":
-        problems.append("scale.source is rig, but the network is not told the rig: set model.pose_conditioning to rig")
+    elif source == "rig" and len(config.cameras) < 2:
+        problems.append("scale.source is rig, but one camera has no distance to another: set it to auto")
     if model.pose_conditioning == "odometry":
         problems += _odometry_problems(config)
-    elif source == "odometry":
+    elif source == "odometry" and config.frames.publish_tf and not config.scale.odometry_topic:
         problems.append(
-            "scale.source is odometry, but the network is not told how the robot moved: set model.pose_conditioning to "
-            "odometry"
+            f"scale.source is odometry, so the robot publishes {config.frames.odom} -> {config.frames.base} and this "
+            "node must not: set frames.publish_tf to false, or name its nav_msgs/Odometry in scale.odometry_topic"
         )
+    if source == "range" and not config.scale.range_topic:
+        problems.append("scale.source is range, but no sensor is named: set scale.range_topic")
     if model.pose_conditioning != "none":
         problems += _known_camera_problems(config)
     if not model.has_poses:

@@ -72,11 +72,15 @@ class Frame:
 class FrameSet:
     """The frames that belong together: at most one of each camera, within ``sync.slop_s`` of each other.
 
-    ``stamp_ns`` is the newest stamp among the frames. A camera that is missing has no frame.
+    ``stamp_ns`` is the newest stamp among the frames. A camera that is missing has no frame. ``ranges``: (K, 3) points
+    in metres that another sensor of the robot measured at about that time, in the base's frame, or in that of the
+    cameras whose frame id is ``ranges_frame``.
     """
 
     stamp_ns: int
     frames: tuple[Frame, ...]
+    ranges: np.ndarray | None = None
+    ranges_frame: str = ""
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -147,6 +151,7 @@ class WindowPrediction:
     sky: torch.Tensor | None = None  # (M, H, W) bool; depth there has no meaning
     metres_per_unit: torch.Tensor | None = None  # () float32
     metres_stddev: torch.Tensor | None = None  # () float32, NaN where it is not known
+    features: torch.Tensor | None = None  # (N, D) mean over the patches of each image alone, see tracking.places
 
 
 @dataclass(frozen=True)
@@ -157,7 +162,9 @@ class OutputRequest:
     confidence: frozenset[str] = frozenset()
     points: frozenset[str] = frozenset()
     sky: frozenset[str] = frozenset()
+    dynamic: frozenset[str] = frozenset()
     merged_points: bool = False
+    map_points: bool = False
 
     @property
     def dense(self) -> bool:
@@ -168,7 +175,9 @@ class OutputRequest:
     def everything(cameras: tuple[str, ...]) -> OutputRequest:
         """All outputs of all ``cameras``."""
         names = frozenset(cameras)
-        return OutputRequest(depth=names, confidence=names, points=names, sky=names, merged_points=True)
+        return OutputRequest(
+            depth=names, confidence=names, points=names, sky=names, dynamic=names, merged_points=True, map_points=True
+        )
 
 
 @dataclass(frozen=True)
@@ -188,8 +197,9 @@ class CameraOutput:
     """Everything that is published for one view of the newest set (arrays on the host).
 
     ``depth``: (H, W) float32 metres or network units, NaN invalid, +Inf beyond range (sky); or uint16 millimetres,
-    0 invalid. ``sky``: (H, W) uint8, 255 where the network sees sky, of the size of depth. ``K``: (3, 3) intrinsics
-    of exactly these images. What the network does not have is None.
+    0 invalid. ``sky``: (H, W) uint8, 255 where the network sees sky, of the size of depth. ``dynamic``: (H, W) uint8,
+    255 where older views contradict what is there now, of the network's size. ``K``: (3, 3) intrinsics of exactly these
+    images (``dynamic`` apart). What the network does not have is None.
     """
 
     camera: str
@@ -201,6 +211,7 @@ class CameraOutput:
     confidence: np.ndarray | None = None  # (H, W) float32, >= 1, NaN where depth is invalid
     points: PointBuffer | None = None
     sky: np.ndarray | None = None
+    dynamic: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -237,8 +248,55 @@ class ScaleEstimate:
 
 
 @dataclass(frozen=True)
+class TrackingEstimate:
+    """How the window was put into odom; see tracking.TrackedStep and TrackReport, from which it is made.
+
+    ``covariance`` (6, 6) of T_odom_base (of the first camera's pose without a rig), None where it is not known.
+    """
+
+    status: str
+    keyframe: bool
+    covariance: np.ndarray | None
+    scale_sources: tuple[str, ...] = ()  # that were taken in at this step
+    scale_jumped: tuple[str, ...] = ()  # whose other scale was taken over at this step
+    scale_rejected: tuple[str, ...] = ()  # that contradict the scale
+    steady: float = 1.0
+    overlap: float = 1.0
+    misfit_rad: Mapping[str, float] = field(default_factory=dict)  # camera -> turn against the body
+    misfit_m: Mapping[str, float] = field(default_factory=dict)  # camera -> displacement against the body
+    moved: Mapping[str, str] = field(default_factory=dict)  # camera -> what its place on the robot is off by
+
+
+@dataclass(frozen=True)
+class MapReport:
+    """Counts and figures of keyframes, loops and map. ``windows`` of the network across two places were looked at;
+    ``refused``: reason -> how many of them."""
+
+    keyframes: int = 0
+    keyframe_bytes: int = 0
+    windows: int = 0
+    loops: int = 0
+    refused: Mapping[str, int] = field(default_factory=dict)
+    voxels: int = 0
+    map_full: bool = False
+    restarts: int = 0  # for jumps of the scale
+    correction_m: float = 0.0
+    correction_rad: float = 0.0
+    durations_ms: Mapping[str, float] = field(default_factory=dict)  # part -> longest in a step so far
+
+
+@dataclass(frozen=True)
+class MapEstimate:
+    """Where loops have put odom: T_map_odom (4, 4). ``points``: the map, now and then, where it is asked for."""
+
+    T_map_odom: np.ndarray
+    report: MapReport
+    points: PointBuffer | None = None
+
+
+@dataclass(frozen=True)
 class Estimate:
-    """The result of one step, ready to become messages."""
+    """The result of one step, ready to become messages. Without ``tracking`` every window stands for itself."""
 
     stamp_ns: int
     step: int
@@ -249,6 +307,8 @@ class Estimate:
     merged_points: PointBuffer | None = None
     warnings: Mapping[str, str] = field(default_factory=dict)  # camera -> what is wrong with it
     timings_ms: Mapping[str, float] = field(default_factory=dict)  # stage -> milliseconds
+    tracking: TrackingEstimate | None = None
+    mapping: MapEstimate | None = None
 
     @property
     def has_poses(self) -> bool:

@@ -9,10 +9,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from da3_ros.config import PipelineConfig
-from da3_ros.datatypes import CameraOutput, Estimate, PointBuffer, ScaleEstimate, ViewEstimate, WindowView
+from da3_ros.datatypes import (
+    CameraOutput,
+    Estimate,
+    MapEstimate,
+    PointBuffer,
+    ScaleEstimate,
+    TrackingEstimate,
+    ViewEstimate,
+    WindowView,
+)
 from da3_ros.geometry.image import ViewPlan
 from da3_ros.streaming.timing import StageTimer
 from da3_ros.streaming.transfer import Download
+from da3_ros.tracking import TrackedStep
 
 # A crop about the principal point that costs more of the image than this is worth a warning.
 _LOST_CONTENT_WARNING = 0.25
@@ -23,6 +33,13 @@ _NO_SCALE = {
     "images contradict each other): no scale, no depth and no poses in this step",
     "odometry": "the predicted poses do not show how the cameras moved (one camera that stood still for the whole "
     "window, or odometry and the images contradict each other): no scale and no depth in this step",
+}
+# What each source of a tracked scale needs, for a user whose robot has not given it yet.
+_WAITED_FOR = {
+    "rig": "the distances between two cameras or more, from /tf_static and their common images",
+    "odometry": "the robot's own odometry over some way",
+    "range": "measured ranges that fall into an image",
+    "metric_model": "the metric network finds nothing to take the scale from (only sky?)",
 }
 
 
@@ -61,10 +78,16 @@ class StepRecord:
     points_frame_id: str
     config: PipelineConfig
     trained: bool
+    tracked: Callable[[], TrackedStep] | None = None  # once the step's numbers are there
+    mapping: Callable[[], MapEstimate] | None = None
 
     def estimate(self, arrays: Mapping[str, np.ndarray], timer: StageTimer) -> Estimate:
         """Gather what came back from the device; ``arrays`` are those of ``assembly.assemble``."""
-        scale = _scale_estimate(arrays, self.config.scale_source)
+        tracked = None if self.tracked is None else self.tracked()
+        if tracked is None:
+            scale = _scale_estimate(arrays, self.config.scale_source)
+        else:
+            scale = _tracked_scale(tracked, self.config)
         unknown = scale.source != "none" and not math.isfinite(scale.metres_per_unit)  # see _NO_SCALE
         given = self.config.model.pose_conditioning == "odometry"  # poses that need no scale
         posed = "T_odom_cam" in arrays and (given or not unknown)
@@ -103,12 +126,15 @@ class StepRecord:
             merged_points=None
             if merged is None
             else PointBuffer(merged[:, : int(arrays["points_count"])], self.points_frame_id, dense=True),
-            warnings=self._warnings(views, unknown),
+            tracking=None if tracked is None else _tracking_estimate(tracked, not self.config.frames.publish_tf),
+            mapping=None if self.mapping is None else self.mapping(),
+            warnings=self._warnings(views, unknown, {} if tracked is None else tracked.moved),
             timings_ms=timer.durations_ms(),
         )
 
-    def _warnings(self, views: Sequence[ViewEstimate], unknown_scale: bool) -> dict[str, str]:
-        """What looks wrong about a camera, by name: no scale, a costly crop, a field of view that disagrees."""
+    def _warnings(self, views: Sequence[ViewEstimate], unknown_scale: bool, moved: Mapping[str, str]) -> dict[str, str]:
+        """What looks wrong about a camera, by name: no scale, a costly crop, a field of view that disagrees, a place
+        on the robot (``moved``)."""
         warnings = {}
         for view in views:
             if not view.newest:
@@ -116,7 +142,9 @@ class StepRecord:
             plan = self.plans[view.camera]
             found = []
             if unknown_scale:
-                found.append(_NO_SCALE[self.config.scale_source])
+                found.append(_no_scale(self.config))
+            if self.trained and view.camera in moved:
+                found.append(moved[view.camera])
             # A rectified wide lens loses its rim on purpose (max_fov_deg).
             calibration = plan.calibration
             if calibration and not calibration.distorted and plan.lost_fraction > _LOST_CONTENT_WARNING:
@@ -156,6 +184,42 @@ def _scale_estimate(arrays: Mapping[str, np.ndarray], source: str) -> ScaleEstim
     return ScaleEstimate(source, float(arrays["metres_per_unit"]), float(arrays["metres_stddev"]))
 
 
+def _tracked_scale(tracked: TrackedStep, config: PipelineConfig) -> ScaleEstimate:
+    """Of a tracked window; where lengths must be metres and are not yet, NaN from the source that is waited for."""
+    if tracked.source == "none":
+        return ScaleEstimate(config.scale_sources[-1]) if config.scale_required else ScaleEstimate()
+    return ScaleEstimate(tracked.source, tracked.report.metres_per_unit, tracked.report.scale_stddev)
+
+
+def _tracking_estimate(tracked: TrackedStep, stands_back: bool) -> TrackingEstimate:
+    report = tracked.report
+    misfit = {
+        view.camera: off for view, off in zip(tracked.newest, report.misfit, strict=True) if np.isfinite(off).all()
+    }
+    return TrackingEstimate(
+        status=tracked.status,
+        keyframe=tracked.keyframe,
+        # Of lengths that are no metres nobody can say, and of the robot's own odometry the robot.
+        covariance=tracked.covariance if report.metric and not stands_back else None,
+        scale_sources=report.used,
+        scale_jumped=report.jumped,
+        scale_rejected=report.rejected,
+        steady=report.steady,
+        overlap=report.seen,
+        misfit_rad={camera: float(np.linalg.norm(off[:3])) for camera, off in misfit.items()},
+        misfit_m={camera: float(np.linalg.norm(off[3:])) for camera, off in misfit.items()},
+        moved=tracked.moved,
+    )
+
+
+def _no_scale(config: PipelineConfig) -> str:
+    """Why there are no lengths in this step."""
+    if not config.tracks:
+        return _NO_SCALE[config.scale_sources[0]]
+    waited = "; or ".join(_WAITED_FOR[source] for source in config.scale_sources)
+    return f"no metric scale yet, so no depth and no poses in this step: {waited}"
+
+
 def _camera_output(view: ViewEstimate, arrays: Mapping[str, np.ndarray]) -> CameraOutput:
     depth, sky = arrays.get(f"depth/{view.camera}"), arrays.get(f"sky/{view.camera}")
     image = sky if depth is None else depth
@@ -170,4 +234,5 @@ def _camera_output(view: ViewEstimate, arrays: Mapping[str, np.ndarray]) -> Came
         confidence=arrays.get(f"confidence/{view.camera}"),
         points=None if points is None else PointBuffer(points, view.frame_id, dense=False),
         sky=sky,
+        dynamic=arrays.get(f"dynamic/{view.camera}"),
     )

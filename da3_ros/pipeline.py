@@ -1,14 +1,15 @@
 """Frame sets in, estimates out: the one data path that the live node and the offline replay both run.
 
-FrameSet -> StreamingDA3 (window, network) -> WindowPrediction -> Placement (gauge in odom) -> Outputs (dense, packed)
--> Download -> StepRecord -> Estimate. On CUDA ``submit`` only queues: the upload of one step, the network of the one
-before it and the download of the one before that run at the same time.
+FrameSet -> StreamingDA3 (window, network) -> WindowPrediction -> Placement (one continuous frame) -> Outputs (dense,
+packed) -> Download -> StepRecord -> Estimate. On CUDA ``submit`` only queues: the upload of one step, the network of
+the one before it and the download of the one before that run at the same time.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,10 @@ from da3_ros.streaming import StreamingDA3, WindowConfig
 from da3_ros.streaming.device import choose_device, choose_dtype, choose_execution, describe_device, set_cpu_threads
 from da3_ros.streaming.loading import load_network
 from da3_ros.streaming.timing import StageTimer
+from da3_ros.tracking import AnchorPolicy, TrackingSettings, WindowTracking
+from da3_ros.tracking.map_session import DynamicStep, MapSession, full_size
+from da3_ros.tracking.mapping import MappingSettings
+from da3_ros.tracking.voxel_map import VoxelMap
 
 __all__ = ["PendingEstimate", "Pipeline", "PipelineConfig"]
 
@@ -52,9 +57,9 @@ class Pipeline:
             process_res_method=config.model.process_res_method,
             ref_view=config.model.ref_view,
             use_ray_pose=config.model.use_ray_pose,
-            metric_scale=config.scale_source == "metric_model",
+            metric_scale="metric_model" in config.scale_sources,
             pose_conditioning=config.model.pose_conditioning,
-            scale_from_cameras=config.scale_source in ("rig", "odometry"),
+            scale_from_cameras=not {"rig", "odometry"}.isdisjoint(config.scale_sources),
             execution=config.model.execution,
             max_graphs=config.model.max_graphs,
             key_reduction=config.model.key_reduction,
@@ -76,7 +81,12 @@ class Pipeline:
             max_fov_deg={name: config.camera_config(name).max_fov_deg for name in config.cameras},
         )
         graphs = choose_execution(config.model.execution, self.device) != "eager"
-        self._placement = Placement(self.device, graphs)
+        self._tracking = WindowTracking(tracking_settings(config), self.device) if config.tracks else None
+        self._dynamic = DynamicStep(config.map.dynamic_tolerance) if self._tracking is not None else None
+        self._mapping = self._make_mapping() if config.maps else None
+        self._placement = Placement(
+            self.device, graphs, self._tracking, config.scale_required, stands_back=not config.frames.publish_tf
+        )
         self._outputs = Outputs(self.device, graphs)
         self._points = config.points
         self._steps = 0
@@ -84,6 +94,8 @@ class Pipeline:
     def set_rig(self, T_base_cam: Mapping[str, np.ndarray]) -> None:
         """Known extrinsics: camera name -> (4, 4) T_base_cam in metres. Cameras left out are not known."""
         self._placement.set_rig(T_base_cam)
+        if self._tracking is not None:
+            self._tracking.set_rig(T_base_cam)
         self._stream.set_rig(T_base_cam)
 
     @property
@@ -103,10 +115,18 @@ class Pipeline:
     def reset(self) -> None:
         """Forget the window, as after a backward clock jump."""
         self._stream.reset()
+        if self._tracking is not None:
+            self._tracking.reset()
+        if self._dynamic is not None:
+            self._dynamic.reset()
+        if self._mapping is not None:
+            self._mapping.reset()
         self._steps = 0
 
     def close(self) -> None:
         """Release the network and its buffers."""
+        if self._mapping is not None:
+            self._mapping.close()
         self._stream.close()
 
     def step(self, frame_set: FrameSet, request: OutputRequest) -> Estimate | None:
@@ -124,15 +144,33 @@ class Pipeline:
         Neither later steps nor ``reset`` or ``update_points`` change what it will be.
         """
         timer = StageTimer(self.device)
-        prediction = self._stream.step(frame_set, timer, dense=request.dense)
+        tracking, dense, evict = self._tracking, request.dense, None
+        if tracking is not None:
+            # Depth carries the scale: what the tracker gives must not depend on who listens.
+            dense, evict = True, tracking.leaving(self._stream.slots)
+        prediction = self._stream.step(frame_set, timer, dense=dense, evict=evict, entered=self._note)
         if prediction is None:
             return None
-        window = self._placement.place(prediction)
+        window = self._placement.place(prediction, frame_set.ranges, frame_set.ranges_frame)
+        if self._dynamic is not None and window.tracked is not None:
+            dynamic = self._dynamic.step(frame_set.stamp_ns, prediction, window.K, window.tracked)
+            assert tracking is not None
+            tracking.exclude(dynamic)
+            masks = full_size(dynamic, *self.canvas_hw)
+            window = replace(window, dynamic=masks)
+        timer.mark("tracking")
         plans = {camera: self._stream.plan(camera) for camera in frame_set.cameras}
         download = self._outputs.start(window, plans, request, self._points, self.config.publish)
         timer.mark("output", download.ready)
         timer.mark("download", download.done)
         self._steps += 1
+        pending = mapping = None
+        if tracking is not None and window.tracked is not None:
+            pending = tracking.submit(self._steps, frame_set.stamp_ns, prediction, window.tracked, download)
+            if self._mapping is not None:
+                self._mapping.submit(pending, prediction, window.tracked, masks)
+                mapping = self._mapping.estimate(frame_set.stamp_ns, request.map_points)
+                timer.mark("mapping")
         frames = self.config.frames
         record = StepRecord(
             stamp_ns=frame_set.stamp_ns,
@@ -143,5 +181,62 @@ class Pipeline:
             points_frame_id=frames.odom if self._points.frame == "odom" else frames.base,
             config=self.config,
             trained=self._trained,
+            tracked=None if pending is None else pending.settle,
+            mapping=mapping,
         )
         return PendingEstimate(download, functools.partial(record.estimate, timer=timer))
+
+    def map_snapshot(self) -> VoxelMap | None:
+        """The map as it is now, None without one; to be called by the thread that submits."""
+        return self._mapping.snapshot() if self._mapping is not None and self.config.map.enabled else None
+
+    def _make_mapping(self) -> MapSession:
+        config = self.config
+        return MapSession(
+            mapping_settings(config),
+            self._stream.relate,
+            self.device,
+            body=config.cameras[0],
+            percentile=config.points.min_confidence_percentile,
+            map_frame=config.frames.map,
+            period_s=config.map.period_s,
+        )
+
+    def _note(self, frame_set: FrameSet) -> None:
+        """``frame_set`` is in the window now."""
+        if self._tracking is not None:
+            self._tracking.note(frame_set)
+
+
+def mapping_settings(config: PipelineConfig) -> MappingSettings:
+    """What ``config`` says of loops and map."""
+    loops, map_ = config.loops, config.map
+    return MappingSettings(
+        window_views=max(2, config.window.sets * len(config.cameras)),
+        loops=loops.enabled,
+        map=map_.enabled,
+        keyframes=loops.keyframes,
+        keyframe_motion=loops.keyframe_motion,
+        min_similarity=loops.min_similarity,
+        interval=loops.interval,
+        delay=loops.delay,
+        voxel_m=map_.voxel_m,
+        max_voxels=map_.max_voxels,
+        tolerance=map_.dynamic_tolerance,
+    )
+
+
+def tracking_settings(config: PipelineConfig) -> TrackingSettings:
+    """What ``config`` says of tracking."""
+    window, scale, diagnostics = config.window, config.scale, config.diagnostics
+    return TrackingSettings(
+        sources=config.scale_sources,
+        sets=window.sets,
+        cameras=len(config.cameras),
+        time_constant_s=scale.time_constant_s,
+        jump_after=scale.jump_after,
+        policy=AnchorPolicy(window.keyframe_min_motion, window.keyframe_min_overlap, window.keyframe_recent),
+        drift_angle_deg=diagnostics.extrinsics_angle_deg,
+        drift_distance_m=diagnostics.extrinsics_distance_m,
+        execution=choose_execution(config.model.execution, choose_device(config.model.device)),
+    )

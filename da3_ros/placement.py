@@ -10,9 +10,9 @@ import torch
 
 from da3_ros.cuda_graphs import Replay
 from da3_ros.datatypes import View, WindowPrediction, WindowView
-from da3_ros.geometry.se3 import T_BODY_OPTICAL, invert
+from da3_ros.geometry.se3 import T_BODY_OPTICAL, invert, transform_points
 from da3_ros.streaming.device import pinned
-from da3_ros.tracking import anchor_window
+from da3_ros.tracking import TrackedWindow, WindowTracking, anchor_window, invert_rigid
 
 # Combinations of views whose constants are kept; a rig with cameras that come and go has a few hundred.
 _KEPT_CONSTANTS = 512
@@ -28,6 +28,9 @@ class PlacedWindow:
     T_odom_base: torch.Tensor | None  # (4, 4), on the device; None when no camera's extrinsics are known
     K: torch.Tensor  # (N, 3, 3) in use, canvas pixels, OpenCV pixel centres, on the device
     K_predicted: torch.Tensor | None  # (N, 3, 3) likewise, from the network
+    metres_per_unit: torch.Tensor | None = None  # () to multiply depth by, NaN where that is not known; None: by 1
+    tracked: TrackedWindow | None = None
+    dynamic: torch.Tensor | None = None  # (M, H, W) uint8 of the newest views, 255 where something moves
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,24 @@ class Placement:
     """Places windows; what does not change from one to the next is uploaded once. Not thread-safe.
 
     With ``graphs`` windows whose predictions lie in the same place again are placed by a CUDA graph.
+    With ``tracking`` every window continues the frame of the one before. Without it (known cameras condition the
+    network) it stands for itself, or where the robot's odometry has it. ``metres_only``: as long as the tracked scale
+    is not known in metres there is none. ``stands_back``: odom is the robot's own; where its odometry is known the
+    newest set is there, and the window adds where its views are from each other.
     """
 
-    def __init__(self, device: torch.device, graphs: bool = False):
+    def __init__(
+        self,
+        device: torch.device,
+        graphs: bool = False,
+        tracking: WindowTracking | None = None,
+        metres_only: bool = False,
+        stands_back: bool = False,
+    ):
         self._device = device
+        self._tracking = tracking
+        self._metres_only = metres_only
+        self._stands_back = stands_back
         self._replay = Replay(device, _GRAPHS if graphs else 0)
         self._T_base_cam: dict[str, np.ndarray] = {}
         self._constants: dict[tuple, _Constants] = {}
@@ -59,16 +76,21 @@ class Placement:
         self._T_base_cam = dict(T_base_cam)
         self._constants.clear()
 
-    def place(self, prediction: WindowPrediction) -> PlacedWindow:
+    def place(
+        self, prediction: WindowPrediction, ranges: np.ndarray | None = None, ranges_frame: str = ""
+    ) -> PlacedWindow:
         """Poses in odom, in metres where there is a scale, and the intrinsics to use. No host synchronization.
 
         Views whose poses in odom are known are there, whatever was predicted. The next window may overwrite it.
+        ``ranges`` and their frame are those of the newest FrameSet.
         """
         views = prediction.views
         placed = self._newest_of_rig(views)
         known = self._known(views, placed)
         if prediction.T_cam_world is None or prediction.K is None:
-            return PlacedWindow(prediction, None, None, known.K, None)
+            return PlacedWindow(prediction, None, None, known.K, None, prediction.metres_per_unit)
+        if self._tracking is not None:
+            return self._track(self._tracking, prediction, known, self._pixels(views, ranges, ranges_frame))
         given = self._given(views)
         tensors = self._replay.run(
             id(known),
@@ -76,7 +98,45 @@ class Placement:
             lambda: _place(prediction, known, placed, given),
             kept=known,
         )
-        return PlacedWindow(prediction, *tensors)
+        return PlacedWindow(prediction, *tensors, prediction.metres_per_unit)
+
+    def _track(
+        self, tracking: WindowTracking, prediction: WindowPrediction, known: _Constants, ranges: np.ndarray | None
+    ) -> PlacedWindow:
+        """The window in the frame of the one before. ``ranges`` as Tracker has them."""
+        K, K_predicted = self._replay.run(
+            ("K", id(known)), (prediction.K,), lambda: _intrinsics(prediction, known), kept=known
+        )
+        tracked = tracking.place(prediction, K, ranges)
+        metres = self._replay.run(
+            "metres",
+            (tracked.metres_per_unit, tracked.metric),
+            lambda: torch.where(tracked.metric | (not self._metres_only), tracked.metres_per_unit, torch.nan).float(),
+        )
+        T_odom_cam, T_odom_base = tracked.T_odom_cam, tracked.T_odom_base
+        if self._stands_back and tracked.T_given_base is not None and T_odom_base is not None:
+            given = pinned(tracked.T_given_base, self._device).to(self._device, non_blocking=True)
+            T_odom_cam = given @ invert_rigid(T_odom_base) @ T_odom_cam
+            return PlacedWindow(prediction, T_odom_cam, given, K, K_predicted, metres, tracked)
+        return PlacedWindow(prediction, T_odom_cam, T_odom_base, K, K_predicted, metres, tracked)
+
+    def _pixels(self, views: Sequence[WindowView], ranges: np.ndarray | None, frame_id: str) -> np.ndarray | None:
+        """Where the newest views see points (K, 3) of the base's frame, or that of cameras, as Tracker has ranges."""
+        if ranges is None:
+            return None
+        found = []
+        for index, one in enumerate(view for view in views if view.newest):
+            own = frame_id != "" and one.frame_id == frame_id
+            if not one.view.calibrated or not (own or (frame_id == "" and one.camera in self._T_base_cam)):
+                continue
+            points = ranges if own else transform_points(invert(self._T_base_cam[one.camera]), ranges)
+            x, y, z = points.T
+            ahead = z > 0
+            u, v = (one.view.K @ np.stack([x, y, z])[:, ahead] / z[ahead])[:2]
+            top, left, height, width = one.view.content
+            inside = (u >= left) & (u <= left + width - 1) & (v >= top) & (v <= top + height - 1)
+            found.append(np.stack([np.full(inside.sum(), index), u[inside], v[inside], z[ahead][inside]], axis=-1))
+        return np.concatenate(found) if found else None
 
     def _given(self, views: Sequence[WindowView]) -> torch.Tensor | None:
         """T_odom_cam (N, 4, 4) float32 that the network was told, on the device; None where it was told none."""
@@ -133,6 +193,11 @@ def _place(
             T_cam_world[:, :3, 3] *= prediction.metres_per_unit
         T_odom_cam = anchor_window(T_cam_world, known.T_base_first)
     T_odom_base = None if placed is None else T_odom_cam[placed] @ known.T_cam_base
+    return T_odom_cam, T_odom_base, *_intrinsics(prediction, known)
+
+
+def _intrinsics(prediction: WindowPrediction, known: _Constants) -> tuple[torch.Tensor, torch.Tensor]:
+    """K (N, 3, 3) in use and K as predicted."""
+    assert prediction.K is not None
     K_predicted = prediction.K - known.half_pixel
-    K = torch.where(known.calibrated, known.K, K_predicted)
-    return T_odom_cam, T_odom_base, K, K_predicted
+    return torch.where(known.calibrated, known.K, K_predicted), K_predicted

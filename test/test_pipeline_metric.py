@@ -96,8 +96,7 @@ def test_metric_network_refuses_images_without_calibration():
 def test_everything_is_multiplied_by_the_scale(values):
     """The same network with and without its metric scale."""
     metric, bare = make_pipeline(values), make_pipeline(values, scale__source="none")
-    for step in (1, 2):
-        ours, theirs = metric.step(make_set(step), EVERYTHING), bare.step(make_set(step), EVERYTHING)
+    ours, theirs = metric.step(make_set(), EVERYTHING), bare.step(make_set(), EVERYTHING)
     scale = ours.scale
     assert scale.source == "metric_model" and scale.metres_per_unit > 0 and scale.stddev > 0
     assert theirs.scale.source == "none"
@@ -148,7 +147,7 @@ def test_nothing_but_sky_gives_neither_poses_nor_finite_depth_and_says_so(monkey
 
 def test_the_description_names_both_networks():
     description = make_pipeline(ANY_VIEW_AND_METRIC).description
-    assert description["metric checkpoint"] == "random (untrained)" and description["scale"] == "metric_model"
+    assert description["metric checkpoint"] == "random (untrained)" and description["scale"] == "rig+metric_model"
     assert not description["weights_trained"]
     alone = make_pipeline({}).description
     assert description["parameters"] > alone["parameters"] and "metric checkpoint" not in alone

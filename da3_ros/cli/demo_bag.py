@@ -83,7 +83,7 @@ def _write_image(bag: BagWriter, camera: SequenceCamera, image: SequenceImage, s
 def _write_pose(bag: BagWriter, T_world_tracked: np.ndarray, stamp_ns: int, child: str) -> None:
     """The true pose as odometry and transform."""
     build = message_builder()
-    odometry = build.odometry(T_world_tracked, stamp_ns, WORLD_FRAME, child, variance=0.0)
+    odometry = build.odometry(T_world_tracked, stamp_ns, WORLD_FRAME, child, covariance=np.zeros((6, 6)))
     bag.write(GROUND_TRUTH_ODOMETRY, stamp_ns, odometry)
     transform = build.transform(T_world_tracked, stamp_ns, WORLD_FRAME, f"ground_truth/{child}")
     bag.write("/tf", stamp_ns, build.transforms([transform]))

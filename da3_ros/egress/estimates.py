@@ -13,6 +13,7 @@ from da3_ros.datatypes import CameraCalibration, CameraOutput, Estimate, OutputR
 from da3_ros.egress.messages import MessageBuilder
 
 ESTIMATED_SUFFIX = "_estimated"
+MAP_POINTS = "~/map_points"
 IMAGE, INFO, CLOUD = "sensor_msgs/msg/Image", "sensor_msgs/msg/CameraInfo", "sensor_msgs/msg/PointCloud2"
 
 
@@ -27,6 +28,7 @@ def output_topics(config: Config) -> dict[str, str]:
             (publish.sky and model.has_sky, f"{camera}/sky", IMAGE),
             (publish.points, f"{camera}/points", CLOUD),
             (publish.confidence and model.has_poses, f"{camera}/confidence", IMAGE),
+            (publish.dynamic and config.tracks, f"{camera}/dynamic", IMAGE),
         ]
     if model.has_poses:
         topics += [
@@ -34,6 +36,7 @@ def output_topics(config: Config) -> dict[str, str]:
             (publish.window, "window", "da3_ros/msg/WindowEstimate"),
             (publish.odometry, "odometry", "nav_msgs/msg/Odometry"),
             (publish.path, "path", "nav_msgs/msg/Path"),
+            (config.maps and config.map.enabled, MAP_POINTS, CLOUD),
         ]
     return {topic: kind for wanted, topic, kind in topics if wanted}
 
@@ -50,7 +53,9 @@ def output_request(cameras: Sequence[str], heard: Callable[[str], bool]) -> Outp
         confidence=of("confidence"),
         points=of("points"),
         sky=of("sky"),
+        dynamic=of("dynamic"),
         merged_points=heard("points"),
+        map_points=heard(MAP_POINTS),
     )
 
 
@@ -60,6 +65,7 @@ class EstimateMessages:
     def __init__(self, build: MessageBuilder, config: Config):
         self._build = build
         self._config = config
+        self._T_map_odom = np.eye(4)  # that was given last
         self._poses: deque[Any] = deque(maxlen=config.publish.path_length)
 
     def of(self, estimate: Estimate, description: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -73,13 +79,17 @@ class EstimateMessages:
         if estimate.merged_points is not None:
             cloud = estimate.merged_points
             yield "points", lambda: build.cloud(cloud, stamp_ns)
+        if estimate.mapping is not None and estimate.mapping.points is not None:
+            map_cloud = estimate.mapping.points
+            yield MAP_POINTS, lambda: build.cloud(map_cloud, stamp_ns)
         if estimate.has_poses:
             yield "window", lambda: build.window(estimate, odom, description)
         tracked = tracked_pose(estimate, self._config)
         if tracked is not None:
             T_odom_child, pose_ns, child = tracked
             self._poses.append(build.pose_stamped(T_odom_child, pose_ns, odom))
-            yield "odometry", lambda: build.odometry(T_odom_child, pose_ns, odom, child)
+            covariance = None if estimate.tracking is None else estimate.tracking.covariance
+            yield "odometry", lambda: build.odometry(T_odom_child, pose_ns, odom, child, covariance)
             yield "path", lambda: build.path(self._poses, pose_ns, odom)
 
     def transforms(self, estimate: Estimate) -> list[Any]:
@@ -97,9 +107,20 @@ class EstimateMessages:
         return found
 
     def static_transforms(self, stamp_ns: int) -> list[Any]:
-        """map -> odom (REP 105): the identity, because nothing corrects odom yet."""
+        """map -> odom (REP 105): the identity, until ``correction`` has another one."""
         frames = self._config.frames
+        self._T_map_odom = np.eye(4)
         return [self._build.transform(np.eye(4), stamp_ns, frames.map, frames.odom)]
+
+    def correction(self, estimate: Estimate) -> list[Any]:
+        """map -> odom for /tf_static, where a loop or a reset has changed it since the last estimate.
+
+        Static, so that it holds for every stamp from the moment on at which it is known.
+        """
+        if estimate.mapping is None or np.array_equal(estimate.mapping.T_map_odom, self._T_map_odom):
+            return []
+        frames, self._T_map_odom = self._config.frames, estimate.mapping.T_map_odom
+        return [self._build.transform(self._T_map_odom, estimate.stamp_ns, frames.map, frames.odom)]
 
     def resume_path(self, poses: Iterable[Any]) -> None:
         """Go on with a path of ``poses`` (PoseStamped)."""
@@ -121,6 +142,9 @@ class EstimateMessages:
             yield f"{name}/confidence", lambda: build.image(confidence, stamp_ns, frame_id)
         if sky is not None:
             yield f"{name}/sky", lambda: build.image(sky, stamp_ns, frame_id)
+        if output.dynamic is not None:
+            dynamic = output.dynamic
+            yield f"{name}/dynamic", lambda: build.image(dynamic, stamp_ns, frame_id)
         if points is not None:
             yield f"{name}/points", lambda: build.cloud(points, stamp_ns)
 

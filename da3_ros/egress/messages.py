@@ -5,6 +5,7 @@ Every message carries the stamp of the image that it came from.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -19,7 +20,7 @@ _BIG_ENDIAN = sys.byteorder == "big"
 _POINT_STEP = 16
 _FLOAT32 = 7  # sensor_msgs/PointField
 _ENCODINGS = {("float32", 2): "32FC1", ("uint16", 2): "16UC1", ("uint8", 2): "mono8", ("uint8", 3): "rgb8"}
-# Poses come without covariance until there is tracking: a variance that no consumer mistakes for knowledge.
+# Where the covariance is not known: a variance that no consumer mistakes for knowledge.
 _UNKNOWN_VARIANCE = 1e6
 
 
@@ -127,9 +128,10 @@ class MessageBuilder:
         return self._make("tf2_msgs/msg/TFMessage", transforms=list(transforms))
 
     def odometry(
-        self, T_odom_child: np.ndarray, stamp_ns: int, odom: str, child: str, variance: float = _UNKNOWN_VARIANCE
+        self, T_odom_child: np.ndarray, stamp_ns: int, odom: str, child: str, covariance: np.ndarray | None = None
     ) -> Any:
-        """Odometry with the pose of ``child`` in ``odom``; its covariance is unknown if not given, and so is twist."""
+        """Odometry with the pose of ``child`` in ``odom``; its ``covariance`` (6, 6) is unknown if not given, and so is
+        twist."""
         unknown = (np.eye(6) * _UNKNOWN_VARIANCE).reshape(-1)
         still = self._vector(np.zeros(3))
         return self._make(
@@ -139,7 +141,7 @@ class MessageBuilder:
             pose=self._make(
                 "geometry_msgs/msg/PoseWithCovariance",
                 pose=self.pose(T_odom_child),
-                covariance=(np.eye(6) * variance).reshape(-1),
+                covariance=unknown if covariance is None else np.asarray(covariance, np.float64).reshape(-1),
             ),
             twist=self._make(
                 "geometry_msgs/msg/TwistWithCovariance",
@@ -168,12 +170,28 @@ class MessageBuilder:
             scale_source=estimate.scale.source,
             scale=float(estimate.scale.metres_per_unit),
             scale_stddev=float(estimate.scale.stddev),
+            **self._tracking(estimate),
             model_variant=description["variant"],
             weights_trained=description["weights_trained"],
-            views=[self._camera_estimate(view) for view in estimate.views],
+            views=[self._camera_estimate(view, estimate) for view in estimate.views],
         )
 
-    def _camera_estimate(self, view: ViewEstimate) -> Any:
+    def _tracking(self, estimate: Estimate) -> dict[str, Any]:
+        tracking = estimate.tracking
+        if tracking is None:
+            return {"scale_sources": [], "scale_rejected": [], "scale_jumped": False, "tracking": "", "keyframe": False,
+                    "overlap": math.nan, "agreement": math.nan}  # fmt: skip
+        return {
+            "scale_sources": list(tracking.scale_sources),
+            "scale_rejected": list(tracking.scale_rejected),
+            "scale_jumped": bool(tracking.scale_jumped),
+            "tracking": tracking.status,
+            "keyframe": tracking.keyframe,
+            "overlap": tracking.overlap,
+            "agreement": tracking.steady,
+        }
+
+    def _camera_estimate(self, view: ViewEstimate, estimate: Estimate) -> Any:
         assert view.T_odom_cam is not None
         height, width = view.size_hw
         return self._make(
@@ -188,6 +206,8 @@ class MessageBuilder:
             k=np.asarray(view.K, dtype=np.float64).reshape(-1),
             k_predicted=np.asarray(view.K_predicted, dtype=np.float64).reshape(-1),
             median_confidence=float(view.median_confidence),
+            misfit_angle=_misfit(estimate, view, "misfit_rad"),
+            misfit_distance=_misfit(estimate, view, "misfit_m"),
         )
 
     def _quaternion(self, T: np.ndarray) -> Any:
@@ -203,3 +223,10 @@ class MessageBuilder:
 
     def _make(self, kind: str, /, **fields: Any) -> Any:
         return self._class(kind)(**fields)
+
+
+def _misfit(estimate: Estimate, view: ViewEstimate, name: str) -> float:
+    """Of a camera of the newest set, NaN where there is none."""
+    if estimate.tracking is None or not view.newest:
+        return math.nan
+    return float(getattr(estimate.tracking, name).get(view.camera, math.nan))

@@ -130,6 +130,19 @@ class ImagePreparer:
         return _TorchBatch.make(plans, frame, self._device)
 
 
+def normalise_pictures(pictures: torch.Tensor, contents: Sequence[tuple[int, int, int, int]]) -> torch.Tensor:
+    """Colours (n, H, W, 3) uint8 RGB, as ``prepare`` gave them, back to the network's images (n, 3, H, W) float32.
+
+    ``contents``: top, left, height, width of what is no padding, which is 0.
+    """
+    gain, offset = (pictures.new_tensor(values, dtype=torch.float32)[:, None, None] for values in (_GAIN, _OFFSET))
+    images = torch.zeros_like(pictures.permute(0, 3, 1, 2), dtype=torch.float32)
+    for image, picture, (top, left, height, width) in zip(images, pictures, contents, strict=True):
+        area = (slice(None), slice(top, top + height), slice(left, left + width))
+        image[area] = picture.permute(2, 0, 1)[area].float() * gain + offset
+    return images
+
+
 class _Batch(Protocol):
     """Device tables for a fixed tuple of cameras."""
 

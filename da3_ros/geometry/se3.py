@@ -91,3 +91,8 @@ def matrix_from_quat_xyzw(quaternion: np.ndarray) -> np.ndarray:
             [2.0 * (x * z - y * w), 2.0 * (y * z + x * w), 1.0 - 2.0 * (x * x + y * y)],
         ]
     )
+
+
+def transform_points(T: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Points (..., 3) of frame b in frame a; ``T`` = T_a_b (4, 4)."""
+    return points @ T[:3, :3].T + T[:3, 3]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from da3_ros.config import FramesConfig
 from da3_ros.datatypes import FrameSet
 from da3_ros.errors import FrameError
+from da3_ros.geometry.se3 import T_from, matrix_from_quat_xyzw
 
 # FrameError.reason of an image at whose stamp the robot's pose is not known.
 NO_ODOMETRY = "no odometry"
@@ -20,8 +22,11 @@ def attach_odometry(
     frames: FramesConfig,
     look_up: Callable[[int], np.ndarray | str],
     dropped: Callable[[FrameError], None],
+    required: bool = True,
 ) -> FrameSet | None:
     """``frame_set`` with ``T_odom_base`` of each frame; None when no frame is left.
+
+    Where it is not ``required``, as a source of scale among others, frames stay without it.
 
     ``look_up``: stamp in nanoseconds -> T_odom_base (4, 4) at that time, interpolated and never extrapolated, or why
     it is not known. ``dropped`` is told of each frame that is left out for that.
@@ -29,7 +34,9 @@ def attach_odometry(
     placed = []
     for frame in frame_set.frames:
         found = look_up(frame.stamp_ns)
-        if isinstance(found, str):
+        if isinstance(found, str) and not required:
+            placed.append(frame)
+        elif isinstance(found, str):
             text = (
                 f"model.pose_conditioning is odometry, but there is no transform {frames.odom} -> {frames.base} at the "
                 f"image's stamp ({found}): publish the robot's odometry on /tf, stamped by the clock of the images, or "
@@ -40,4 +47,16 @@ def attach_odometry(
             placed.append(replace(frame, T_odom_base=found))
     if not placed:
         return None
-    return FrameSet(stamp_ns=max(frame.stamp_ns for frame in placed), frames=tuple(placed))
+    return replace(frame_set, stamp_ns=max(frame.stamp_ns for frame in placed), frames=tuple(placed))
+
+
+def pose_from_odometry(message: Any) -> tuple[int, np.ndarray]:
+    """Stamp in nanoseconds and pose (4, 4) of the child frame in a nav_msgs/Odometry.
+
+    Raises InputError for a quaternion that is no rotation.
+    """
+    stamp, pose = message.header.stamp, message.pose.pose
+    turn = pose.orientation
+    rotation = matrix_from_quat_xyzw(np.array([turn.x, turn.y, turn.z, turn.w]))
+    at = pose.position
+    return stamp.sec * 1_000_000_000 + stamp.nanosec, T_from(rotation, np.array([at.x, at.y, at.z]))

@@ -23,6 +23,7 @@ from da3_ros.ingest.convert import rosbags_converter
 from da3_ros.ingest.frame_sets import Decoder, gpu_jpeg_decoder
 from da3_ros.ingest.from_msg import stamp_from_header
 from da3_ros.ingest.odometry import attach_odometry
+from da3_ros.ingest.ranges import RangeReadings, reading_from_depth, reading_from_range
 from da3_ros.ingest.sync import FrameSynchronizer, MatchedSet
 from da3_ros.ingest.transforms import STATIC_TOPIC, TRANSFORM_TYPES, TransformTree
 from da3_ros.replay.odometry import OdometryHistory
@@ -84,6 +85,7 @@ class BagReplay:
 
     def __init__(self, bag: Bag, config: Config, pipeline: StepPipeline, namespace: str = ""):
         self._bag, self._config, self._pipeline = bag, config, pipeline
+        self._namespace = namespace
         self.dropped: Counter[tuple[str, str]] = Counter()
         self.notes: dict[tuple[str, str], str] = {}
         self.sets = 0
@@ -94,6 +96,14 @@ class BagReplay:
             if topic is not None:
                 self._infos.setdefault(resolve(topic, namespace), []).append(name)
         self._transforms = {name for name, topic in bag.topics.items() if topic.type in TRANSFORM_TYPES}
+        self._readings, scale = RangeReadings(), config.scale
+        self._range_info: Any = None
+        self._ranges: dict[str, Callable[[Any], None]] = {}  # topic -> what is done with its messages
+        if "range" in config.scale_sources:
+            take = self._take_range if scale.range_type == "range" else self._take_depth
+            self._ranges[resolve(scale.range_topic, namespace)] = take
+            if scale.range_type == "depth":
+                self._ranges[resolve(config.range_info_topic, namespace)] = self._take_range_info
         self._check_topics()
         self._info: dict[str, Any] = {}
         self._tree = TransformTree()
@@ -110,7 +120,7 @@ class BagReplay:
     @property
     def topics(self) -> set[str]:
         """Everything that is read of the recording."""
-        return {*self._images, *self._infos, *self._transforms}
+        return {*self._images, *self._infos, *self._transforms, *self._ranges}
 
     def run(
         self,
@@ -142,6 +152,7 @@ class BagReplay:
             if jump is not None:
                 yield from self._finish(pending, 0)
                 self._pipeline.reset()
+                self._readings.clear()
                 text = f"time went back by {jump.by_ns / 1e9:.3f} s, first seen at camera '{jump.camera}'"
                 yield ClockReset(self.sets, text)
             yield from self._steps(matched, now_ns, request, skip, pending, boundary)
@@ -171,6 +182,12 @@ class BagReplay:
                         f"the recording has no topic {topic} of camera '{name}' (there are: "
                         f"{', '.join(there) or 'none'}): {mend.format(name)}"
                     )
+        for topic in self._ranges:
+            if topic not in self._bag.topics:
+                raise InputError(
+                    f"the recording has no topic {topic}: set scale.range_topic, scale.range_type and "
+                    "scale.range_info_topic"
+                )
         for topic, name in self._images.items():
             wanted = COMPRESSED_IMAGE if self._config.camera_config(name).transport == "compressed" else IMAGE
             found = self._bag.topics[topic].type
@@ -183,8 +200,10 @@ class BagReplay:
             if topic.rpartition("/")[2] == STATIC_TOPIC:
                 for found in self._bag.messages([topic]):
                     self._add_transforms(found.message)
-        if self._config.model.pose_conditioning == "odometry":
-            self._odometry = OdometryHistory(self._bag, self._config.frames, self._tree)
+        if "odometry" in (self._config.model.pose_conditioning, *self._config.scale_sources):
+            topic = self._config.scale.odometry_topic
+            topic = resolve(topic, self._namespace) if topic else ""
+            self._odometry = OdometryHistory(self._bag, self._config.frames, self._tree, topic)
         for topic, cameras in self._infos.items():
             first = next(self._bag.messages([topic], start_ns), None)
             if first is not None:
@@ -203,6 +222,8 @@ class BagReplay:
         if message is None:
             self._drop(FrameError(camera or raw.topic, "message", f"a message of {raw.topic} cannot be deserialized"))
             return []
+        if raw.topic in self._ranges:
+            self._ranges[raw.topic](message)
         if raw.topic in self._infos:
             self._info.update(dict.fromkeys(self._infos[raw.topic], message))
         elif raw.topic in self._transforms:
@@ -213,6 +234,23 @@ class BagReplay:
             except FrameError as error:
                 self._drop(error)
         return []
+
+    def _T_base(self, frame_id: str) -> np.ndarray | None:
+        return self._tree.lookup(self._config.frames.base, frame_id)
+
+    def _take_range(self, message: Any) -> None:
+        self._readings.add(reading_from_range(message))
+
+    def _take_range_info(self, message: Any) -> None:
+        self._range_info = message
+
+    def _take_depth(self, message: Any) -> None:
+        if self._range_info is None:
+            return
+        try:
+            self._readings.add(reading_from_depth(message, self._range_info))
+        except InputError as error:
+            self._drop(FrameError("range", "message", str(error)))
 
     def _add_transforms(self, message: Any) -> None:
         try:
@@ -238,9 +276,17 @@ class BagReplay:
                 continue
             frame_set = self._decoder.decode(each.items)
             if frame_set is not None and self._odometry is not None:
-                frame_set = attach_odometry(frame_set, self._config.frames, self._odometry.at, self._drop)
+                frame_set = attach_odometry(
+                    frame_set,
+                    self._config.frames,
+                    self._odometry.at,
+                    self._drop,
+                    required=self._config.model.pose_conditioning == "odometry",
+                )
             if frame_set is None:
                 continue
+            if self._ranges:
+                frame_set = self._readings.attach(frame_set, self._T_base)
             self._place({frame.camera: frame.frame_id for frame in frame_set.frames})
             submitted = submit_usable(
                 frame_set,
@@ -282,5 +328,7 @@ class BagReplay:
 
 
 def resolve(topic: str, namespace: str) -> str:
-    """The full name of a topic of a node in ``namespace``."""
+    """The full name of a topic of a node in ``namespace``, which has the name da3_node."""
+    if topic.startswith("~/"):
+        topic = f"da3_node/{topic[2:]}"
     return topic if topic.startswith("/") else "/" + "/".join(part for part in (namespace.strip("/"), topic) if part)

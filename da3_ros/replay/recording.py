@@ -71,11 +71,12 @@ class Recording:
     def skip(self, number: int) -> bool:
         """Whether the network may leave set ``number`` out: it is in a part, and in no window that is still to come.
 
-        The window is all that the pipeline remembers, but for the choice of sets by ``window.skip_below``, which goes
-        back to the last reset.
+        The frame odom, its scale and the anchors in the window go back to the last reset, and so does the choice of
+        sets by ``window.skip_below``: from there on the network runs again. Where known cameras make every window
+        stand for itself, the window is all that the pipeline remembers.
         """
         window = self._config.window
-        if window.skip_below > 0:
+        if self._config.tracks or window.skip_below > 0:
             return number < self.done.reset
         first = max(self.done.reset, self.done.sets - window.sets)
         # The window advances by whole strides from the last reset on.
@@ -107,8 +108,11 @@ class Recording:
 
     def write(self, replayed: ReplayedEstimate, description: Mapping[str, Any]) -> None:
         """Write an estimate; those of sets that are in a part already only filled the window."""
+        corrected = self._messages.correction(replayed.estimate) if self._tf else []
         if self._writer is None:
             return
+        if corrected:
+            self._write("/tf_static", replayed.receive_ns, message_builder().transforms(corrected))
         if self._offset is None:
             self._offset = self._step + 1 - replayed.estimate.step
         estimate = replace(replayed.estimate, step=replayed.estimate.step + self._offset)

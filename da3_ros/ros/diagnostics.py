@@ -15,6 +15,8 @@ from rclpy.node import Node
 from da3_ros.config import Config
 from da3_ros.ros.findings import Finding, Report, Sources, camera_report, pipeline_report, sync_report
 from da3_ros.ros.log import Throttle
+from da3_ros.ros.map_findings import map_report
+from da3_ros.ros.tracking_findings import tracking_report
 
 _LOG_PERIOD_S = 10.0
 
@@ -39,6 +41,10 @@ class Diagnostics:
         now_s = time.monotonic()
         reports = [camera_report(self._sources, camera, now_s) for camera in self._config.cameras]
         reports += [sync_report(self._sources, now_s), pipeline_report(self._sources, now_s)]
+        if self._config.tracks:
+            reports.append(tracking_report(self._sources))
+        if self._config.maps:
+            reports.append(map_report(self._sources))
         message = DiagnosticArray(status=[to_status(report, self._node.get_name()) for report in reports])
         message.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(message)

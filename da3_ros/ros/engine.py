@@ -18,9 +18,10 @@ import numpy as np
 
 from da3_ros.config import Config, PointsConfig
 from da3_ros.datatypes import Estimate, FrameSet, OutputRequest
-from da3_ros.errors import FrameError
+from da3_ros.errors import FrameError, UnavailableError
 from da3_ros.ros.stats import Stats
 from da3_ros.ros.worker import Worker
+from da3_ros.tracking.voxel_map import VoxelMap
 from da3_ros.usable import pose_problem, submit_usable
 
 # Estimates that may wait for the publisher: one in hand and one fresh.
@@ -55,6 +56,9 @@ class StepPipeline(Protocol):
 
     def set_rig(self, T_base_cam: Mapping[str, np.ndarray]) -> None:
         """Known extrinsics by camera name."""
+
+    def map_snapshot(self) -> VoxelMap | None:
+        """The map of now, None without one."""
 
     def update_points(self, points: PointsConfig) -> None:
         """Other point cloud settings from now on."""
@@ -148,6 +152,13 @@ class Engine:
         """Use other point cloud settings from the next step on."""
         self._inference.post(lambda: self._pipeline.update_points(points))
 
+    def map_snapshot(self, timeout_s: float) -> VoxelMap | None:
+        """The map as it is after the step in work; None without one. Raises UnavailableError after ``timeout_s``."""
+        try:
+            return self._inference.call(self._pipeline.map_snapshot).result(timeout_s)
+        except (TimeoutError, CancelledError) as error:
+            raise UnavailableError(f"the step in work has not ended within {timeout_s:.0f} s: no map") from error
+
     def drain(self) -> None:
         """Forget the sets and estimates that wait."""
         self._inference.clear()
@@ -215,6 +226,7 @@ class Engine:
             self._stats.stage(stage, milliseconds)
         self._stats.stage("step", (start - answer.submitted_s) * 1e3)
         self._stats.warned(dict(estimate.warnings))
+        self._stats.tracked(estimate)
         problem = pose_problem(estimate)
         if problem is not None:
             self._hooks.dropped(problem)

@@ -42,6 +42,7 @@ class Da3Node(LifecycleNode):
         self._parameter_values = NodeParameters(self, self._parameter_overrides)
         self._failed = self.create_guard_condition(self._raise_failure)
         self._reset_service = self.create_service(Trigger, "~/reset", self._on_reset)
+        self._save_map_service = self.create_service(Trigger, "~/save_map", self._on_save_map)
 
     def start(self) -> bool:
         """Configure and activate when the parameter ``autostart`` is set; False when that fails."""
@@ -139,6 +140,16 @@ class Da3Node(LifecycleNode):
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success = self._session is not None and self._session.reset("asked for by service")
         response.message = "" if response.success else "the node is not active"
+        return response
+
+    def _on_save_map(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        try:
+            if self._session is None:
+                raise UnavailableError("the node is not configured: there is no map")
+            response.message = self._session.save_map()
+            response.success = True
+        except Da3Error as error:
+            response.success, response.message = False, str(error)
         return response
 
 

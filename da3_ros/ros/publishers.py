@@ -12,10 +12,10 @@ from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 
 from da3_ros.config import Config
 from da3_ros.datatypes import Estimate, OutputRequest
-from da3_ros.egress.estimates import EstimateMessages, output_request, output_topics
+from da3_ros.egress.estimates import MAP_POINTS, EstimateMessages, output_request, output_topics
 from da3_ros.ros import rcl, to_msg
 from da3_ros.ros.pixel_messages import Memory, PixelMessage
-from da3_ros.ros.qos import clear_topic_errors, overridable, publication_profile
+from da3_ros.ros.qos import clear_topic_errors, latched_profile, overridable, publication_profile
 
 # Images and clouds are serialized and sent side by side, without the interpreter's lock; on few cores, which the
 # network needs too, one after the other.
@@ -37,9 +37,10 @@ class EstimatePublishers:
         self._senders = ThreadPoolExecutor(_SENDERS, "da3-send")
         try:
             for topic, kind in output_topics(config).items():
+                profile = latched_profile() if topic == MAP_POINTS else publication_profile()
                 with clear_topic_errors(node, topic):
                     self._publishers[topic] = node.create_lifecycle_publisher(
-                        to_msg.message_class(kind), topic, publication_profile(), qos_overriding_options=overridable()
+                        to_msg.message_class(kind), topic, profile, qos_overriding_options=overridable()
                     )
             if not config.model.has_poses:
                 node.get_logger().info(

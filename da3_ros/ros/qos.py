@@ -36,6 +36,16 @@ def publication_profile() -> QoSProfile:
     return _profile(ReliabilityPolicy.RELIABLE)
 
 
+def latched_profile() -> QoSProfile:
+    """Reliable, and the last message for those who subscribe later."""
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST,
+        depth=1,
+        reliability=ReliabilityPolicy.RELIABLE,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL,
+    )
+
+
 def _profile(reliability: ReliabilityPolicy) -> QoSProfile:
     return QoSProfile(
         history=HistoryPolicy.KEEP_LAST,

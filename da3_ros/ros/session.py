@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
 
 from da3_ros.config import Config
 from da3_ros.datatypes import Estimate, FrameSet
-from da3_ros.errors import FrameError
+from da3_ros.errors import FrameError, UnavailableError
 from da3_ros.ingest.frame_sets import NO_INFO, Decoder, gpu_jpeg_decoder
 from da3_ros.ingest.sync import ClockJump
 from da3_ros.ros.active import ActiveCameras
@@ -22,10 +23,13 @@ from da3_ros.ros.findings import Sources
 from da3_ros.ros.log import Throttle
 from da3_ros.ros.publishers import EstimatePublishers
 from da3_ros.ros.qos import unused_overrides
+from da3_ros.ros.ranges import RangeSubscription
 from da3_ros.ros.stats import Stats
 from da3_ros.ros.tf import Rig, RobotOdometry, TfOutput
+from da3_ros.tracking.cloud_file import write_cloud
 
 _WARN_PERIOD_S = 5.0
+_MAP_TIMEOUT_S = 10.0  # that saving the map waits for the step in work
 
 
 class Session:
@@ -52,10 +56,19 @@ class Session:
             self._rig = Rig(node, config)
             undo.callback(self._rig.close)
             self._odometry = (
-                RobotOdometry(self._rig.buffer, config, self._frame_dropped)
-                if config.model.pose_conditioning == "odometry"
+                RobotOdometry(node, self._rig.buffer, config, self._frame_dropped)
+                if "odometry" in (config.model.pose_conditioning, *config.scale_sources)
                 else None
             )
+            if self._odometry is not None:
+                undo.callback(self._odometry.close)
+            self._ranges = (
+                RangeSubscription(node, self._rig.buffer, config, self._warn)
+                if "range" in config.scale_sources
+                else None
+            )
+            if self._ranges is not None:
+                undo.callback(self._ranges.close)
             self._tf = TfOutput(node, config)
             self._decoder = Decoder(config, self._frame_dropped, cv_bridge_converter, gpu_jpeg_decoder(config))
             hooks = EngineHooks(
@@ -111,6 +124,20 @@ class Session:
         self._forget(reason)
         return True
 
+    def save_map(self) -> str:
+        """Write the map to ``map.save_path``; what was written, for people to read.
+
+        Raises Da3Error where there is no map or it cannot be written.
+        """
+        snapshot = self._engine.map_snapshot(_MAP_TIMEOUT_S)
+        if snapshot is None:
+            raise UnavailableError(
+                "there is no map: set map.enabled and frames.publish_tf to true, and have a network that predicts poses"
+            )
+        path, cloud = Path(self._config.map.save_path).expanduser().absolute(), snapshot.cloud()
+        write_cloud(path, cloud)
+        return f"{len(cloud)} points written to {path}"
+
     def update(self, config: Config) -> None:
         """Take over dynamic parameters."""
         self._engine.update_points(config.points)
@@ -121,6 +148,10 @@ class Session:
         self._diagnostics.close()
         ended = self._engine.close(timeout_s)
         self._tf.close()
+        if self._odometry is not None:
+            self._odometry.close()
+        if self._ranges is not None:
+            self._ranges.close()
         self._rig.close()
         self._publishers.close()
         return ended
@@ -131,6 +162,8 @@ class Session:
 
     def _decode(self, image_set: ImageSet) -> FrameSet | None:
         frame_set = self._decoder.decode(image_set.images)
+        if frame_set is not None and self._ranges is not None:
+            frame_set = self._ranges.attach(frame_set)
         if frame_set is None or self._odometry is None:
             return frame_set
         start_s = time.monotonic()
@@ -149,11 +182,20 @@ class Session:
         reason = f"time went back by {jump.by_ns / 1e9:.3f} s, first seen at camera '{jump.camera}'"
         self._stats.clock_jumped(reason, time.monotonic())
         self._rig.clear()
+        if self._odometry is not None:
+            self._odometry.clear()
+        if self._ranges is not None:
+            self._ranges.clear()
         self._forget(reason)
 
     def _forget(self, reason: str) -> None:
         self._node.get_logger().warning(f"reset of synchronization, window and path: {reason}")
         self._engine.reset(self._publishers.forget_path)
+
+    def _warn(self, text: str) -> None:
+        more = self._throttle.passes(("", text), time.monotonic())
+        if more is not None:
+            self._node.get_logger().warning(f"{text}{more}")
 
     def _frame_dropped(self, error: FrameError) -> None:
         if error.reason == NO_INFO:  # normal at first; diagnostics speak up when it does not come at all

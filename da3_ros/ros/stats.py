@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from da3_ros.datatypes import Estimate
+
 _RATE_SAMPLES = 60
 _STAGE_SAMPLES = 200
 
@@ -88,6 +90,7 @@ class Stats:
         self._rate = Rate()
         self._warnings: dict[str, str] = {}
         self._last_jump: tuple[str, float] | None = None
+        self._last_estimate: Estimate | None = None
 
     def image_arrived(self, camera: str, stamp_ns: int, frame_id: str, now_s: float) -> None:
         """An image message of ``camera`` came in."""
@@ -151,6 +154,19 @@ class Stats:
         """What the newest estimate says is wrong: camera -> text, empty when nothing is."""
         with self._lock:
             self._warnings = warnings
+
+    def tracked(self, estimate: Estimate) -> None:
+        """An estimate, for what it says of tracking and scale."""
+        with self._lock:
+            self._last_estimate = estimate
+            if estimate.tracking is not None:
+                for source in estimate.tracking.scale_jumped:
+                    self._counts[f"scale jumps to {source}"] += 1
+
+    def last_estimate(self) -> Estimate | None:
+        """The newest estimate that was tracked."""
+        with self._lock:
+            return self._last_estimate
 
     def stage(self, name: str, milliseconds: float) -> None:
         """One more duration of the stage ``name``."""

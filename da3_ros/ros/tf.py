@@ -7,15 +7,19 @@ import time
 from collections.abc import Callable, Mapping
 
 import numpy as np
+from nav_msgs.msg import Odometry
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.duration import Duration
 from rclpy.node import Node
+from rclpy.qos import qos_profile_sensor_data
 from rclpy.time import Time
 
 from da3_ros.config import Config
 from da3_ros.datatypes import Estimate, FrameSet
 from da3_ros.egress.estimates import EstimateMessages, shared_frames
-from da3_ros.errors import FrameError
-from da3_ros.ingest.odometry import attach_odometry
+from da3_ros.errors import FrameError, InputError
+from da3_ros.ingest.odometry import attach_odometry, pose_from_odometry
+from da3_ros.ingest.pose_history import PoseHistory
 from da3_ros.ros import to_msg
 from da3_ros.ros.compat.tf2_ros import (
     Buffer,
@@ -24,6 +28,8 @@ from da3_ros.ros.compat.tf2_ros import (
     TransformException,
     TransformListener,
 )
+
+_ODOMETRY_KEPT = 2000  # poses of scale.odometry_topic
 
 
 class Rig:
@@ -102,24 +108,68 @@ class Rig:
 
 
 class RobotOdometry:
-    """Puts the robot's own odometry, frames.odom -> frames.base in ``buffer``, onto the frames of a set.
+    """Puts the robot's own odometry, frames.odom -> frames.base in ``buffer`` or scale.odometry_topic, onto frames.
 
     It arrives later than images: the calling thread waits for it, up to sync.timeout_s for a set. Between two
-    transforms it is interpolated; beyond the newest one nothing is made up, and the frame is dropped.
+    poses it is interpolated; beyond the newest one nothing is made up, and the frame is dropped; or, where odometry
+    is only a source of scale, goes on without, and the next set waits for it no longer.
     """
 
-    def __init__(self, buffer: Buffer, config: Config, dropped: Callable[[FrameError], None]):
+    def __init__(self, node: Node, buffer: Buffer, config: Config, dropped: Callable[[FrameError], None]):
+        self._node = node
         self._buffer = buffer
         self._frames = config.frames
         self._wait_s = config.sync.timeout_s
         self._dropped = dropped
+        self._required = config.model.pose_conditioning == "odometry"
+        self._comes = self._required
+        self._poses, self._arrived = PoseHistory(_ODOMETRY_KEPT), threading.Condition()
+        topic = config.scale.odometry_topic
+        self._subscription = None
+        if topic and not self._required:
+            self._subscription = node.create_subscription(
+                Odometry, topic, self._take, qos_profile_sensor_data, callback_group=ReentrantCallbackGroup()
+            )
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+            self._subscription = None
+
+    def clear(self) -> None:
+        """Forget what was received, as after a clock jump."""
+        with self._arrived:
+            self._poses = PoseHistory(_ODOMETRY_KEPT)
 
     def attach(self, frame_set: FrameSet) -> FrameSet | None:
         """``frame_set`` with the robot's pose at each frame's stamp; None when no frame is left."""
-        deadline = time.monotonic() + self._wait_s
-        return attach_odometry(
-            frame_set, self._frames, lambda stamp_ns: self._look_up(stamp_ns, deadline), self._dropped
+        deadline = time.monotonic() + (self._wait_s if self._comes else 0.0)
+        look_up = self._look_up if self._subscription is None else self._received
+        found = attach_odometry(
+            frame_set, self._frames, lambda stamp_ns: look_up(stamp_ns, deadline), self._dropped, self._required
         )
+        self._comes = self._required or any(frame.T_odom_base is not None for frame in (found or frame_set).frames)
+        return found
+
+    def _take(self, message: Odometry) -> None:
+        try:
+            pose = pose_from_odometry(message)
+        except InputError as error:
+            self._node.get_logger().warning(f"odometry: {error}", throttle_duration_sec=5.0)
+            return
+        with self._arrived:
+            self._poses.add(*pose)
+            self._arrived.notify_all()
+
+    def _received(self, stamp_ns: int, deadline: float) -> np.ndarray | str:
+        with self._arrived:
+            while True:
+                found = self._poses.at(stamp_ns)
+                left = deadline - time.monotonic()
+                if found is not None or left <= 0 or (len(self._poses) and stamp_ns < self._poses.span_ns[0]):
+                    return "not received" if found is None else found
+                self._arrived.wait(left)
 
     def _look_up(self, stamp_ns: int, deadline: float) -> np.ndarray | str:
         left = Duration(seconds=max(0.0, deadline - time.monotonic()))
@@ -133,10 +183,11 @@ class RobotOdometry:
 
 
 class TfOutput:
-    """Broadcasts odom -> base, odom -> <camera frame>_estimated, and the identity map -> odom (REP 105).
+    """Broadcasts odom -> base, odom -> <camera frame>_estimated, and map -> odom (REP 105).
 
-    map -> odom is the identity because nothing corrects odom yet. All of it is off with frames.publish_tf false, as
-    when the robot's own localisation publishes these transforms, and with a network that predicts no poses.
+    map -> odom is the identity until a loop is closed; latched, and sent anew whenever it changes. All of it
+    is off with frames.publish_tf false, as when the robot's own localisation publishes these transforms, and with a
+    network that predicts no poses.
     """
 
     def __init__(self, node: Node, config: Config):
@@ -161,9 +212,12 @@ class TfOutput:
         self._broadcasters = None
 
     def publish(self, estimate: Estimate) -> None:
-        """Broadcast the poses of the newest set."""
+        """Broadcast the poses of the newest set, and map -> odom where that has changed."""
         if self._broadcasters is None:
             return
+        corrected = self._messages.correction(estimate)
+        if corrected:
+            self._broadcasters[1].sendTransform(corrected)
         transforms = self._messages.transforms(estimate)
         if transforms:
             self._broadcasters[0].sendTransform(transforms)

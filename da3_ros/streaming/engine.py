@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +16,9 @@ import torch
 from da3_ros.datatypes import CameraCalibration, Frame, FrameSet, WindowPrediction, WindowView
 from da3_ros.errors import FrameError, InputError
 from da3_ros.geometry.image import ImagePreparer, ViewPlan, plan_views
+from da3_ros.geometry.prepare import normalise_pictures
+from da3_ros.geometry.se3 import invert
+from da3_ros.model import DepthAnything3, NestedDepthAnything3
 from da3_ros.model.key_reduction import reduce_keys
 from da3_ros.model.layout import Network
 from da3_ros.streaming.cache import ViewCache
@@ -97,12 +100,14 @@ class StreamingDA3:
         *,
         dense: bool = True,
         evict: Collection[Slot] | None = None,
+        entered: Callable[[FrameSet], None] = lambda frame_set: None,
     ) -> WindowPrediction | None:
         """Push ``frame_set`` and predict; None for sets between two network steps (``stride``), and for those that
         ``skip_below`` leaves out: they do not enter the window.
 
         Without ``dense`` no view is decoded: poses and intrinsics alone, as when nobody listens to depth. ``evict``:
-        the views, among ``slots``, that leave for the new ones; None: the oldest set of a full window.
+        the views, among ``slots``, that leave for the new ones; None: the oldest set of a full window. ``entered`` is
+        told of the set once it is in the window.
         The prediction's tensors may be buffers that the next step overwrites: whoever needs them longer copies them
         on this stream first. Raises InputError for frames that do not fit the window, FrameError for images that
         cannot be used; the window is then as it was before.
@@ -110,8 +115,11 @@ class StreamingDA3:
         if self._model is None:
             raise InputError("this StreamingDA3 is closed: make a new one")
         timer = timer or StageTimer(self._model.device)
+        window = self._window
         images, colours = self._prepare(frame_set, reuse=True)
         timer.mark("prepare")
+        if self._window is not window:  # planned anew, so what was to leave has left
+            evict = None
         if self._stillness is not None and not self._stillness.moved(frame_set, colours):
             self.skipped += 1
             return None
@@ -120,6 +128,7 @@ class StreamingDA3:
         self._network.write(slots, images)
         if self.config.decode == "all":
             self._colours.write(_rows(slots, images.device), colours)
+        entered(frame_set)
         self._pushes += 1
         if self._pushes % self.config.stride:
             return None
@@ -137,6 +146,29 @@ class StreamingDA3:
         self._plan(frame_set.frames)
         assert self._preparer is not None
         return self._preparer.prepare(frame_set.frames, reuse)
+
+    @torch.inference_mode()
+    def relate(
+        self, pictures: Sequence[np.ndarray], contents: Sequence[tuple[int, int, int, int]]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Poses T_world_cam (N, 4, 4) float64 and depth (N, H, W) float32 of N pictures as one window, apart from ours.
+
+        ``pictures`` (H, W, 3) uint8 RGB of the network's size, with ``contents`` (top, left, height, width) that are
+        no padding. May be called from another thread beside ``step``; waits for the device, on a stream of its own.
+        """
+        model = self._model
+        if model is None:
+            raise InputError("this StreamingDA3 is closed: make a new one")
+        network = model.da3 if isinstance(model, NestedDepthAnything3) else model
+        assert isinstance(network, DepthAnything3)
+        device = network.device
+        stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        with torch.cuda.stream(stream):
+            images = normalise_pictures(torch.from_numpy(np.stack(pictures)).to(device), contents)
+            prediction = network(images[None], use_ray_pose=self.config.use_ray_pose, ref_view=self.config.ref_view)
+            T = torch.eye(4, dtype=torch.float64).repeat(len(pictures), 1, 1)
+            T[:, :3] = prediction.extrinsics[0].double().cpu()
+            return invert(T.numpy()), prediction.depth[0].float().cpu().numpy()
 
     def _predict(self, newest: tuple[Slot, ...], colours: torch.Tensor, dense: bool) -> WindowPrediction:
         """Run the network for the whole window; the newest set is decoded if ``dense``."""
@@ -160,6 +192,7 @@ class StreamingDA3:
             sky=output.sky,
             metres_per_unit=output.metres_per_unit,
             metres_stddev=output.metres_stddev,
+            features=output.features,
         )
 
     def _check(self, frame_set: FrameSet) -> None:

@@ -39,6 +39,7 @@ class NetworkOutput:
     sky: torch.Tensor | None = None
     metres_per_unit: torch.Tensor | None = None
     metres_stddev: torch.Tensor | None = None
+    features: torch.Tensor | None = None
 
 
 class AnyViewWindow:
@@ -99,7 +100,8 @@ class AnyViewWindow:
 
     def _write(self, rows: torch.Tensor, images: torch.Tensor) -> None:
         state = self._model.encode_views(images[None])
-        self._summaries.write(rows, state.summary[0])
+        # The mean over patches tells places apart better than the summary does (docs/tracking.md, Loops).
+        self._summaries.write(rows, state.summary[0], state.tokens[0, :, 1:].mean(dim=1))
         self._entries.write(rows, state)
 
     def _predict(self, rows: torch.Tensor, wanted: torch.Tensor, *rig: torch.Tensor) -> NetworkOutput:
@@ -115,7 +117,8 @@ class AnyViewWindow:
             maps, cameras = self._programs.beside(
                 lambda: self._maps(features), lambda: self._model.decode_cameras(features)
             )
-        output = _any_view_output(maps, cameras, reference)
+        _, means = self._summaries.read(rows)
+        output = replace(_any_view_output(maps, cameras, reference), features=means)
         if self._conditioned and self._config.scale_from_cameras:
             assert output.T_cam_world is not None
             T_cam_world, metres, stddev = align_to_known(rig[0][0], output.T_cam_world)
@@ -126,7 +129,7 @@ class AnyViewWindow:
         self, rows: torch.Tensor, wanted: torch.Tensor | None, rig: tuple[torch.Tensor, ...]
     ) -> tuple[Features, torch.Tensor]:
         """Features of the views in ``rows``, levels of the ``wanted`` or all, and the reference view's index (1,)."""
-        (summary,) = self._summaries.read(rows)
+        summary, _ = self._summaries.read(rows)
         if self._conditioned:
             T_cam_base, K = rig
             reference = torch.zeros(1, dtype=torch.int64, device=rows.device)  # the origin of conditioned views

@@ -21,6 +21,15 @@ class ExtrinsicDrift:
     angle_deg: float = 0.0
     distance_m: float = 0.0
 
+    def text(self, camera: str) -> str:
+        """What to tell the user."""
+        by = [f"turned by {self.angle_deg:.1f} degrees"] if self.angle_deg else []
+        by += [f"moved by {self.distance_m * 100:.0f} cm"] if self.distance_m else []
+        return (
+            f"camera {camera} has {' and '.join(by)} against /tf_static, by what the cameras see: check its mount, or "
+            "calibrate the rig anew (of two cameras both show half)"
+        )
+
 
 class ExtrinsicsMonitor:
     """Running mean of each camera's misfit against the body (see TrackedWindow.body_misfit).

@@ -36,15 +36,17 @@ class SetGeometry:
 
     @property
     def median_depth(self) -> float:
-        """Median distance of its points from its body."""
-        return float(np.nanmedian(np.linalg.norm(self.points - self.T_odom_body[:3, 3], axis=-1)))
+        """Median distance of its points from its body; NaN without points."""
+        distance = np.linalg.norm(self.points - self.T_odom_body[:3, 3], axis=-1)
+        distance = distance[np.isfinite(distance)]
+        return float(np.median(distance)) if len(distance) else float("nan")
 
 
 @dataclass(frozen=True)
 class AnchorPolicy:
     """``min_motion``: displacement over median depth (or turn, see above) from which a set is another view;
     ``min_overlap``: share of an anchor's points that the newest set must see; ``recent``: sets, from the newest
-    back, that always stay.
+    back and with the one that comes in, that always stay; as many as the window has make it a plain sliding window.
     """
 
     min_motion: float = 0.05
@@ -58,19 +60,25 @@ class AnchorPolicy:
                 "cannot be chosen: at least 1, 0 to 1, and not negative"
             )
 
-    def leaving(self, sets: Sequence[SetGeometry]) -> int:
+    def elsewhere(self, keyframe: SetGeometry, other: SetGeometry) -> bool:
+        """Whether ``other`` is another view of the scene than the last ``keyframe``, and so a keyframe itself."""
+        return self._motion(keyframe, other) >= self.min_motion
+
+    def leaving(self, sets: Sequence[SetGeometry], keyframes: Sequence[bool]) -> int:
         """Index into ``sets``, oldest first and the newest last, of the one that leaves a full window.
 
-        The order of reasons: the newest set but one has hardly moved since the set before it (standing still must
-        not push anchors out); an old set shows too little of what the newest one sees; else the most redundant one.
+        The order of reasons: a set that is no keyframe and no longer among the newest ones (standing still must not
+        push anchors out); an old set that shows too little of what the newest one sees; else the most redundant one.
         """
-        if len(sets) <= self.recent:
+        if len(sets) == 1:
             return 0
-        if self.recent >= 2 and len(sets) >= 3 and self._motion(sets[-3], sets[-2]) < self.min_motion:
-            return len(sets) - 2
-        old = range(len(sets) - self.recent)
+        recent = min(self.recent - 1, len(sets) - 1)  # with the set that comes in, ``recent`` of them
+        old = range(len(sets) - recent)
+        ordinary = [index for index in old if not keyframes[index]]
+        if ordinary:
+            return ordinary[0]
         overlap = [overlap_share(sets[index], sets[-1]) for index in old]
-        lost = [index for index in old if overlap[index] < self.min_overlap]
+        lost = [index for index in old if overlap[index] < self.min_overlap and index < len(sets) - 1]
         if lost:
             return min(lost, key=lambda index: overlap[index])
         return min(old, key=lambda index: self._distinctness(index, sets))
@@ -85,7 +93,8 @@ class AnchorPolicy:
         """Displacement over median depth, plus the turn likewise."""
         apart = np.linalg.norm(first.T_odom_body[:3, 3] - second.T_odom_body[:3, 3])
         turn = rotation_angle(first.T_odom_body[:3, :3].T @ second.T_odom_body[:3, :3])
-        return float(apart / max(second.median_depth, 1e-6) + turn / _TURN_LIKE_DEPTH_RAD)
+        depth = next((d for d in (second.median_depth, first.median_depth) if d > 0), 1.0)
+        return float(apart / max(depth, 1e-6) + turn / _TURN_LIKE_DEPTH_RAD)
 
 
 def overlap_share(anchor: SetGeometry, newest: SetGeometry) -> float:

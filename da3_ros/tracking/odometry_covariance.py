@@ -17,15 +17,29 @@ class OdometryCovariance:
         self._covariance = np.zeros((6, 6))
         self._last: np.ndarray | None = None
         self._origin = np.zeros(3)
+        self._lost = False
+
+    def lose(self) -> None:
+        """From here on nobody knows how far the odometry is off."""
+        self._lost = True
 
     def step(
-        self, T_odom_base: np.ndarray, rotation_variance: float, translation_variance: float, scale_variance: float
-    ) -> np.ndarray:
-        """Covariance (6, 6) at T_odom_base (4, 4).
+        self,
+        T_odom_base: np.ndarray,
+        rotation_variance: float,
+        translation_variance: float,
+        scale_variance: float,
+        own_rotation_variance: float = 0.0,
+        own_translation_variance: float = 0.0,
+    ) -> np.ndarray | None:
+        """Covariance (6, 6) at T_odom_base (4, 4); None once lost.
 
         ``rotation_variance`` (rad^2) and ``translation_variance`` (m^2), for each axis, are those of this step's
-        displacement; ``scale_variance`` is that of the logarithm of the scale.
+        displacement, which later steps inherit; ``own_...`` are those of this pose alone. ``scale_variance`` is that
+        of the logarithm of the scale.
         """
+        if self._lost:
+            return None
         position = T_odom_base[:3, 3]
         if self._last is None:
             self._origin = position.copy()
@@ -36,7 +50,7 @@ class OdometryCovariance:
             self._covariance = move @ self._covariance @ move.T
             self._covariance += np.diag([translation_variance] * 3 + [rotation_variance] * 3)
         self._last = position.copy()
-        total = self._covariance.copy()
+        total = self._covariance + np.diag([own_translation_variance] * 3 + [own_rotation_variance] * 3)
         way = position - self._origin
         total[:3, :3] += scale_variance * np.outer(way, way)
         return total

@@ -25,7 +25,7 @@ _TINY = 1e-12
 class RigidFit:
     """The rigid transform that takes frame a to frame b, and how well the views agree on it."""
 
-    T_b_a: Tensor  # (4, 4)
+    T_b_a: Tensor  # (4, 4); without meaning where all weights are 0
     weights: Tensor  # (V,) 0..1, what each view counted for in the end
     angle: Tensor  # (V,) radians between each view's rotation and the fit
     distance: Tensor  # (V,) between each view's centre and the fit, in b's unit
@@ -36,7 +36,8 @@ class RigidFit:
 def fit_rigid(T_a_view: Tensor, T_b_view: Tensor, weights: Tensor | None = None) -> RigidFit:
     """The rigid transform between two frames in which the same V >= 1 views are known.
 
-    ``T_a_view`` and ``T_b_view`` (V, 4, 4) view to frame, lengths in one unit; ``weights`` (V,). The rotation comes
+    ``T_a_view`` and ``T_b_view`` (V, 4, 4) view to frame, lengths in one unit; ``weights`` (V,), 0 for views that are
+    not known in both. The rotation comes
     from the views' rotations (the centres of a robot's window often lie on a line), the translation from the
     centres under that rotation.
     """
@@ -46,7 +47,8 @@ def fit_rigid(T_a_view: Tensor, T_b_view: Tensor, weights: Tensor | None = None)
     rotation, weight_r, angle, variance_r = _robust_rotation(quaternion, base)
 
     offset = b[:, :3, 3] - a[:, :3, 3] @ rotation.mT
-    spread = (a[:, :3, 3] - a[:, :3, 3].mean(0)).norm(dim=-1).amax()
+    centre = (base[:, None] * a[:, :3, 3]).sum(0) / base.sum().clamp(min=_TINY)
+    spread = ((a[:, :3, 3] - centre).norm(dim=-1) * (base > 0)).amax()
     smallest = (spread * _SMALLEST_LENGTH).clamp(min=_TINY)
     translation, weight_t, distance, variance_t = _robust_mean(offset, base, smallest)
     T = torch.eye(4, dtype=torch.float64, device=a.device)
@@ -120,7 +122,8 @@ def rotation_of(quaternion: Tensor) -> Tensor:
 def _robust_rotation(quaternion: Tensor, base: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Rotation (3, 3), weights (V,), angles (V,) and variance () of the mean of quaternions (V, 4)."""
     # The view that agrees best with all others, by the sum of |cos|, is the start: outliers cannot pull it.
-    centre = _row(quaternion, ((quaternion @ quaternion.mT).abs() * base).sum(-1).argmax())
+    agreement = ((quaternion @ quaternion.mT).abs() * base).sum(-1)
+    centre = _row(quaternion, torch.where(base > 0, agreement, -1.0).argmax())
     weight = base
     smallest = torch.full_like(base[0], _SMALLEST_ANGLE)
     for _ in range(_ITERATIONS):
@@ -141,7 +144,7 @@ def _angle_to(quaternion: Tensor, centre: Tensor) -> Tensor:
 def _robust_mean(points: Tensor, base: Tensor, smallest: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Mean (3,), weights (V,), distances (V,) and variance () of the mean of points (V, 3)."""
     apart = torch.cdist(points[None], points[None])[0]
-    centre = _row(points, (apart * base).sum(-1).argmin())  # the medoid
+    centre = _row(points, torch.where(base > 0, (apart * base).sum(-1), torch.inf).argmin())  # the medoid
     weight = base
     for _ in range(_ITERATIONS):
         weight = base * _cauchy((points - centre).norm(dim=-1), base, smallest)

@@ -7,36 +7,42 @@ successive windows share most of their views, and so most of their errors.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from da3_ros.tracking.depth_scale import ScaleRatio
-from da3_ros.tracking.scale_sources import ScaleMeasurement
+from da3_ros.tracking.scale_sources import SOURCES, ScaleMeasurement
 
 _GATE = 16.0  # squared standard deviations beyond which a measurement does not fit
-_UNKNOWN = 1e6  # variance of a scale of which nothing is known
+UNKNOWN_VARIANCE = 1e6  # of a scale of which nothing is known
 # Variance that a second adds: no chain of windows stays true to its scale for ever.
 _DRIFT_PER_S = 0.01**2
 # Relative deviation per window of a scale that is merely kept, since nothing connects the windows.
 _KEPT_STDDEV = 0.05
+# Consecutive measurements that share their error, as far as the variance is concerned: windows share their views.
+_REPEATED = 8.0
+_LONG_AGO = 1_000_000  # steps
 
 
 @dataclass(frozen=True)
 class ScaleState:
-    """Logarithm of the metres per unit of the newest window. Tensors ()."""
+    """Logarithm of the metres per unit of the newest window. Tensors () or, one entry for each of SOURCES, (S,)."""
 
-    log: Tensor  # float64
-    variance: Tensor  # float64; _UNKNOWN or more before the first measurement
-    misfits: Tensor  # int64, consecutive measurements that did not fit
-    jumped: Tensor  # bool: this step took over another scale after misfits
-    rejected: Tensor  # bool: this step's measurement did not fit and was left out
+    log: Tensor  # () float64
+    variance: Tensor  # () float64; UNKNOWN_VARIANCE or more before the first measurement
+    misfits: Tensor  # (S,) int64, consecutive measurements that did not fit
+    idle: Tensor  # (S,) int64, steps since a measurement was last used
+    used: Tensor  # (S,) bool: this step's measurement was taken in
+    jumped: Tensor  # (S,) bool: this step took over another scale after misfits
+    rejected: Tensor  # (S,) bool: this step's measurement did not fit and was left out
 
     @property
     def metric(self) -> Tensor:
         """Whether any source has ever given metres (bool)."""
-        return self.variance < _UNKNOWN / 2
+        return self.variance < UNKNOWN_VARIANCE / 2
 
     @property
     def metres_per_unit(self) -> Tensor:
@@ -52,51 +58,74 @@ class ScaleState:
 def unknown_scale(device: torch.device) -> ScaleState:
     """One unit is taken as one metre until a source says otherwise."""
     zero = torch.zeros((), dtype=torch.float64, device=device)
-    no = zero > 0
-    return ScaleState(zero, zero + _UNKNOWN, torch.zeros((), dtype=torch.int64, device=device), no, no)
+    none = torch.zeros(len(SOURCES), dtype=torch.int64, device=device)
+    return ScaleState(zero, zero + UNKNOWN_VARIANCE, none, none + _LONG_AGO, none > 0, none > 0, none > 0)
 
 
 class ScaleFilter:
     """A scalar Kalman filter on the logarithm of the scale.
 
-    ``time_constant_s``: how slowly a source corrects the chain of windows. ``jump_after``: so many consecutive
-    measurements that contradict the state replace it.
+    ``time_constant_s``: a source moves the scale no faster than with this time constant. ``jump_after``: so many
+    consecutive measurements of a source that contradict the state replace it, unless another source agreed with the
+    state meanwhile.
     """
 
     def __init__(self, time_constant_s: float, jump_after: int):
         self._time_constant_s = time_constant_s
         self._jump_after = jump_after
 
-    def carry(self, state: ScaleState, ratio: ScaleRatio, elapsed_s: float) -> ScaleState:
-        """To the next window, whose unit is ``ratio`` of the last one's; without a valid ratio the scale is kept."""
-        added = torch.where(ratio.valid, ratio.variance, _KEPT_STDDEV**2) + _DRIFT_PER_S * elapsed_s
+    def carry(
+        self, state: ScaleState, ratio: ScaleRatio, elapsed_s: Tensor | float, inherited: Tensor | float = 1.0
+    ) -> ScaleState:
+        """To the next window, whose unit is ``ratio`` of the last one's; without a valid ratio the scale is kept.
+
+        ``inherited``: share of the ratio's variance that later windows inherit, for most compare with the same views.
+        """
+        added = torch.where(ratio.valid, ratio.variance * inherited, _KEPT_STDDEV**2) + _DRIFT_PER_S * elapsed_s
         return replace(state, log=state.log + torch.where(ratio.valid, ratio.log, 0.0), variance=state.variance + added)
 
-    def correct(self, state: ScaleState, measured: ScaleMeasurement, elapsed_s: float) -> ScaleState:
-        """With a measurement of the same window, ``elapsed_s`` after the one before it.
+    def correct(
+        self, state: ScaleState, measured: Sequence[ScaleMeasurement | None], elapsed_s: Tensor | float
+    ) -> ScaleState:
+        """With measurements of the same window, one of each of SOURCES or None, ``elapsed_s`` after those before.
 
-        The first one is taken over as it is. A later one counts for as little as one of time_constant_s / elapsed_s
-        that repeat each other; one that does not fit is left out, and the ``jump_after``-th in a row is taken over
-        with ``jumped`` set.
+        The first valid one is taken over as it is. A later one counts for as little as one of time_constant_s /
+        elapsed_s that repeat each other; one that does not fit is left out, and the ``jump_after``-th in a row is taken
+        over with ``jumped`` set.
         """
-        first = ~state.metric
-        innovation = measured.log - state.log
-        fits = first | (innovation.square() <= _GATE * (state.variance + measured.variance))
-        misfits = torch.where(measured.valid, torch.where(fits, 0, state.misfits + 1), state.misfits)
-        jumped = measured.valid & (misfits >= self._jump_after)
-        take_over = measured.valid & (first | jumped)
-
-        repeats = 1.0 + self._time_constant_s / max(elapsed_s, 1e-3)
-        gain = state.variance / (state.variance + repeats * measured.variance)
-        gain = torch.where(take_over, 1.0, torch.where(measured.valid & fits, gain, 0.0))
-        left = torch.where(take_over, measured.variance, (1 - gain) * state.variance)
-        return ScaleState(
-            log=state.log + gain * torch.where(measured.valid, innovation, 0.0),
-            variance=left,
-            misfits=torch.where(take_over, 0, misfits),
-            jumped=jumped,
-            rejected=measured.valid & ~fits & ~jumped,
-        )
+        elapsed = torch.as_tensor(elapsed_s, dtype=torch.float64, device=state.log.device).clamp(min=1e-3)
+        log, variance, idle = state.log, state.variance, state.idle + 1
+        misfits, used, jumped, rejected = [], [], [], []
+        no = variance < 0
+        for source, one in enumerate(measured):
+            if one is None:
+                misfits.append(state.misfits[source])
+                used.append(no)
+                jumped.append(no)
+                rejected.append(no)
+                continue
+            first = variance >= UNKNOWN_VARIANCE / 2
+            innovation = torch.where(one.valid, one.log - log, 0.0)
+            fits = first | (innovation.square() <= _GATE * (variance + one.variance))
+            missed = torch.where(one.valid, torch.where(fits, 0, state.misfits[source] + 1), state.misfits[source])
+            others = torch.cat([idle[:source], idle[source + 1 :]])
+            jump = one.valid & (missed >= self._jump_after) & (others.amin() > self._jump_after)
+            take_over = one.valid & (first | jump)
+            repeats = 1.0 + self._time_constant_s / elapsed
+            gain = variance / (variance + repeats * one.variance)
+            gain = torch.minimum(gain, 1.0 - torch.exp(-elapsed / max(self._time_constant_s, 1e-6)))
+            gain = torch.where(take_over, 1.0, torch.where(one.valid & fits, gain, 0.0))
+            log = log + gain * innovation
+            left = (1 - gain).square() * variance + torch.where(gain > 0, gain.square() * _REPEATED * one.variance, 0.0)
+            variance = torch.where(take_over, one.variance, left)
+            taken = take_over | (one.valid & fits)
+            misfits.append(torch.where(take_over, 0, missed))
+            used.append(taken)
+            jumped.append(jump)
+            rejected.append(one.valid & ~taken)
+            idle = torch.cat([idle[:source], torch.where(taken, 0, idle[source])[None], idle[source + 1 :]])
+        flags = (torch.stack(each) for each in (used, jumped, rejected))
+        return ScaleState(log, variance, torch.stack(misfits), idle, *flags)
 
 
 def combine(ratios: list[ScaleRatio]) -> ScaleRatio:

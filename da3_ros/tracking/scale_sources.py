@@ -9,6 +9,9 @@ from torch import Tensor
 
 from da3_ros.tracking.rigid import weighted_median
 
+# In the order in which they are heard: the strongest first.
+SOURCES = ("rig", "odometry", "range", "metric_model")
+
 _MAD_TO_STDDEV = 1.4826
 # No source is better than this: calibrations, odometers and range sensors have scale errors of their own.
 _SMALLEST_STDDEV = 0.002  # relative
@@ -28,7 +31,7 @@ class ScaleMeasurement:
 
 
 def scale_from_vectors(
-    known: Tensor, predicted: Tensor, independent: int, equally_noisy: bool = False
+    known: Tensor, predicted: Tensor, independent: Tensor | int, equally_noisy: bool = False
 ) -> ScaleMeasurement:
     """From displacements (K, 3) that are known in metres and were predicted in the window's unit, K >= 0.
 
@@ -40,7 +43,7 @@ def scale_from_vectors(
     point backwards.
     """
     if known.shape[0] == 0:
-        return _nothing(known.device)
+        return no_measurement(known.device)
     known, predicted = known.double(), predicted.double()
     weight = known.square().sum(-1)
     units = (known * predicted).sum(-1) / weight.clamp(min=1e-12)  # units per metre
@@ -53,7 +56,7 @@ def scale_from_vectors(
     spread = torch.maximum(spread, weighted_median(across, weight) / 2**0.5)
     effective = (weight.sum().square() / weight.square().sum().clamp(min=1e-12)).clamp(max=independent)
     spread = torch.maximum(spread, _SINGLE_STDDEV * median / effective.clamp(min=1.0))
-    return _measurement(median, spread / effective.clamp(min=1.0).sqrt(), usable=weight.sum() > 1e-8)
+    return measurement(median, spread / effective.clamp(min=1.0).sqrt(), usable=weight.sum() > 1e-8)
 
 
 def scale_from_ranges(known: Tensor, predicted: Tensor) -> ScaleMeasurement:
@@ -63,35 +66,36 @@ def scale_from_ranges(known: Tensor, predicted: Tensor) -> ScaleMeasurement:
     """
     usable = torch.isfinite(known) & torch.isfinite(predicted) & (known > 0) & (predicted > 0)
     if known.shape[0] == 0:
-        return _nothing(known.device)
+        return no_measurement(known.device)
     ratio = torch.where(usable, predicted, 1.0).double() / torch.where(usable, known, 1.0).double()
     weight = usable.double()
     median = weighted_median(ratio, weight)
     spread = _MAD_TO_STDDEV * weighted_median((ratio - median).abs(), weight)
     # One reading alone says nothing of its own error: a tenth is what these networks miss single surfaces by.
     spread = torch.where(weight.sum() < 3, 0.1 * median, spread)
-    return _measurement(median, spread / weight.sum().clamp(min=1.0).sqrt(), usable=weight.sum() > 0)
+    return measurement(median, spread / weight.sum().clamp(min=1.0).sqrt(), usable=weight.sum() > 0)
 
 
 def scale_from_metres(metres_per_unit: Tensor, stddev: Tensor | None) -> ScaleMeasurement:
     """From a metric network (or another that gives metres per unit () itself), with its standard deviation ().
 
-    A deviation that is not known is taken as a tenth of the scale.
+    A deviation that is not known is taken as a tenth of the scale. However unsure, it is what the network says.
     """
     metres = metres_per_unit.double()
     spread = 0.1 * metres if stddev is None else torch.where(torch.isfinite(stddev), stddev.double(), 0.1 * metres)
     units = 1 / torch.where(metres > 0, metres, 1.0)
-    return _measurement(units, spread * units.square(), usable=torch.isfinite(metres) & (metres > 0))
+    usable = torch.isfinite(metres) & (metres > 0)
+    return measurement(units, spread * units.square(), usable, largest=torch.inf)
 
 
-def _measurement(units: Tensor, stddev: Tensor, usable: Tensor) -> ScaleMeasurement:
+def measurement(units: Tensor, stddev: Tensor, usable: Tensor, largest: float = _LARGEST_STDDEV) -> ScaleMeasurement:
     """Of units per metre () and their standard deviation ()."""
     relative = (stddev / units.clamp(min=1e-12)).clamp(min=_SMALLEST_STDDEV)
-    valid = usable & (units > 0) & (relative <= _LARGEST_STDDEV)
+    valid = usable & (units > 0) & (relative <= largest)
     log = -torch.where(valid, units, 1.0).log()
     return ScaleMeasurement(log, torch.where(valid, relative.square(), torch.inf), valid)
 
 
-def _nothing(device: torch.device) -> ScaleMeasurement:
+def no_measurement(device: torch.device) -> ScaleMeasurement:
     zero = torch.zeros((), dtype=torch.float64, device=device)
     return ScaleMeasurement(zero, zero + torch.inf, zero > 0)

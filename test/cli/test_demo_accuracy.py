@@ -52,7 +52,7 @@ def answer(path, scale: float, wrong: float = 0.0, motion: float = 1.0):
             info = build.camera_info(CALIBRATION, stamp, "front_optical_frame")
             bag.write("/front/depth/camera_info", stamp, info)
             bag.write("/front/depth/image_rect", stamp, build.image(found, stamp, "front_optical_frame"))
-            bag.write("/odometry", stamp, build.odometry(T, stamp, "odom", "base_link", variance=0.0))
+            bag.write("/odometry", stamp, build.odometry(T, stamp, "odom", "base_link", covariance=np.zeros((6, 6))))
     return path
 
 

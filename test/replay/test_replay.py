@@ -82,9 +82,10 @@ def test_every_set_gives_the_topics_of_the_node(replayed):
     per_camera = {
         f"/{camera}/{name}"
         for camera in ("left", "right")
-        for name in ("depth/image_rect", "depth/camera_info", "confidence", "points")
+        for name in ("depth/image_rect", "depth/camera_info", "confidence", "points", "dynamic")
     }
-    assert set(found) == per_camera | {"/points", "/window", "/odometry", "/path", "/tf", "/tf_static"}
+    of_all = {"/points", "/window", "/odometry", "/path", "/tf", "/tf_static", "/da3_node/map_points"}
+    assert set(found) == per_camera | of_all
     for name, index in (("left", 0), ("right", 1)):
         depth = found[f"/{name}/depth/image_rect"]
         assert [stamp_ns(message) for message in depth] == [START_NS + s * STEP_NS + index * 1000 for s in range(7)]
@@ -120,8 +121,8 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(bag, tmp_path, 
     assert run(bag, tmp_path / "out.mcap") == 130
     assert not (tmp_path / "out.mcap").exists()
     assert run(bag, tmp_path / "out.mcap", "--json", str(tmp_path / "figures.json")) == 0
-    # The first part has the sets 0 to 2; the window of two sets is filled from set 1 on.
-    assert numbers[6:] == [1, 2, 3, 4, 5, 6]
+    # The first part has the sets 0 to 2; the frame odom goes back to set 0.
+    assert numbers[6:] == [0, 1, 2, 3, 4, 5, 6]
     assert json.loads((tmp_path / "figures.json").read_text())["resumed_at_set"] == 3
     assert contents(tmp_path / "out.mcap") == contents(tmp_path / "whole.mcap")
 

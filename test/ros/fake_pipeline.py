@@ -13,11 +13,14 @@ from da3_ros.datatypes import (
     CameraOutput,
     Estimate,
     FrameSet,
+    MapEstimate,
+    MapReport,
     OutputRequest,
     PointBuffer,
     ScaleEstimate,
     ViewEstimate,
 )
+from da3_ros.tracking.voxel_map import VoxelMap
 
 # Published size and intrinsics, whatever comes in.
 HEIGHT, WIDTH = 6, 8
@@ -59,6 +62,8 @@ class FakePipeline:
         self.calls: list[tuple] = []
         self.threads = {threading.current_thread().name}
         self.steps = 0
+        self.map_points = None  # (n, 3); None: there is no map
+        self.T_map_odom = np.eye(4)
 
     def _note(self, *call):
         self.calls.append(call)
@@ -77,6 +82,13 @@ class FakePipeline:
     def reset(self):
         self.steps = 0
         self._note("reset")
+
+    def map_snapshot(self):
+        if self.map_points is None:
+            return None
+        points = VoxelMap(0.1, 1000)
+        points.add(self.map_points, np.full((len(self.map_points), 3), 200, np.uint8), np.ones(len(self.map_points)))
+        return points
 
     def close(self):
         self._note("close")
@@ -113,6 +125,7 @@ class FakePipeline:
                     np.ones((HEIGHT, WIDTH), np.float32) if frame.camera in request.confidence else None,
                     PointBuffer(cloud, frame.frame_id, False) if frame.camera in request.points else None,
                     np.isinf(depth_of(index)).astype(np.uint8) * 255 if frame.camera in request.sky else None,
+                    np.full((HEIGHT, WIDTH), 255, np.uint8) if frame.camera in request.dynamic else None,
                 )
             )
         merged = np.zeros((1, 5, 16), np.uint8) if request.merged_points else None
@@ -123,6 +136,11 @@ class FakePipeline:
             outputs=tuple(outputs),
             T_odom_base=None,
             scale=ScaleEstimate(),
+            mapping=MapEstimate(
+                self.T_map_odom,
+                MapReport(keyframes=3, loops=1),
+                PointBuffer(np.zeros((1, 7, 16), np.uint8), "map", True) if request.map_points else None,
+            ),
             merged_points=None if merged is None else PointBuffer(merged, "odom", True),
             warnings=self.warnings,
             timings_ms={"network": 1.0},

@@ -164,8 +164,10 @@ def configured(**settings):
         ({"frames__publish_tf": True}, "publishes odom -> base_link and this node must not: set frames.publish_tf to"),
         ({"model__variant": "da3mono-large"}, "is odometry, but da3mono-large sees each view alone: set it to none"),
         ({"scale__source": "none"}, "whose poses are in metres: set it to auto"),
-        ({"scale__source": "rig"}, "set model.pose_conditioning to rig"),
-        ({"model__pose_conditioning": "none", "scale__source": "odometry"}, "set model.pose_conditioning to odometry"),
+        (
+            {"model__pose_conditioning": "none", "scale__source": "odometry", "frames__publish_tf": True},
+            "scale.source is odometry, so the robot publishes odom -> base_link and this node must not",
+        ),
         ({"cameras": ("left",), "window__sets": 1}, "a window of one view shows no distance"),
         ({"camera.right.camera_info_topic": "none"}, "is odometry and needs a CameraInfo for every camera"),
     ],

@@ -112,7 +112,6 @@ def configured(**settings):
         ({"window__sets": 4}, "moved between the 4 sets of the window: set window.sets to 1"),
         ({"model__variant": "da3mono-large"}, "sees each view alone: set it to none"),
         ({"cameras": ("left",), "scale__source": "rig"}, "one camera has no distance to another"),
-        ({"model__pose_conditioning": "none", "scale__source": "rig"}, "set model.pose_conditioning to rig"),
         ({"camera.right.camera_info_topic": "none"}, "camera_info_topic is 'none' for right"),
     ],
 )

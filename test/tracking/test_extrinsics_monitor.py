@@ -7,7 +7,7 @@ import pytest
 import torch
 import window_simulation as sim
 
-from da3_ros.tracking import ScaleFilter, Tracker
+from da3_ros.tracking import ScaleFilter, Tracker, TrackReport
 from da3_ros.tracking.extrinsics_monitor import ExtrinsicsMonitor
 
 NOISE = sim.Noise(depth=0.05, rotation_rad=0.003, translation=0.005)
@@ -15,11 +15,11 @@ NOISE = sim.Noise(depth=0.05, rotation_rad=0.003, translation=0.005)
 
 def watch(true_rig, believed_rig, steps=60):
     monitor = ExtrinsicsMonitor(min_angle_deg=1.0, min_distance_m=0.05)
-    tracker = Tracker(ScaleFilter(5.0, 5), torch.device("cpu"))
+    tracker = Tracker(ScaleFilter(5.0, 5), torch.device("cpu"), 16)
     for window in sim.windows(sim.circle(steps), true_rig, noise=NOISE):
-        result = tracker.step(window.views, window.T_cam_world, window.decoded, window.depth, None, believed_rig)
+        report = TrackReport.of(sim.step(tracker, window, believed_rig).report.numpy())
         newest = [view.camera for view in window.views if view.newest]
-        for camera, misfit in zip(newest, result.body_misfit.numpy(), strict=True):
+        for camera, misfit in zip(newest, report.misfit, strict=True):
             monitor.update(camera, misfit)
     return monitor
 

@@ -25,12 +25,15 @@ def geometry(x=0.0, y=0.0, heading=0.0):
 
 def drive(poses, policy, capacity=4):
     """Pushes one set after another; returns the steps that the window holds at the end."""
-    held = []
+    held, keyframe = [], None
     for step, pose in enumerate(poses):
-        held.append((step, geometry(*pose)))
-        if len(held) > capacity:
-            held.pop(policy.leaving([one for _, one in held]))
-    return [step for step, _ in held]
+        if len(held) == capacity:
+            held.pop(policy.leaving([one for _, one, _ in held], [flag for _, _, flag in held]))
+        new = geometry(*pose)
+        elsewhere = keyframe is None or policy.elsewhere(keyframe, new)
+        keyframe = new if elsewhere else keyframe
+        held.append((step, new, elsewhere))
+    return [step for step, _, _ in held]
 
 
 def test_overlap_is_one_with_itself_and_none_behind_the_back():
@@ -43,8 +46,7 @@ def test_overlap_is_one_with_itself_and_none_behind_the_back():
 def test_standing_still_keeps_the_anchors():
     moving = [(-4.0 + 0.8 * k, 0.0, 0.0) for k in range(4)]
     held = drive(moving + [moving[-1]] * 30, AnchorPolicy())
-    assert held[:3] == [0, 1, 3]
-    assert held[-1] == 33
+    assert held == [0, 2, 32, 33]  # two anchors from elsewhere, and the newest sets
 
 
 def test_driving_slowly_keeps_old_views_and_the_newest():
@@ -66,8 +68,8 @@ def test_the_newest_set_never_leaves():
     held = []
     for pose in poses:
         held.append(geometry(*pose))
-        if len(held) > 4:
-            leaving = policy.leaving(held)
+        if len(held) == 4:
+            leaving = policy.leaving(held, [True] * 4)
             assert leaving != len(held) - 1
             held.pop(leaving)
 

@@ -2,38 +2,29 @@
 
 import numpy as np
 import pytest
-import torch
 import window_simulation as sim
 
-from da3_ros.geometry.se3 import T_from, invert
-from da3_ros.tracking import ScaleFilter, Tracker
+from da3_ros.evaluation.simulated_drives import Drive, Scenario
+from da3_ros.geometry.se3 import T_from
 from da3_ros.tracking.odometry_covariance import OdometryCovariance
 
 NOISE = sim.Noise(depth=0.05, rotation_rad=0.003, translation=0.005)
 
 
-def pose_error(T, T_true):
-    R = T[:3, :3] @ T_true[:3, :3].T
-    turn = np.array([R[2, 1] - R[1, 2], R[0, 2] - R[2, 0], R[1, 0] - R[0, 1]]) / 2
-    return np.concatenate([T[:3, 3] - T_true[:3, 3], turn])
+WAYS = {"circle": sim.circle(50), "straight": sim.straight(50, 0.9), "turning": sim.turning(50)}
 
 
-def normalised_error_squared(seed, way):
-    tracker, covariance = Tracker(ScaleFilter(5.0, 5), torch.device("cpu")), OdometryCovariance()
-    start = None
-    for window in sim.windows(way, sim.STEREO, noise=NOISE, seed=seed):
-        result = tracker.step(window.views, window.T_cam_world, window.decoded, window.depth, None, sim.STEREO)
-        T = result.T_odom_base.numpy()
-        P = covariance.step(T, *result.step_variance.tolist(), float(result.scale.variance))
-        start = T @ invert(window.T_world_base) if start is None else start
-    error = pose_error(T, start @ window.T_world_base)
-    return error @ np.linalg.solve(P, error)
+CASES = [("circle", True), ("straight", True), ("circle", False)]
+MORE = [("turning", True), ("straight", False), ("turning", False)]
 
 
-@pytest.mark.parametrize("way", [sim.circle(30), sim.straight(30)], ids=["circle", "straight"])
-def test_normalised_errors_squared_are_near_their_expectation(way):
-    mean = np.mean([normalised_error_squared(seed, way) for seed in range(6)])
-    assert 6 / 2.5 < mean < 6 * 2.5  # six degrees of freedom; the mean of 6 scatters by 1.4
+@pytest.mark.parametrize(("way", "keyframes"), [*CASES, *(pytest.param(*one, marks=pytest.mark.slow) for one in MORE)])
+def test_normalised_errors_squared_are_near_their_expectation(way, keyframes):
+    drives = [
+        Drive(Scenario("", WAYS[way], sim.STEREO, noise=NOISE, recent=2 if keyframes else 4), seed) for seed in range(2)
+    ]
+    mean = np.mean([np.nanmean(drive.nees()[20:]) for drive in drives])
+    assert 6 / 3 < mean < 6 * 3  # six degrees of freedom
 
 
 def test_an_early_turn_moves_later_positions_sideways():

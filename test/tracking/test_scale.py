@@ -8,6 +8,7 @@ import torch
 from da3_ros.tracking.depth_scale import ScaleRatio
 from da3_ros.tracking.scale_filter import ScaleFilter, combine, unknown_scale
 from da3_ros.tracking.scale_sources import (
+    SOURCES,
     ScaleMeasurement,
     scale_from_metres,
     scale_from_ranges,
@@ -21,6 +22,12 @@ def tensor(value):
 
 def measured(metres, relative=0.02):
     return ScaleMeasurement(tensor(math.log(metres)), tensor(relative**2), torch.tensor(True))
+
+
+def only(source, measurement):
+    """Measurements of all sources, of which ``source`` alone says something."""
+    nothing = ScaleMeasurement(tensor(0.0), tensor(math.inf), torch.tensor(False))
+    return [measurement if one == source else nothing for one in SOURCES]
 
 
 def ratio(log, variance=1e-4, valid=True):
@@ -73,28 +80,28 @@ def test_the_first_measurement_is_taken_over_and_later_ones_correct_slowly():
     scale_filter = ScaleFilter(time_constant_s=5.0, jump_after=3)
     state = unknown_scale(torch.device("cpu"))
     assert not bool(state.metric)
-    state = scale_filter.correct(state, measured(2.0), 0.1)
+    state = scale_filter.correct(state, only("rig", measured(2.0)), 0.1)
     assert bool(state.metric)
     assert float(state.metres_per_unit) == pytest.approx(2.0)
-    state = scale_filter.correct(state, measured(2.05), 0.1)
+    state = scale_filter.correct(state, only("rig", measured(2.05)), 0.1)
     assert 2.0 < float(state.metres_per_unit) < 2.005
 
 
 def test_another_scale_is_left_out_at_first_and_taken_over_when_it_stays():
     scale_filter = ScaleFilter(time_constant_s=5.0, jump_after=3)
-    state = scale_filter.correct(unknown_scale(torch.device("cpu")), measured(2.0), 0.1)
+    state = scale_filter.correct(unknown_scale(torch.device("cpu")), only("rig", measured(2.0)), 0.1)
     for _ in range(2):
-        state = scale_filter.correct(state, measured(4.0), 0.1)
-        assert bool(state.rejected) and not bool(state.jumped)
+        state = scale_filter.correct(state, only("rig", measured(4.0)), 0.1)
+        assert bool(state.rejected[0]) and not state.jumped.any()
         assert float(state.metres_per_unit) == pytest.approx(2.0)
-    state = scale_filter.correct(state, measured(4.0), 0.1)
-    assert bool(state.jumped) and not bool(state.rejected)
+    state = scale_filter.correct(state, only("rig", measured(4.0)), 0.1)
+    assert bool(state.jumped[0]) and not state.rejected.any()
     assert float(state.metres_per_unit) == pytest.approx(4.0)
 
 
 def test_the_next_window_keeps_the_metres_whatever_its_unit():
     scale_filter = ScaleFilter(time_constant_s=5.0, jump_after=3)
-    state = scale_filter.correct(unknown_scale(torch.device("cpu")), measured(2.0), 0.1)
+    state = scale_filter.correct(unknown_scale(torch.device("cpu")), only("rig", measured(2.0)), 0.1)
     carried = scale_filter.carry(state, ratio(math.log(3.0)), 0.1)
     assert float(carried.metres_per_unit) == pytest.approx(6.0)
     kept = scale_filter.carry(state, ratio(0.0, valid=False), 0.1)
@@ -106,3 +113,25 @@ def test_ratios_count_by_their_variance():
     found = combine([ratio(0.0, 1e-4), ratio(0.5, 4e-4), ratio(9.0, valid=False)])
     assert float(found.log) == pytest.approx(0.1)
     assert not bool(combine([ratio(0.0, valid=False)]).valid)
+
+
+def test_a_source_that_contradicts_another_one_does_not_take_over():
+    scale_filter = ScaleFilter(time_constant_s=5.0, jump_after=3)
+    state = scale_filter.correct(unknown_scale(torch.device("cpu")), only("rig", measured(2.0)), 0.1)
+    for _ in range(20):
+        both = only("rig", measured(2.0))
+        both[SOURCES.index("odometry")] = measured(4.0)
+        state = scale_filter.correct(state, both, 0.1)
+    assert float(state.metres_per_unit) == pytest.approx(2.0)
+    assert bool(state.rejected[SOURCES.index("odometry")]) and bool(state.used[SOURCES.index("rig")])
+
+
+@pytest.mark.parametrize("time_constant_s", [1.0, 10.0])
+def test_a_correction_is_no_faster_than_the_time_constant(time_constant_s):
+    scale_filter = ScaleFilter(time_constant_s, jump_after=1000)
+    state = scale_filter.correct(unknown_scale(torch.device("cpu")), only("rig", measured(2.0)), 0.1)
+    for _ in range(round(time_constant_s / 0.1)):
+        state = scale_filter.carry(state, ratio(0.0, 1e-3), 0.1)
+        state = scale_filter.correct(state, only("rig", measured(2.1)), 0.1)
+    moved = (float(state.log) - math.log(2.0)) / math.log(2.1 / 2.0)
+    assert 0.2 < moved <= 1 - math.exp(-1) + 1e-3

@@ -8,33 +8,40 @@ import torch
 import window_simulation as sim
 
 from da3_ros.geometry.se3 import invert, rotation_angle
-from da3_ros.tracking import ScaleFilter, Tracker
-from da3_ros.tracking.scale_sources import scale_from_metres
+from da3_ros.tracking import ScaleFilter, Tracker, TrackReport
 
 
-def step(tracker, window, mounts, measured=()):
-    return tracker.step(window.views, window.T_cam_world, window.decoded, window.depth, None, mounts, measured)
+def make_tracker(views=16):
+    return Tracker(ScaleFilter(time_constant_s=5.0, jump_after=5), torch.device("cpu"), views)
+
+
+class Step:
+    """A step's window and its report."""
+
+    def __init__(self, tracker, window, rig, **more):
+        self.window = sim.step(tracker, window, rig, **more)
+        self.report = TrackReport.of(self.window.report.numpy())
 
 
 class Run:
     """A way tracked from its first window to its last, beside the truth."""
 
     def __init__(self, way, rig, *, known_rig=True, metres_stddev=None, seed=0, **simulated):
-        tracker = Tracker(ScaleFilter(time_constant_s=5.0, jump_after=5), torch.device("cpu"))
+        tracker = make_tracker()
         rng = np.random.default_rng(seed)
         estimated, true, self.results, self.scale_error = [], [], [], []
         for window in sim.windows(way, rig, seed=seed, **simulated):
-            measured = []
+            metres = None
             if metres_stddev is not None:
                 metres = window.metres_per_unit * math.exp(rng.normal() * metres_stddev)
-                measured = [scale_from_metres(torch.tensor(metres), torch.tensor(metres * metres_stddev))]
-            result = step(tracker, window, rig if known_rig else {}, measured)
-            newest = len(window.views) - 1
+                metres = torch.tensor([metres, metres * metres_stddev])
+            step = Step(tracker, window, rig if known_rig else {}, metres=metres)
+            result, newest = step.window, len(window.views) - 1
             posed = result.T_odom_cam[newest] if result.T_odom_base is None else result.T_odom_base
             estimated.append(posed.numpy())
             true.append(window.T_world_cam[newest] if result.T_odom_base is None else window.T_world_base)
-            self.results.append(result)
-            self.scale_error.append(abs(float(result.scale.metres_per_unit) / window.metres_per_unit - 1))
+            self.results.append(step.report)
+            self.scale_error.append(abs(float(result.metres_per_unit) / window.metres_per_unit - 1))
         self.estimated, true = np.stack(estimated), np.stack(true)
         self.true = self.estimated[0] @ invert(true[0]) @ true
 
@@ -110,19 +117,20 @@ def test_a_camera_drops_out_and_returns():
 
 
 def test_a_window_that_shares_nothing_stays_where_the_last_one_was():
-    tracker = Tracker(ScaleFilter(5.0, 5), torch.device("cpu"))
+    tracker = make_tracker()
     first, *_, last = sim.windows(sim.straight(20), sim.STEREO)
-    before = step(tracker, first, sim.STEREO)
-    after = step(tracker, last, sim.STEREO)
-    assert before.connected is False and after.connected is False
-    assert bool(after.carried) is False
-    assert torch.allclose(after.T_odom_base, before.T_odom_base, atol=1e-6)
+    before = Step(tracker, first, sim.STEREO)
+    after = Step(tracker, last, sim.STEREO)
+    assert before.window.first and not after.window.first
+    assert not before.window.connected and not after.window.connected
+    assert not after.report.carried
+    assert torch.allclose(after.window.T_odom_base, before.window.T_odom_base, atol=1e-6)
 
 
 def test_without_any_source_the_scale_is_continuous_but_not_metric():
     run = Run(sim.circle(80), sim.FRONT, known_rig=False)
-    assert not bool(run.results[-1].scale.metric)
-    ratio = [float(r.scale.metres_per_unit) for r in run.results]
+    assert not run.results[-1].metric
+    ratio = [r.metres_per_unit for r in run.results]
     assert len(set(np.round(ratio, 3))) > 10  # the windows' own units differ
     steps = [np.linalg.norm(np.diff(poses[:, :3, 3], axis=0), axis=1) for poses in (run.estimated, run.true)]
     relative = steps[0][5:] / steps[1][5:]
@@ -134,22 +142,22 @@ def test_a_moved_camera_shows_in_its_residual():
     tilted = dict(rig)
     tilted["camera1"] = rig["camera1"].copy()
     tilted["camera1"][:3, :3] = sim.yaw(math.radians(1.8)) @ rig["camera1"][:3, :3]
-    tracker = Tracker(ScaleFilter(5.0, 5), torch.device("cpu"))
+    tracker = make_tracker()
     for window in sim.windows(sim.circle(10), tilted):
-        result = step(tracker, window, rig)
-    turns = np.degrees(result.body_misfit[:, :3].numpy())
+        result = Step(tracker, window, rig)
+    turns = np.degrees(result.report.misfit[:, :3])
     np.testing.assert_allclose(turns[1], [0.0, 0.0, 1.8], atol=0.1)  # about the body's z axis
     assert np.abs(np.delete(turns, 1, axis=0)).max() < 0.1
 
 
 def test_reset_starts_again_at_the_origin():
-    tracker = Tracker(ScaleFilter(5.0, 5), torch.device("cpu"))
+    tracker = make_tracker()
     for window in sim.windows(sim.straight(5), sim.STEREO):
-        moved = step(tracker, window, sim.STEREO)
+        moved = sim.step(tracker, window, sim.STEREO)
     assert moved.T_odom_base[:3, 3].norm() > 0.1
     tracker.reset()
     window = next(sim.windows(sim.straight(5), sim.STEREO))
-    again = step(tracker, window, sim.STEREO)
+    again = sim.step(tracker, window, sim.STEREO)
     assert torch.allclose(again.T_odom_base, torch.eye(4, dtype=torch.float64), atol=1e-5)
 
 

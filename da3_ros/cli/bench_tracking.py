@@ -1,0 +1,114 @@
+"""``python -m da3_ros.cli.bench_tracking``: simulated drives through the tracker, as a table for docs/tracking.md."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+from da3_ros.evaluation import simulated_windows as sim
+from da3_ros.evaluation.simulated_drives import Drive, DriveResult, figure_of_eight, scenarios
+from da3_ros.streaming.device import choose_device, describe_device
+from da3_ros.tracking import ScaleFilter, Tracker
+
+_COLUMNS = (
+    ("drive", "scenario", "{}"),
+    ("steps", "steps", "{}"),
+    ("way (m)", "distance_m", "{:.1f}"),
+    ("ATE (cm)", "ate_m", "{:.2f}"),
+    ("drift (% of way)", "drift_percent", "{:.3f}"),
+    ("RPE (% a metre)", "rpe_percent", "{:.2f}"),
+    ("rotation (deg)", "rotation_deg", "{:.2f}"),
+    ("scale, median (%)", "scale_median_percent", "{:.2f}"),
+    ("scale, worst (%)", "scale_largest_percent", "{:.2f}"),
+    ("largest jump (cm)", "jump_m", "{:.2f}"),
+    ("cloud (cm)", "cloud_m", "{:.2f}"),
+    ("NEES / 6", "nees", "{:.1f}"),
+)
+_CENTIMETRES = ("ate_m", "jump_m", "cloud_m")
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Print the table, and the cost of a step."""
+    parser = argparse.ArgumentParser(prog="python -m da3_ros.cli.bench_tracking", description=__doc__)
+    parser.add_argument("--steps", type=int, default=120, help="of each drive (default: 120)")
+    parser.add_argument("--long", type=int, nargs="?", const=2000, default=0, help="a figure of eight of so many steps")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--cost-only", action="store_true", help="only what a step costs")
+    parser.add_argument("--json", metavar="FILE", help="write all figures there")
+    options = parser.parse_args(args)
+    device = choose_device(options.device)
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    results: list[DriveResult] = []
+    if not options.cost_only:
+        chosen = scenarios(options.steps)
+        if options.long:
+            chosen = [figure_of_eight(options.long), figure_of_eight(options.long, sim.Noise(depth=0.05))]
+        print("| " + " | ".join(title for title, _, _ in _COLUMNS) + " |\n|" + "---|" * len(_COLUMNS))
+        for scenario in chosen:
+            result = Drive(scenario, device=torch.device("cpu")).result()
+            results.append(result)
+            print(_row(result), flush=True)
+        print()
+    costs = [_cost(device, views, cameras) for views, cameras in ((4, 1), (8, 1), (8, 4), (16, 4), (32, 4))]
+    print(f"Cost of a step at 504x378, median of 50, {describe_device(device)}:\n")
+    print("| views | new | host (ms) | until the device is done (ms) |\n|---|---|---|---|")
+    for cost in costs:
+        print("| {views} | {new} | {host_ms:.2f} | {total_ms:.2f} |".format(**cost))
+    if options.json:
+        figures = {"drives": [asdict(result) for result in results], "cost": costs, "device": describe_device(device)}
+        Path(options.json).write_text(json.dumps(figures, indent=1) + "\n")
+    return 0
+
+
+def _row(result: DriveResult) -> str:
+    cells = []
+    for _, name, form in _COLUMNS:
+        value = getattr(result, name)
+        if name in _CENTIMETRES:
+            value *= 100
+        if name == "nees":
+            value /= 6
+        cells.append("-" if isinstance(value, float) and math.isnan(value) else form.format(value))
+    return "| " + " | ".join(cells) + " |"
+
+
+def _cost(device: torch.device, views: int, cameras: int, steps: int = 50) -> dict[str, float]:
+    """Milliseconds of Tracker.step alone, without the network and with nothing to download."""
+    rig = {name: sim.RING[name] for name in list(sim.RING)[:cameras]}
+    execution = "graphs" if device.type == "cuda" else "eager"
+    tracker = Tracker(ScaleFilter(5.0, 5), device, views, execution)
+    host, total = [], []
+    for window in sim.windows(sim.circle(steps + 20), rig, views // cameras):
+        size = (378, 504)
+        depth = torch.nn.functional.interpolate(window.depth[:, None], size, mode="bilinear")[:, 0].to(device)
+        views_now = [replace(view, view=replace(view.view, content=(0, 0, *size))) for view in window.views]
+        K = window.K.clone()
+        K[:, :2] *= size[1] / sim.WIDTH
+        colours = torch.randint(0, 255, (len(depth), 3, *size), dtype=torch.uint8, device=device)
+        inputs = window.T_cam_world.to(device), K.to(device), depth, torch.full_like(depth, 2.0), colours
+        _wait(device)
+        begin = time.perf_counter()
+        tracker.step(views_now, *inputs, rig)
+        host.append((time.perf_counter() - begin) * 1e3)
+        _wait(device)
+        total.append((time.perf_counter() - begin) * 1e3)
+    middle = lambda values: sorted(values[20:])[len(values[20:]) // 2]  # noqa: E731
+    return {"views": views, "new": cameras, "host_ms": middle(host), "total_ms": middle(total)}
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

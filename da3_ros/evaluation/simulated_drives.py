@@ -1,0 +1,267 @@
+"""Whole drives through the tracker and the choice of keyframes, with simulated windows, beside the truth."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+
+from da3_ros.datatypes import Frame, FrameSet, WindowPrediction
+from da3_ros.evaluation import simulated_windows as sim
+from da3_ros.evaluation.trajectory import Trajectory, absolute_error, relative_error
+from da3_ros.geometry.se3 import invert, rotation_angle
+from da3_ros.streaming.transfer import Downloader
+from da3_ros.tracking import AnchorPolicy, TrackedStep, TrackingSettings, WindowTracking
+
+_NO_IMAGE = np.empty((0, 0, 3), np.uint8)
+_SIMULATED_METRES_STDDEV = 0.02  # of the metric network that stands in where a drive has no other source
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A way and what the robot has. ``source``: rig, odometry, metric_model, range or none."""
+
+    name: str
+    way: Sequence[np.ndarray]
+    rig: Mapping[str, np.ndarray]
+    source: str = "rig"
+    noise: sim.Noise = field(default_factory=sim.Noise)
+    missing: Mapping[int, set[str]] = field(default_factory=dict)
+    sets: int = 4
+    recent: int = 2
+
+
+@dataclass(frozen=True)
+class DriveResult:
+    """Figures of one drive. Lengths in metres; trajectories are compared with their first poses on each other.
+
+    ``jump_m``: largest difference between a step of the estimated and the true way. ``nees``: mean normalised error
+    squared of the pose, 6 where the covariance is right. ``step_ms``: host time of a step, median.
+    """
+
+    scenario: str
+    steps: int
+    distance_m: float
+    ate_m: float
+    drift_percent: float
+    rpe_percent: float
+    rotation_deg: float
+    scale_median_percent: float
+    scale_largest_percent: float
+    jump_m: float
+    cloud_m: float
+    nees: float
+    step_ms: float
+    statuses: Mapping[str, int]
+
+
+class Drive:
+    """Runs ``scenario``; afterwards ``steps``, ``estimated`` and ``true`` (n, 4, 4) are there."""
+
+    def __init__(self, scenario: Scenario, seed: int = 0, device: torch.device | None = None):
+        self.scenario = scenario
+        device = device or torch.device("cpu")
+        sources = () if scenario.source == "none" else (scenario.source,)
+        policy = AnchorPolicy(recent=scenario.recent)
+        settings = TrackingSettings(sources, scenario.sets, len(scenario.rig), policy=policy)
+        tracking = WindowTracking(settings, device)
+        tracking.set_rig(scenario.rig)
+        downloader = Downloader(device)
+        rng = np.random.default_rng(seed + 1)
+        self.steps: list[TrackedStep] = []
+        self.step_ms: list[float] = []
+        self.cloud_m: list[float] = []
+        scale_errors, poses, truth, anchor = [], [], [], None
+        windows = sim.windows(
+            scenario.way, dict(scenario.rig), scenario.sets, scenario.noise, seed, dict(scenario.missing),
+            tracking.leaving,
+        )  # fmt: skip
+        for number, window in enumerate(windows, 1):
+            newest = [view for view in window.views if view.newest]
+            stamp_ns = newest[-1].stamp_ns
+            given = window.T_world_base if scenario.source == "odometry" else None
+            frames = tuple(Frame(view.camera, view.stamp_ns, _NO_IMAGE, T_odom_base=given) for view in newest)
+            prediction = _prediction(window, scenario.source, rng)
+            prediction = replace(
+                prediction,
+                **{
+                    name: getattr(prediction, name).to(device)
+                    for name in ("depth", "depth_conf", "T_cam_world", "K", "colours")
+                },
+            )
+            K = window.K.to(device)
+            ranges = _ranges(window) if scenario.source == "range" else None
+            begin = time.perf_counter()
+            tracking.note(FrameSet(stamp_ns, frames))
+            tracked = tracking.place(prediction, K, ranges)
+            arrays = {
+                "track_report": tracked.report, "track_depth": tracked.depth, "track_weight": tracked.weight,
+                "T_odom_cam": tracked.T_odom_cam, "K": K,
+            }  # fmt: skip
+            if tracked.T_odom_base is not None:
+                arrays["T_odom_base"] = tracked.T_odom_base
+            pending = tracking.submit(number, stamp_ns, prediction, tracked, downloader.start(arrays))
+            step = pending.settle()
+            self.step_ms.append((time.perf_counter() - begin) * 1e3)
+            assert step.T_odom_base is not None
+            self.steps.append(step)
+            poses.append(step.T_odom_base)
+            truth.append(window.T_world_base)
+            scale_errors.append(abs(step.report.metres_per_unit / window.metres_per_unit - 1))
+            if step.report.metric and anchor is None:
+                anchor = window.T_world_base @ invert(step.T_odom_base)
+            self.cloud_m.append(math.nan if anchor is None else _cloud_error(step, anchor))
+        # What came before the first metres was in a unit of its own, and said so.
+        start = next((n for n, step in enumerate(self.steps) if step.report.metric), 0)
+        self.steps, scale_errors, self.cloud_m = self.steps[start:], scale_errors[start:], self.cloud_m[start:]
+        self.estimated, true = np.stack(poses[start:]), np.stack(truth[start:])
+        self.true = self.estimated[0] @ invert(true[0]) @ true
+        self.scale_errors = np.array(scale_errors)
+        if scenario.source == "none":  # a frame in a unit of its own: only that unit's steadiness counts
+            self._own_unit()
+
+    def _own_unit(self) -> None:
+        way = [float(np.linalg.norm(np.diff(T[:, :3, 3], axis=0), axis=1).sum()) for T in (self.true, self.estimated)]
+        factor = way[0] / way[1] if way[1] > 0 else 1.0
+        self.estimated = self.estimated.copy()
+        self.estimated[:, :3, 3] *= factor
+        self.scale_errors = np.full(len(self.scale_errors), np.nan)
+        self.cloud_m = [math.nan]
+
+    @property
+    def distance(self) -> float:
+        """Length of the true way, metres."""
+        return float(np.linalg.norm(np.diff(self.true[:, :3, 3], axis=0), axis=1).sum())
+
+    @property
+    def position_error(self) -> float:
+        """Largest, in metres."""
+        return float(np.linalg.norm(self.estimated[:, :3, 3] - self.true[:, :3, 3], axis=1).max())
+
+    @property
+    def rotation_error(self) -> float:
+        """Largest, in radians."""
+        return max(rotation_angle(a[:3, :3].T @ b[:3, :3]) for a, b in zip(self.estimated, self.true, strict=True))
+
+    @property
+    def largest_jump(self) -> float:
+        """Largest difference between the estimated and the true displacement of a step, metres."""
+        steps = [np.diff(poses[:, :3, 3], axis=0) for poses in (self.estimated, self.true)]
+        return float(np.linalg.norm(steps[0] - steps[1], axis=1).max())
+
+    def nees(self) -> np.ndarray:
+        """Normalised error squared (n,) of each pose but the first ones, of which it is NaN."""
+        values = []
+        for step, T, T_true in zip(self.steps, self.estimated, self.true, strict=True):
+            R = T[:3, :3] @ T_true[:3, :3].T
+            turn = np.array([R[2, 1] - R[1, 2], R[0, 2] - R[2, 0], R[1, 0] - R[0, 1]]) / 2
+            error = np.concatenate([T[:3, 3] - T_true[:3, 3], turn])
+            P = step.covariance
+            known = P is not None and np.linalg.eigvalsh(P)[0] > 1e-14
+            values.append(error @ np.linalg.solve(P, error) if P is not None and known else math.nan)
+        return np.array(values)
+
+    def result(self) -> DriveResult:
+        """The figures; ATE and RPE by evo."""
+        stamps = np.array([step.stamp_ns for step in self.steps], dtype=np.int64)
+        estimate, truth = Trajectory(stamps, self.estimated), Trajectory(stamps, self.true)
+        moves = self.distance > 0.5
+        statuses: dict[str, int] = {}
+        for step in self.steps:
+            statuses[step.status] = statuses.get(step.status, 0) + 1
+        nees = self.nees()[len(self.steps) // 4 :]
+        return DriveResult(
+            scenario=self.scenario.name,
+            steps=len(self.steps),
+            distance_m=self.distance,
+            ate_m=absolute_error(estimate, truth, "first").rmse,
+            drift_percent=100 * self.position_error / self.distance if moves else math.nan,
+            rpe_percent=100 * relative_error(estimate, truth, 1.0, "metres")[0].rmse if self.distance > 2 else math.nan,
+            rotation_deg=math.degrees(self.rotation_error),
+            scale_median_percent=100 * float(np.median(self.scale_errors)),
+            scale_largest_percent=100 * float(self.scale_errors.max()),
+            jump_m=self.largest_jump,
+            cloud_m=float(np.nanmedian(self.cloud_m)) if np.isfinite(self.cloud_m).any() else math.nan,
+            nees=float(np.nanmean(nees)) if np.isfinite(nees).any() else math.nan,
+            step_ms=float(np.median(self.step_ms)),
+            statuses=statuses,
+        )
+
+
+_DEPTH_NOISE = sim.Noise(depth=0.05)
+_REAL_NOISE = sim.Noise(depth=0.05, view_depth=0.02, rotation_rad=0.002, translation=0.005)
+_AXIS = {"front": sim.mount(0.0, 0.0, 0.0)}
+
+
+def scenarios(steps: int = 120) -> list[Scenario]:
+    """Those of docs/tracking.md, each of so many ``steps``."""
+    straight, circle = sim.straight(steps, speed=9.0 / steps * sim.RATE_HZ), sim.circle(steps)
+    lost = {step: {"left"} for step in range(steps // 3, 2 * steps // 3)}
+    ways = [
+        Scenario("straight, stereo", straight, sim.STEREO),
+        Scenario("turning (circle), stereo", circle, sim.STEREO),
+        Scenario("pure rotation, stereo", sim.turning(steps), sim.STEREO),
+        Scenario("pure rotation about one camera", sim.turning(steps), _AXIS, "metric_model"),
+        Scenario("stop and go, stereo", sim.stop_and_go(steps), sim.STEREO),
+        Scenario("4 cameras without overlap", circle, sim.RING),
+        Scenario("one camera, odometry", circle, sim.FRONT, "odometry"),
+        Scenario("one camera, metric network", circle, sim.FRONT, "metric_model"),
+        Scenario("one camera, range finder", circle, sim.FRONT, "range"),
+        Scenario("one camera, nothing metric", circle, _AXIS, "none"),
+        Scenario("a camera drops out and returns", circle, sim.STEREO, missing=lost),
+    ]
+    outliers = Scenario("20 % outlier depth, stereo", circle, sim.STEREO, noise=sim.Noise(outliers=0.2))
+    noisy = [replace(one, name=f"{one.name}; 5 % depth noise", noise=_DEPTH_NOISE) for one in ways]
+    real = [replace(one, name=f"{one.name}; noisy poses too", noise=_REAL_NOISE) for one in (*ways[:3], *ways[5:8])]
+    return [*ways, outliers, *noisy, *real]
+
+
+def figure_of_eight(steps: int = 2000, noise: sim.Noise | None = None) -> Scenario:
+    """The long one: a stereo rig, 8 sets in the window, one turn every 125 steps."""
+    way = sim.figure_of_eight(steps, turns=max(1, steps // 125))
+    return Scenario(f"figure of eight, {steps} steps", way, sim.STEREO, noise=noise or sim.Noise(), sets=8)
+
+
+def _prediction(window: sim.Window, source: str, rng: np.random.Generator) -> WindowPrediction:
+    metres = stddev = None
+    if source == "metric_model":
+        value = window.metres_per_unit * math.exp(rng.normal() * _SIMULATED_METRES_STDDEV)
+        metres, stddev = torch.tensor(value), torch.tensor(value * _SIMULATED_METRES_STDDEV)
+    first = len(window.views) - len(window.depth)
+    return WindowPrediction(
+        views=window.views,
+        decoded=tuple(range(first, len(window.views))),
+        depth=window.depth,
+        depth_conf=torch.full_like(window.depth, 2.0),
+        T_cam_world=window.T_cam_world,
+        K=window.K,
+        reference_index=None,
+        colours=sim.colours(window).contiguous(),
+        metres_per_unit=metres,
+        metres_stddev=stddev,
+    )
+
+
+def _ranges(window: sim.Window) -> np.ndarray:
+    """A few exact depths of the first newest view: (K, 4), see Tracker."""
+    first = len(window.views) - len(window.depth)
+    depth = sim.true_depth(window.T_world_cam[first])
+    pixels = [(u, v) for u in (12, 24, 36) for v in (9, 18, 27)]
+    return np.array([(0, u, v, depth[v, u]) for u, v in pixels], dtype=np.float64)
+
+
+def _cloud_error(step: TrackedStep, T_world_odom: np.ndarray) -> float:
+    """Median distance of the newest views' points in odom from the true surfaces, metres."""
+    distances = []
+    for view in step.newest:
+        assert view.depth is not None
+        v, u = np.mgrid[: view.depth.shape[0], : view.depth.shape[1]]
+        x, y = (u - view.K_coarse[0, 2]) / view.K_coarse[0, 0], (v - view.K_coarse[1, 2]) / view.K_coarse[1, 1]
+        points = (np.stack([x, y, np.ones_like(x)], -1) * view.depth[..., None]).reshape(-1, 3)
+        T = T_world_odom @ view.T_odom_cam
+        distances.append(sim.surface_distance(points @ T[:3, :3].T + T[:3, 3]))
+    return float(np.median(np.concatenate(distances)))

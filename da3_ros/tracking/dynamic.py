@@ -1,0 +1,136 @@
+"""Surfaces that other views contradict: what has moved, by free space.
+
+A point that lies clearly in front of the surface that another view sees along the same ray was not there when that
+view was taken. Of the newest picture these are things that came; of an old one, seen by a newer view, things that are
+gone. What lies behind another view's surface is hidden in it and says nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from da3_ros.tracking.gauge import invert_rigid
+
+AGREES, IN_FRONT, UNKNOWN = 1, -1, 0
+
+
+def compare_surfaces(
+    depth: Tensor, K: Tensor, other: Tensor, K_other: Tensor, T_other_this: Tensor, tolerance: float
+) -> Tensor:
+    """What a view says of each pixel of another one, int8: AGREES, IN_FRONT of its surface, or UNKNOWN.
+
+    ``depth`` (..., h, w) of the views asked about, ``other`` (..., H, W) of those that are asked, K (..., 3, 3) each,
+    T_other_this (..., 4, 4); leading dimensions are broadcast. Depth that is not finite and positive is unknown; it
+    may be +Inf for sky in ``other``, in front of which is all else. ``tolerance`` is relative. Surfaces are compared
+    with the nearest of the 3 x 3 pixels about the point for IN_FRONT, since edges of objects are not where they seem.
+    No host synchronization.
+    """
+    near, far = _around(other)
+    height, width = depth.shape[-2:]
+    v, u = torch.meshgrid(
+        torch.arange(height, dtype=torch.float32, device=depth.device),
+        torch.arange(width, dtype=torch.float32, device=depth.device),
+        indexing="ij",
+    )
+    K, K_other, T = K.float()[..., None, None], K_other.float()[..., None, None], T_other_this.float()[..., None, None]
+    valid = (depth > 0) & (depth < torch.inf)
+    z0 = torch.where(valid, depth.float(), 1.0)
+    x0, y0 = (u - K[..., 0, 2, :, :]) / K[..., 0, 0, :, :] * z0, (v - K[..., 1, 2, :, :]) / K[..., 1, 1, :, :] * z0
+    # Sums of products: matrix products may be set to TF32 on CUDA, which has 11 bits.
+    x, y, z = (
+        T[..., row, 0, :, :] * x0 + T[..., row, 1, :, :] * y0 + T[..., row, 2, :, :] * z0 + T[..., row, 3, :, :]
+        for row in range(3)
+    )
+    front = z > 1e-3
+    z = torch.where(front, z, 1.0)
+    column = (K_other[..., 0, 0, :, :] * x / z + K_other[..., 0, 2, :, :]).round()
+    row = (K_other[..., 1, 1, :, :] * y / z + K_other[..., 1, 2, :, :]).round()
+    high, wide = other.shape[-2:]
+    inside = valid & front & (column >= 0) & (column < wide) & (row >= 0) & (row < high)
+    index = torch.where(inside, row * wide + column, 0.0).long().flatten(-2)
+    lead = np.broadcast_shapes(index.shape[:-1], near.shape[:-2])  # torch's own takes a millisecond
+    index = index.expand(*lead, -1)
+    near, far = (
+        part.flatten(-2).expand(*lead, -1).gather(-1, index).unflatten(-1, (height, width)) for part in (near, far)
+    )
+    known = inside & (near > 0)
+    in_front = known & (z < (1 - tolerance) * near)
+    agrees = known & (z >= (1 - tolerance) * near) & (z <= (1 + tolerance) * far)
+    return agrees.to(torch.int8) * AGREES + in_front.to(torch.int8) * IN_FRONT
+
+
+def _around(depth: Tensor) -> tuple[Tensor, Tensor]:
+    """Nearest and farthest depth of the 3 x 3 pixels about each; 0 where any of them is unknown."""
+    maps = depth.float().flatten(0, -3)[:, None] if depth.dim() > 2 else depth.float()[None, None]
+    unknown = ~(maps > 0)  # NaN too
+    near = -F.max_pool2d(-torch.where(unknown, 0.0, maps), 3, 1, 1)
+    far = F.max_pool2d(torch.where(unknown, 0.0, maps), 3, 1, 1)
+    return near.view(depth.shape), far.view(depth.shape)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    stamp_ns: int
+    depth: Tensor  # (M, h, w) metres, NaN where something moved or nothing is known
+    K: Tensor  # (M, 3, 3)
+    T_odom_cam: Tensor  # (M, 4, 4) float64
+
+
+class DynamicFilter:
+    """Compares the newest views with ``references`` older sets, ``spacing_s`` apart; on the device, without waiting.
+
+    Not thread-safe. Depth is coarse: every so manieth pixel of the network's.
+    """
+
+    def __init__(self, tolerance: float, references: int = 4, spacing_s: float = 0.3):
+        self._tolerance = tolerance
+        self._spacing_ns = int(spacing_s * 1e9)
+        self._seen: deque[_Seen] = deque(maxlen=references)
+
+    def reset(self) -> None:
+        """Forget all views, as where tracking was lost."""
+        self._seen.clear()
+
+    def step(
+        self, stamp_ns: int, depth: Tensor, K: Tensor, T_odom_cam: Tensor, growth: Tensor, centre: Tensor
+    ) -> Tensor:
+        """Which pixels of the newest M views, depth (M, h, w) in metres, show what was not there before: bool.
+
+        ``K`` (M, 3, 3) of the coarse grid, ``T_odom_cam`` (M, 4, 4). ``growth`` (): factor by which a correction of
+        the scale enlarges all that is remembered, about ``centre`` (3,) in odom. A pixel is dynamic if two older sets
+        contradict it, or the only one there is, and more than agree; and if most of its neighbours are, too.
+        """
+        if self._seen and self._seen[0].depth.shape[-2:] != depth.shape[-2:]:
+            self._seen.clear()
+        self._grow(growth, centre)
+        against = torch.zeros(depth.shape, device=depth.device)
+        agreed = torch.zeros(depth.shape, device=depth.device)
+        if self._seen:
+            old, K_old, T_old = (
+                torch.cat([getattr(seen, name) for seen in self._seen]) for name in ("depth", "K", "T_odom_cam")
+            )
+            T_old_new = invert_rigid(T_old)[None] @ T_odom_cam.double()[:, None]  # (M, V, 4, 4)
+            says = compare_surfaces(depth[:, None], K[:, None], old[None], K_old[None], T_old_new, self._tolerance)
+            for votes in says.split([len(seen.depth) for seen in self._seen], dim=1):
+                # One set has one vote: a camera that agrees outweighs another that sees past an edge.
+                agrees = (votes == AGREES).any(1)
+                agreed += agrees
+                against += (votes == IN_FRONT).any(1) & ~agrees
+        voted = (against > agreed) & (against >= min(2, max(1, len(self._seen))))
+        dynamic = F.avg_pool2d(voted.float()[:, None], 3, 1, 1, count_include_pad=False)[:, 0] > 0.5
+        if not self._seen or stamp_ns - self._seen[-1].stamp_ns >= self._spacing_ns:
+            still = torch.where(dynamic, torch.nan, depth)
+            self._seen.append(_Seen(stamp_ns, still, K.clone(), T_odom_cam.double().clone()))
+        return dynamic
+
+    def _grow(self, growth: Tensor, centre: Tensor) -> None:
+        for index, seen in enumerate(self._seen):
+            T = seen.T_odom_cam.clone()
+            T[:, :3, 3] = centre + growth * (T[:, :3, 3] - centre)
+            self._seen[index] = replace(seen, depth=seen.depth * growth.to(seen.depth.dtype), T_odom_cam=T)

@@ -1,0 +1,61 @@
+"""What the host knows of a window before the network has run, on its way to the device in one copy."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# Depths measured by the robot's own sensors that are compared with the network's in one step.
+MOST_RANGES = 64
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Of N views, of which the last M are the newest set. Float64 arrays on the host, tensors on the device."""
+
+    row: np.ndarray  # (N,) row of the tracker's memory
+    shared: np.ndarray  # (N,) 1 where the view was in the last window
+    share: np.ndarray  # (N,) weight 0..1 of this window's pose of it against the remembered one
+    deep: np.ndarray  # (N,) 1 where its depth is remembered
+    group: np.ndarray  # (N,) number of the set that it belongs to
+    mounted: np.ndarray  # (N,) 1 where its camera's place on the robot is known
+    mount: np.ndarray  # (N, 4, 4) T_base_cam, identity where not known
+    given: np.ndarray  # (N,) 1 where the robot's odometry had the base at its stamp
+    T_given_base: np.ndarray  # (N, 4, 4) there, else identity
+    content: np.ndarray  # (M, 4) top, left, height, width of the newest views' content
+    ranges: np.ndarray  # (MOST_RANGES, 4) index into the newest views, pixel u, v, metres; NaN where there is none
+    turnover: np.ndarray  # () share of the shared views that have just become established
+    elapsed_s: np.ndarray  # () since the last window
+    started: np.ndarray  # () 1 if there was one
+    connected: np.ndarray  # () 1 if it shared a view
+    lead: np.ndarray  # () index of the view by which an unconnected window is placed
+    lead_mount: np.ndarray  # (4, 4) its T_body_cam
+    motion: np.ndarray  # (4, 4) of the body since the last window, as the robot's odometry has it, else identity
+
+    def pack(self, device: torch.device) -> Tensor:
+        """(n,) float64 on the host, from where ``device`` fetches it without making the host wait."""
+        flat = np.concatenate([np.asarray(getattr(self, item.name), np.float64).ravel() for item in fields(self)])
+        tensor = torch.from_numpy(flat)
+        return tensor.pin_memory() if device.type == "cuda" else tensor
+
+
+class FactsLayout:
+    """Finds the facts of N views with M newest ones in the packed tensor."""
+
+    def __init__(self, views: int, newest: int):
+        N, M = views, newest
+        self._shapes: dict[str, tuple[int, ...]] = {
+            "row": (N,), "shared": (N,), "share": (N,), "deep": (N,), "group": (N,), "mounted": (N,),
+            "mount": (N, 4, 4), "given": (N,), "T_given_base": (N, 4, 4), "content": (M, 4),
+            "ranges": (MOST_RANGES, 4), "turnover": (), "elapsed_s": (), "started": (),
+            "connected": (), "lead": (), "lead_mount": (4, 4), "motion": (4, 4),
+        }  # fmt: skip
+
+    def unpack(self, packed: Tensor) -> dict[str, Tensor]:
+        """Name -> view of ``packed`` (n,)."""
+        parts = packed.split([math.prod(shape) for shape in self._shapes.values()])
+        return {name: part.view(shape) for (name, shape), part in zip(self._shapes.items(), parts, strict=True)}

@@ -1,0 +1,254 @@
+"""The host's side of tracking: steps taken in their order, whenever their numbers have come back from the device."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from da3_ros.datatypes import WindowView
+from da3_ros.geometry.se3 import rotation_angle
+from da3_ros.tracking.extrinsics_monitor import ExtrinsicsMonitor
+from da3_ros.tracking.keyframes import AnchorPolicy, SetGeometry
+from da3_ros.tracking.odometry_covariance import OdometryCovariance
+from da3_ros.tracking.records import TrackedStep, TrackedView
+from da3_ros.tracking.report import TrackReport
+from da3_ros.tracking.scale_sources import SOURCES
+from da3_ros.tracking.window_program import LEAST_TEXTURE, SHORTEST_BASELINE, thumbnail_grid
+
+ViewKey = tuple[str, int]
+_STILL = 0.002  # displacement over depth, plus radians, below which the robot stands
+_FEWEST_SEEN = 0.05
+_LEAST_STEADY = 0.7
+_RECORDS = 4  # steps that are remembered for the choice of keyframes
+# Of a pose that one shared view alone gives: nothing in the window tells its error.
+_SINGLE_TURN, _SINGLE_SHIFT = 0.005, 0.01  # radians; metres per metre of depth
+
+
+@dataclass
+class PendingStep:
+    """A step that was submitted; ``result`` is there once it was settled. ``sets``: stamp of each view's set."""
+
+    history: TrackHistory
+    step: int
+    stamp_ns: int
+    views: Sequence[WindowView]
+    sets: Sequence[int]
+    placed: Sequence[str]  # cameras of the newest set whose place on the robot is known
+    first: bool
+    connected: bool
+    bridged: bool
+    shared_views: int
+    turnover: float
+    canvas_hw: tuple[int, int]
+    arrays: Callable[[], Mapping[str, np.ndarray]]  # waits for the device
+    result: TrackedStep | None = None
+
+    def settle(self) -> TrackedStep:
+        """The result; all steps before it are settled first."""
+        return self.history.settle(self)
+
+
+class TrackHistory:
+    """Settles steps in the order of their submission, from whichever thread asks first.
+
+    ``time_constant_s``: for how long a source of scale is named after it was last heard.
+    """
+
+    def __init__(self, policy: AnchorPolicy, monitor: ExtrinsicsMonitor, time_constant_s: float):
+        self._policy, self._monitor = policy, monitor
+        self._memory_ns = round(2e9 * max(time_constant_s, 0.5))
+        self._lock = threading.Lock()
+        self._pending: deque[PendingStep] = deque()
+        self._settled: deque[TrackedStep] = deque(maxlen=_RECORDS)
+        self._maps: dict[ViewKey, tuple[np.ndarray, np.ndarray, np.ndarray | None]] = {}
+        self._sets: dict[ViewKey, int] = {}
+        self._keyframes: dict[int, bool] = {}  # stamp of a set -> whether it is a keyframe
+        self._last_keyframe: SetGeometry | None = None
+        self._covariance = OdometryCovariance()
+        self._heard: dict[str, int] = {}  # source -> stamp at which it was last used
+        self._last: np.ndarray | None = None  # body pose
+        self.latest: TrackedStep | None = None
+
+    def submit(self, pending: PendingStep) -> None:
+        """Another step is under way."""
+        with self._lock:
+            self._pending.append(pending)
+
+    def settle(self, pending: PendingStep) -> TrackedStep:
+        """The result of ``pending``, all steps before it being settled first; waits for the device."""
+        with self._lock:
+            while pending.result is None:
+                self._settle(self._pending.popleft())
+        return pending.result
+
+    def leaving(self, step: int, stamps: Sequence[int]) -> int | None:
+        """Which of the window's sets, by stamp, is to leave as of step number ``step``; None: nothing is known yet.
+
+        ``stamps``: of the sets in the window, oldest first; those newer than that step stay.
+        """
+        with self._lock:
+            record = next((one for one in self._settled if one.step == step), None)
+            if record is None:
+                return None
+            known = [stamp for stamp in stamps if stamp <= record.stamp_ns]
+            sets = [_geometry([v for v in record.views if self._sets[v.camera, v.stamp_ns] == stamp])
+                    for stamp in known]  # fmt: skip
+            if not sets:
+                return None
+            keyframes = [self._keyframes.get(stamp, False) for stamp in known]
+            return known[self._policy.leaving(sets, keyframes)]
+
+    def _settle(self, pending: PendingStep) -> None:
+        arrays = pending.arrays()
+        report = TrackReport.of(arrays["track_report"])
+        views = self._views(pending, arrays, report.growth)
+        T_odom_base = arrays["T_odom_base"].astype(np.float64) if "T_odom_base" in arrays else None
+        body = T_odom_base if T_odom_base is not None else views[-1].T_odom_cam
+        newest = _geometry([view for view in views if view.newest])
+        keyframe = self._last_keyframe is None or self._policy.elsewhere(self._last_keyframe, newest)
+        if keyframe:
+            self._last_keyframe = newest
+        self._keyframes[pending.sets[-1]] = keyframe
+        self._keyframes = {stamp: flag for stamp, flag in self._keyframes.items() if stamp in set(pending.sets)}
+        status = self._status(pending, report, body)
+        for source in report.used:
+            self._heard[source] = pending.stamp_ns
+        record = TrackedStep(
+            step=pending.step,
+            stamp_ns=pending.stamp_ns,
+            views=views,
+            T_odom_base=T_odom_base,
+            keyframe=keyframe,
+            status=status,
+            source=self._source(pending.stamp_ns) if report.metric else "none",
+            report=report,
+            covariance=self._uncertainty(pending, report, status, body),
+            moved=self._moved(pending, report),
+        )
+        self._last = body
+        pending.result = self.latest = record
+        self._settled.append(record)
+
+    def _views(self, pending: PendingStep, arrays: Mapping[str, np.ndarray], growth: float) -> tuple[TrackedView, ...]:
+        """The window's views; coarse maps of the newest ones are new, and those of older ones are remembered."""
+        height, width = pending.canvas_hw
+        rows, columns = thumbnail_grid(height, width)
+        shape = len(range(height)[rows]), len(range(width)[columns])
+        first_new = len(pending.views) - len(arrays["track_depth"])
+        keys = [(view.camera, view.stamp_ns) for view in pending.views]
+        # The device's memory follows corrections of the scale (window_program); so do these copies.
+        kept = {key: maps for key, maps in self._maps.items() if key in set(keys)}
+        self._maps = {key: (maps[0] * np.float32(growth), *maps[1:]) for key, maps in kept.items()}
+        features = arrays.get("track_features")
+        for row, key in enumerate(keys[first_new:]):
+            depth, weight = (arrays[name][row].reshape(shape).copy() for name in ("track_depth", "track_weight"))
+            self._maps[key] = depth, weight, None if features is None else features[row].astype(np.float32)
+        self._sets = dict(zip(keys, pending.sets, strict=True))
+        views = []
+        for index, (view, key) in enumerate(zip(pending.views, keys, strict=True)):
+            K = arrays["K"][index].astype(np.float64)
+            K_coarse = K.copy()
+            K_coarse[:2, 2] -= columns.start, rows.start
+            K_coarse[:2] /= rows.step
+            T_odom_cam = arrays["T_odom_cam"][index].astype(np.float64)
+            maps = self._maps.get(key, (None, None, None))
+            views.append(
+                TrackedView(
+                    view.camera, view.stamp_ns, view.frame_id, view.newest, view.view, T_odom_cam, K, K_coarse, *maps
+                )
+            )
+        return tuple(views)
+
+    def _status(self, pending: PendingStep, report: TrackReport, body: np.ndarray) -> str:
+        """The most serious of what applies, see TRACKING."""
+        if pending.first:
+            return "started"
+        if not pending.connected:
+            return "bridged" if pending.bridged else "lost"
+        if report.texture < LEAST_TEXTURE:
+            return "textureless"
+        if report.seen < _FEWEST_SEEN:
+            return "no_overlap"
+        if not report.carried:
+            return "scale_kept"
+        if report.steady < _LEAST_STEADY:
+            return "moving_objects"
+        assert self._last is not None
+        shift = float(np.linalg.norm(body[:3, 3] - self._last[:3, 3])) / max(report.median_depth, 1e-6)
+        turn = rotation_angle(self._last[:3, :3].T @ body[:3, :3])
+        if shift + turn < _STILL:
+            return "still"
+        return "rotating" if report.baseline < SHORTEST_BASELINE and turn > shift else "tracking"
+
+    def _source(self, stamp_ns: int) -> str:
+        """The strongest source that was heard lately, else the one that was heard last."""
+        for source in SOURCES:
+            if stamp_ns - self._heard.get(source, -(2**62)) <= self._memory_ns:
+                return source
+        return max(self._heard, key=lambda source: self._heard[source])
+
+    def _uncertainty(
+        self, pending: PendingStep, report: TrackReport, status: str, body: np.ndarray
+    ) -> np.ndarray | None:
+        """Covariance (6, 6), None from the moment on from which nobody knows where the robot is."""
+        if status == "lost":
+            self._covariance.lose()
+        rotation, translation = report.rotation_variance, report.translation_variance
+        view_rotation, view_translation = report.view_rotation_variance, report.view_translation_variance
+        if pending.shared_views < 2:
+            view_rotation, view_translation = _SINGLE_TURN**2, (_SINGLE_SHIFT * report.median_depth) ** 2
+            rotation, translation = view_rotation, view_translation
+        # What later windows inherit: all of it if no view stayed, little while the same anchors hold the frame. The
+        # square root lies between errors that are independent and errors that are the same (checked by NEES tests).
+        inherited = pending.turnover**0.5
+        rotation, translation = rotation * inherited, translation * inherited
+        if pending.first:
+            rotation = translation = view_rotation = view_translation = 0.0
+        cameras = max(1, len(pending.placed) if report.metric else 1)
+        return self._covariance.step(
+            body, rotation, translation, report.scale_variance if report.metric else 0.0,
+            view_rotation / cameras, view_translation / cameras,
+        )  # fmt: skip
+
+    def _moved(self, pending: PendingStep, report: TrackReport) -> dict[str, str]:
+        newest = [view for view in pending.views if view.newest]
+        placed = [index for index, view in enumerate(newest) if view.camera in pending.placed]
+        if len(placed) > 1 and report.metric:
+            for index in placed:
+                self._monitor.update(newest[index].camera, report.misfit[index])
+        return {camera: drift.text(camera) for camera, drift in self._monitor.moved().items()}
+
+    def forget_rig(self) -> None:
+        """The extrinsics were published anew."""
+        with self._lock:
+            self._monitor.reset()
+
+
+def _geometry(views: Sequence[TrackedView]) -> SetGeometry:
+    """Of one set; its body is its first camera, since only differences count."""
+    return SetGeometry(
+        T_odom_body=views[0].T_odom_cam,
+        points=np.concatenate([_points(view) for view in views]),
+        T_odom_cam=np.stack([view.T_odom_cam for view in views]),
+        fov=np.stack([_half_fov(view) for view in views]),
+    )
+
+
+def _points(view: TrackedView, stride: int = 4) -> np.ndarray:
+    """(K, 3) in odom of its coarse depth; none without depth."""
+    if view.depth is None or view.weight is None:
+        return np.empty((0, 3))
+    v, u = np.mgrid[: view.depth.shape[0] : stride, : view.depth.shape[1] : stride]
+    z = np.where(view.weight[v, u] > 0, view.depth[v, u], np.nan)
+    x, y = (u - view.K_coarse[0, 2]) / view.K_coarse[0, 0], (v - view.K_coarse[1, 2]) / view.K_coarse[1, 1]
+    in_camera = (np.stack([x, y, np.ones_like(z)], -1) * z[..., None]).reshape(-1, 3)
+    return in_camera @ view.T_odom_cam[:3, :3].T + view.T_odom_cam[:3, 3]
+
+
+def _half_fov(view: TrackedView) -> np.ndarray:
+    _, _, height, width = view.view.content
+    return np.array([width / 2 / view.K[0, 0], height / 2 / view.K[1, 1]])

@@ -1,0 +1,200 @@
+"""Whether two places are one, and how they lie to each other: read from one window of the network across both.
+
+The network may relate pictures of different places, too, with plausible poses. So its answer counts only if the
+depth of each place agrees with what was seen there at the time, the views of each place lie to each other as they
+did then, and the surfaces of one place, laid into the views of the other, are where that one has them and look alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from da3_ros.geometry.camera import project, unproject
+from da3_ros.geometry.se3 import invert
+from da3_ros.tracking.keyframe_store import Keyframe, KeyframeView
+from da3_ros.tracking.pose_graph import Constraint
+from da3_ros.tracking.rigid import fit_rigid
+from da3_ros.tracking.similarity import invert_similarity, scaling, transform
+
+_FEWEST_PIXELS = 64
+_MAD_TO_STDDEV = 1.4826
+# Independent readings in the depth of one view, as neighbouring pixels share their errors.
+_INDEPENDENT_PER_VIEW = 16.0
+_LEAST_ROTATION_STDDEV = 0.005  # radians: what two windows of the same place differ by at best
+_LEAST_TRANSLATION_STDDEV = 0.01  # of the median depth
+_LEAST_SCALE_STDDEV = 0.005
+
+
+@dataclass(frozen=True)
+class LoopPolicy:
+    """What a window across two places must show.
+
+    ``depth_spread``: largest relative deviation of its depth from the one seen at the time, after scaling;
+    ``turn_rad`` and ``shift`` (of the median depth): by how much the views of one place may lie differently;
+    ``agreement``: relative difference of depth that counts as the same surface, of ``share`` of the pixels that fall
+    into the other place's views, which are at least ``coverage`` of them; ``correlation``: of their grey levels.
+    """
+
+    depth_spread: float = 0.25
+    turn_rad: float = 0.1
+    shift: float = 0.1
+    agreement: float = 0.15
+    share: float = 0.5
+    coverage: float = 0.2
+    correlation: float = 0.2
+
+
+@dataclass(frozen=True)
+class Place:
+    """A keyframe and views near it, each with its keyframe."""
+
+    keyframe: Keyframe
+    views: tuple[tuple[Keyframe, KeyframeView], ...]
+
+    def T_place_cam(self) -> np.ndarray:
+        """Poses (n, 4, 4) of the views in the body frame of the keyframe, by odometry."""
+        T = invert(self.keyframe.T_odom_body)
+        return np.stack([T @ view.T_odom_cam for _, view in self.views])
+
+
+@dataclass(frozen=True)
+class SharedWindow:
+    """What the network says of the views of both places together, old ones first, in a gauge of its own.
+
+    ``T_world_cam`` (N, 4, 4); ``depth``: N maps (h, w) on the grids of the keyframes' views.
+    """
+
+    T_world_cam: np.ndarray
+    depth: Sequence[np.ndarray]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``constraint`` between the keyframes where they are one place; else ``reason`` says what spoke against it."""
+
+    constraint: Constraint | None
+    reason: str = ""
+
+
+def verify(old: Place, new: Place, window: SharedWindow, policy: LoopPolicy) -> Verdict:
+    """Judge a window of the views of ``old``, then those of ``new``."""
+    split = len(old.views)
+    fit_old = _fit_place(old, window.T_world_cam[:split], window.depth[:split], policy)
+    fit_new = _fit_place(new, window.T_world_cam[split:], window.depth[split:], policy)
+    for fit in (fit_old, fit_new):
+        if isinstance(fit, str):
+            return Verdict(None, fit)
+    assert not isinstance(fit_old, str) and not isinstance(fit_new, str)
+    (S_old, variance_old), (S_new, variance_new) = fit_old, fit_new
+    S_old_new = S_old @ invert_similarity(S_new)
+    for from_, to, S in ((new, old, S_old_new), (old, new, invert_similarity(S_old_new))):
+        reason = _compare(from_, to, S, policy)
+        if reason:
+            return Verdict(None, reason)
+    lever = max(place.keyframe.median_depth for place in (old, new)) ** 2
+    least = np.array(
+        [_LEAST_ROTATION_STDDEV**2] * 3 + [_LEAST_TRANSLATION_STDDEV**2 * lever] * 3 + [_LEAST_SCALE_STDDEV**2]
+    )
+    variance = least + variance_old + variance_new
+    return Verdict(Constraint(old.keyframe.number, new.keyframe.number, S_old_new, variance))
+
+
+def _fit_place(
+    place: Place, T_world_cam: np.ndarray, depth: Sequence[np.ndarray], policy: LoopPolicy
+) -> tuple[np.ndarray, np.ndarray] | str:
+    """S_place_world (4, 4) and its variance (7,), or what is wrong."""
+    logs = []
+    for (_, view), seen in zip(place.views, depth, strict=True):
+        then = view.depth.astype(np.float64)
+        both = np.isfinite(then) & np.isfinite(seen) & (then > 0) & (seen > 0) & (view.weight > 0)
+        logs.append(np.log(then[both]) - np.log(seen[both]))
+    log = np.concatenate(logs)
+    if len(log) < _FEWEST_PIXELS:
+        return "too little depth"
+    ratio = float(np.median(log))
+    spread = _MAD_TO_STDDEV * float(np.median(np.abs(log - ratio)))
+    if spread > policy.depth_spread:
+        return "depth differs from what it was"
+    scaled = T_world_cam.copy()
+    scaled[:, :3, 3] *= np.exp(ratio)
+    fit = fit_rigid(torch.from_numpy(scaled), torch.from_numpy(place.T_place_cam()))
+    depth_m = place.keyframe.median_depth
+    apart = float(fit.angle.max()) > policy.turn_rad or float(fit.distance.max()) > policy.shift * depth_m
+    if len(place.views) > 1 and apart:
+        return "the views of one place do not lie as they did"
+    variance = np.array(
+        [float(fit.rotation_variance)] * 3
+        + [float(fit.translation_variance)] * 3
+        + [spread**2 / (_INDEPENDENT_PER_VIEW * len(place.views))]
+    )
+    return fit.T_b_a.numpy() @ scaling(float(np.exp(ratio))), variance
+
+
+def _compare(from_: Place, to: Place, S_to_from: np.ndarray, policy: LoopPolicy) -> str:
+    """What is wrong with the surfaces of one place in the views of the other; empty if nothing."""
+    into, out_of = to.T_place_cam(), from_.T_place_cam()
+    most, best = 0.0, None
+    for i, (_, source) in enumerate(from_.views):
+        for j, (_, target) in enumerate(to.views):
+            S = invert(into[j]) @ S_to_from @ out_of[i]
+            seen, same, grey = look_up(source, target, S, policy.agreement)
+            if seen > most:
+                most, best = seen, (same, grey)
+    if best is None or most < policy.coverage:
+        return "the places do not overlap"
+    same, grey = best
+    if same < policy.share:
+        return "the surfaces are not the same"
+    if grey < policy.correlation:
+        return "the places do not look alike"
+    return ""
+
+
+def look_up(
+    source: KeyframeView, target: KeyframeView, S_target_source: np.ndarray, agreement: float
+) -> tuple[float, float, float]:
+    """The share of a view's points that another view shows, of these the share at the same depth, and the
+    correlation of their grey levels."""
+    depth = source.depth.astype(np.float64)
+    valid = np.isfinite(depth) & (depth > 0) & (source.weight > 0)
+    if valid.sum() < _FEWEST_PIXELS:
+        return 0.0, 0.0, 0.0
+    points = transform(S_target_source, unproject_grid(depth, source.K)[valid])
+    u, v, inside = pixels(points, target.K, target.depth.shape)
+    there = target.depth[v[inside], u[inside]].astype(np.float64)
+    z = points[inside, 2]
+    known = np.isfinite(there) & (there > 0)
+    if known.sum() < _FEWEST_PIXELS:
+        return 0.0, 0.0, 0.0
+    # What lies behind the other view's surface is hidden there, and says nothing.
+    hidden = z[known] > (1 + agreement) * there[known]
+    same = np.abs(z[known] - there[known]) <= agreement * there[known]
+    share = float(same.sum() / max(1, (~hidden).sum()))
+    grey_a = source.colours[valid][inside][known][same].astype(np.float64).mean(-1)
+    grey_b = target.colours[v[inside], u[inside]][known][same].astype(np.float64).mean(-1)
+    coverage = float(known.sum() / valid.sum()) * float((~hidden).mean())
+    return coverage, share, correlation(grey_a, grey_b)
+
+
+def correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Pearson's, 0 where one of the two is uniform."""
+    if len(a) < _FEWEST_PIXELS or a.std() < 1e-6 or b.std() < 1e-6:
+        return 0.0
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def unproject_grid(depth: np.ndarray, K: np.ndarray) -> np.ndarray:
+    """Points (h, w, 3) of depth (h, w) in the optical frame."""
+    return unproject(torch.from_numpy(depth), torch.from_numpy(K)).numpy()
+
+
+def pixels(points: np.ndarray, K: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Nearest columns and rows of points (n, 3) in an image of ``shape`` (h, w), and which of them lie in it."""
+    uv = project(torch.from_numpy(points), torch.from_numpy(K)).round().numpy()
+    inside = (uv[:, 0] >= 0) & (uv[:, 0] < shape[1]) & (uv[:, 1] >= 0) & (uv[:, 1] < shape[0])  # false for NaN
+    u, v = np.nan_to_num(uv, nan=-1.0).clip(-1, 1e6).astype(np.int64).T
+    return u, v, inside

@@ -1,0 +1,208 @@
+"""Between the pipeline's steps and the mapper: what a step gives to the map, and what the map gives to an estimate."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from da3_ros.datatypes import MapEstimate, PointBuffer, WindowPrediction
+from da3_ros.geometry.clouds import pack_points
+from da3_ros.streaming.transfer import Download, Downloader
+from da3_ros.tracking.dynamic import DynamicFilter
+from da3_ros.tracking.history import PendingStep
+from da3_ros.tracking.keyframe_store import KeyframeView
+from da3_ros.tracking.loop_closure import SharedWindow
+from da3_ros.tracking.mapping import Mapper, MappingSettings, StepMaps, StepView, map_grid
+from da3_ros.tracking.records import TrackedStep, TrackedView
+from da3_ros.tracking.tracker import TrackedWindow
+from da3_ros.tracking.voxel_map import Cloud, VoxelMap
+from da3_ros.tracking.window_program import REPORT, thumbnail_grid
+
+# ``relate(pictures, contents)``: poses T_world_cam (N, 4, 4) and depth (N, H, W) of N pictures (H, W, 3) uint8 RGB
+# that the network sees as one window.
+Relate = Callable[[Sequence[np.ndarray], Sequence[tuple[int, int, int, int]]], tuple[np.ndarray, np.ndarray]]
+
+_LEAST_WEIGHT = 0.01
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    pending: PendingStep
+    pictures: Download
+
+
+class MapSession:
+    """Feeds a Mapper with tracked steps. Not thread-safe. Raises UnavailableError where the solver is missing.
+
+    ``body``: the camera that stands for the robot where no camera's place on it is known. ``percentile``: share of
+    least confident pixels of a view that stay out of the map. ``map_frame``: where ``points`` are. ``period_s``: from
+    one cloud to the next.
+    """
+
+    def __init__(
+        self,
+        settings: MappingSettings,
+        relate: Relate,
+        device: torch.device,
+        body: str,
+        percentile: float,
+        map_frame: str,
+        period_s: float,
+    ):
+        # On CUDA a step's numbers are there when the second one after it is submitted; which step is taken in must
+        # not depend on timing.
+        self._lag = 2 if device.type == "cuda" else 0
+        self._downloader = Downloader(device)
+        self._relate = relate
+        self._body, self._percentile, self._map_frame = body, percentile, map_frame
+        self._period_ns = round(period_s * 1e9)
+        self._waiting: deque[_Waiting] = deque()
+        self._mapper = Mapper(settings, self._look)
+        self._sent = -1, -(2**62)  # version and stamp of the cloud that was given last
+
+    def reset(self) -> None:
+        """Forget keyframes, loops and map."""
+        self._waiting.clear()
+        self._mapper.reset()
+        self._sent = -1, -(2**62)
+
+    def close(self) -> None:
+        """Wait for the window that is under way."""
+        self._mapper.close()
+
+    def snapshot(self) -> VoxelMap:
+        """The map as it is now."""
+        return self._mapper.snapshot()
+
+    def keyframe_poses(self) -> tuple[np.ndarray, np.ndarray]:
+        """As Mapper.keyframe_poses."""
+        return self._mapper.keyframe_poses()
+
+    def submit(
+        self, pending: PendingStep, prediction: WindowPrediction, tracked: TrackedWindow, dynamic: torch.Tensor
+    ) -> None:
+        """A step whose numbers are on their way; ``dynamic`` (M, H, W) uint8 of its newest views, 0 where it is not."""
+        assert prediction.depth_conf is not None
+        grid = (slice(None), *map_grid(*dynamic.shape[-2:]))
+        depth = prediction.depth if prediction.sky is None else torch.where(prediction.sky, torch.nan, prediction.depth)
+        # Confidence is 1 + exp(...): what is above 1 is what the network is sure of.
+        weight = (prediction.depth_conf[grid].float() - 1.0).clamp(min=_LEAST_WEIGHT)
+        pictures = self._downloader.start(
+            {
+                "colours": prediction.colours,
+                "depth": (depth[grid].float() * tracked.metres_per_unit.float()).contiguous(),
+                "weight": torch.where(dynamic[grid] > 0, 0.0, weight).contiguous(),
+            }
+        )
+        self._waiting.append(_Waiting(pending, pictures))
+        if len(self._waiting) > self._lag:
+            waited = self._waiting.popleft()
+            self._mapper.step(self._maps(waited.pending.settle(), waited.pictures.wait()))
+
+    def estimate(self, stamp_ns: int, points: bool) -> Callable[[], MapEstimate]:
+        """What the map says now; with ``points`` its cloud, if that has changed and ``period_s`` has passed.
+
+        To be called for the result in whatever thread has the time to make a cloud.
+        """
+        T_map_odom, report = self._mapper.T_map_odom, self._mapper.report()
+        snapshot, version = None, self._mapper.map_version
+        if points and version != self._sent[0] and stamp_ns - self._sent[1] >= self._period_ns:
+            self._sent = version, stamp_ns
+            snapshot = self._mapper.snapshot()
+
+        def finish() -> MapEstimate:
+            cloud = None if snapshot is None else _point_buffer(snapshot.cloud(), self._map_frame)
+            return MapEstimate(T_map_odom, report, cloud)
+
+        return finish
+
+    def _maps(self, tracked: TrackedStep, arrays: Mapping[str, np.ndarray]) -> StepMaps | None:
+        """What the mapper takes of a step; None without depth, or where the robot's pose is not among it."""
+        newest = [view for view in tracked.newest if view.depth is not None]
+        T_odom_body = tracked.T_odom_base
+        if T_odom_body is None:
+            T_odom_body = next((view.T_odom_cam for view in newest if view.camera == self._body), None)
+        if T_odom_body is None or not newest or len(newest) != len(arrays["colours"]):
+            return None
+        maps = zip(newest, arrays["colours"], arrays["depth"], arrays["weight"], strict=True)
+        views = [self._view(*one) for one in maps]
+        descriptors = np.stack([np.zeros(1) if view.feature is None else view.feature for view in newest])
+        lost = tracked.status == "lost"
+        return StepMaps(tracked.stamp_ns, T_odom_body, tuple(views), descriptors, tracked.report.growth, lost)
+
+    def _view(self, view: TrackedView, picture: np.ndarray, depth: np.ndarray, weight: np.ndarray) -> StepView:
+        rows, columns = map_grid(*picture.shape[-2:])
+        K, content = view.K.copy(), np.zeros(picture.shape[-2:], dtype=bool)
+        K[:2, 2] -= columns.start, rows.start
+        K[:2] /= rows.step
+        top, left, height, width = view.view.content
+        content[top : top + height, left : left + width] = True
+        known = content[rows, columns] & np.isfinite(depth) & (depth > 0) & np.isfinite(weight)
+        weight = np.where(known, weight, 0.0)
+        if (weight > 0).any():
+            weight = np.where(weight < np.percentile(weight[weight > 0], self._percentile), 0.0, weight)
+        depth = np.where(known, depth, np.nan)
+        colours = np.ascontiguousarray(picture[:, rows, columns].transpose(1, 2, 0))
+        return StepView(view.camera, view.T_odom_cam, K, view.view.content, depth, weight, colours, picture)
+
+    def _look(self, views: Sequence[KeyframeView]) -> SharedWindow:
+        T_world_cam, depth = self._relate([view.picture() for view in views], [view.content for view in views])
+        rows, columns = map_grid(*depth.shape[-2:])
+        return SharedWindow(T_world_cam, list(depth[:, rows, columns].astype(np.float64)))
+
+
+class DynamicStep:
+    """Applies a DynamicFilter to tracked windows on the device."""
+
+    def __init__(self, tolerance: float):
+        self._filter = DynamicFilter(tolerance)
+        self._body: torch.Tensor | None = None  # (4, 4) of the last step
+
+    def reset(self) -> None:
+        """Forget all views."""
+        self._filter.reset()
+        self._body = None
+
+    def step(
+        self, stamp_ns: int, prediction: WindowPrediction, K: torch.Tensor, tracked: TrackedWindow
+    ) -> torch.Tensor:
+        """Which pixels of the newest views' coarse maps show what moves, (M, P) bool. ``K`` (N, 3, 3) in use."""
+        height, width = prediction.depth.shape[-2:]
+        rows, columns = thumbnail_grid(height, width)
+        h, w = len(range(height)[rows]), len(range(width)[columns])
+        newest = slice(len(K) - len(tracked.depth), None)
+        if not tracked.connected:
+            self._filter.reset()
+        K_coarse = K[newest].clone()
+        K_coarse[:, 0, 2] -= columns.start
+        K_coarse[:, 1, 2] -= rows.start
+        K_coarse[:, :2] /= rows.step
+        depth = torch.where(tracked.weight > 0, tracked.depth, torch.nan).unflatten(1, (h, w))
+        T_odom_cam = tracked.T_odom_cam[newest]
+        body = tracked.T_odom_base if tracked.T_odom_base is not None else T_odom_cam[0]
+        before = body if self._body is None else self._body
+        growth = tracked.report[REPORT.index("growth")]
+        dynamic = self._filter.step(stamp_ns, depth, K_coarse, T_odom_cam, growth, before[:3, 3])
+        self._body = body.clone()
+        return dynamic.flatten(1)
+
+
+def full_size(dynamic: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Coarse masks (M, P) at the size of the canvas, (M, H, W) uint8, 255 where they are set."""
+    rows, columns = thumbnail_grid(height, width)
+    h, w = len(range(height)[rows]), len(range(width)[columns])
+    row = ((torch.arange(height, device=dynamic.device) - rows.start + rows.step // 2) // rows.step).clamp(0, h - 1)
+    column = (torch.arange(width, device=dynamic.device) - columns.start + columns.step // 2) // columns.step
+    coarse = dynamic.unflatten(1, (h, w)).to(torch.uint8) * 255
+    return coarse.index_select(1, row).index_select(2, column.clamp(0, w - 1))
+
+
+def _point_buffer(cloud: Cloud, frame_id: str) -> PointBuffer:
+    valid = torch.ones((1, len(cloud)), dtype=torch.bool)
+    rgb = torch.from_numpy(cloud.rgb.T.copy())[:, None]
+    data = pack_points(torch.from_numpy(cloud.xyz)[None], rgb, valid).numpy()
+    return PointBuffer(data, frame_id, dense=True)

@@ -1,0 +1,67 @@
+"""The numbers of a tracking step, as they come to the host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from da3_ros.tracking.scale_filter import UNKNOWN_VARIANCE
+from da3_ros.tracking.scale_sources import SOURCES
+from da3_ros.tracking.window_program import REPORT
+
+
+@dataclass(frozen=True)
+class TrackReport:
+    """Lengths are metres, or units of the frame's own where no source has ever given metres.
+
+    ``carried``: the scale came from the last window, else it was kept. ``steady``: share of the common depth that
+    agrees, low with moving objects. ``seen``: largest share of an old view that the newest set sees. ``baseline``:
+    longest one among shared views over the median depth, about 0 in pure rotation. ``texture``: grey levels.
+    Variances are for each axis (rad^2, m^2): of the fit to the last window, and of a single view in it.
+    ``misfit`` (M, 6): of each newest view's camera against the body, see rigid.misfit; NaN where it is not placed.
+    """
+
+    log_scale: float
+    scale_variance: float
+    carried: bool
+    steady: float
+    seen: float
+    baseline: float
+    texture: float
+    median_depth: float
+    rotation_variance: float
+    translation_variance: float
+    view_rotation_variance: float
+    view_translation_variance: float
+    growth: float  # by which corrections and jumps of the scale enlarged what is remembered
+    used: tuple[str, ...]  # sources that were taken in
+    jumped: tuple[str, ...]  # sources whose other scale was taken over
+    rejected: tuple[str, ...]  # sources that did not fit
+    misfit: np.ndarray
+
+    @staticmethod
+    def of(values: np.ndarray) -> TrackReport:
+        """From ``Step.report`` (n,)."""
+        numbers = dict(zip(REPORT, values[: len(REPORT)].tolist(), strict=True))
+        flags, misfit = np.split(values[len(REPORT) :], [3 * len(SOURCES)])
+        named = [tuple(s for s, flag in zip(SOURCES, row, strict=True) if flag) for row in flags.reshape(3, -1)]
+        carried = bool(numbers.pop("carried"))
+        return TrackReport(
+            **numbers, carried=carried, used=named[0], jumped=named[1], rejected=named[2], misfit=misfit.reshape(-1, 6)
+        )
+
+    @property
+    def metric(self) -> bool:
+        """Whether any source has ever given metres."""
+        return self.scale_variance < UNKNOWN_VARIANCE / 2
+
+    @property
+    def metres_per_unit(self) -> float:
+        """Metres per unit of the newest window."""
+        return float(np.exp(self.log_scale))
+
+    @property
+    def scale_stddev(self) -> float:
+        """Of metres_per_unit."""
+        return float(np.exp(self.log_scale) * np.sqrt(self.scale_variance))

@@ -1,0 +1,89 @@
+"""What tracking makes of a stream of sets, as a subscriber would see it; the network's weights are random."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from pipeline_helpers import CAMERAS, make_pipeline, make_set
+
+from da3_ros.config import Config, from_flat
+from da3_ros.datatypes import OutputRequest
+from da3_ros.egress.bag import message_builder
+from da3_ros.egress.estimates import EstimateMessages
+from da3_ros.geometry.se3 import T_BODY_OPTICAL, T_from
+
+DEPTH = OutputRequest(depth=frozenset(CAMERAS))
+RIG = {"left": T_BODY_OPTICAL, "right": T_from(T_BODY_OPTICAL[:3, :3], np.array([0.0, -0.3, 0.0]))}
+
+
+def with_ranges(step, metres):
+    points = np.array([[x, y, metres] for x in (-0.3, 0.0, 0.3) for y in (-0.2, 0.2)]) * [metres, metres, 1.0]
+    return replace(make_set(step, seed=step), ranges=points, ranges_frame="left_optical")
+
+
+def messages(estimate, pipeline):
+    config = from_flat({"cameras": CAMERAS}, Config)
+    found = EstimateMessages(message_builder(), config).of(estimate, pipeline.description)
+    return {topic: make() for topic, make in found}
+
+
+def test_without_anything_metric_nothing_pretends_metres():
+    pipeline = make_pipeline()
+    for step in (1, 2):
+        estimate = pipeline.step(make_set(step, seed=step), DEPTH)
+    assert estimate.scale.source == "none" and np.isnan(estimate.scale.metres_per_unit)
+    assert estimate.tracking.covariance is None and estimate.tracking.status not in ("started", "lost")
+    sent = messages(estimate, pipeline)
+    assert sent["window"].scale_source == "none" and np.isnan(sent["window"].scale)
+    assert sent["window"].tracking == estimate.tracking.status
+    assert sent["odometry"].pose.covariance[0] >= 1e6
+
+
+def test_ranges_give_metres_and_odometry_a_covariance():
+    pipeline = make_pipeline()
+    pipeline.set_rig({"left": RIG["left"]})
+    first = pipeline.step(with_ranges(1, 2.0), DEPTH)
+    again = pipeline.step(with_ranges(2, 2.0), DEPTH)
+    assert first.scale.source == again.scale.source == "none"  # nobody named a topic
+    pipeline = make_pipeline(scale__range_topic="scan", cameras=CAMERAS)
+    pipeline.set_rig({"left": RIG["left"]})
+    estimate = pipeline.step(with_ranges(1, 2.0), DEPTH)
+    assert estimate.scale.source == "range" and estimate.tracking.scale_sources == ("range",)
+    left = estimate.outputs[0].depth
+    assert np.median(left) == pytest.approx(2.0, rel=0.2)  # of random weights, which see one distance everywhere
+    twice = make_pipeline(scale__range_topic="scan")
+    other = twice.step(with_ranges(1, 4.0), DEPTH)
+    np.testing.assert_allclose(np.median(other.outputs[0].depth), 2 * np.median(left), rtol=0.1)
+    sent = messages(pipeline.step(with_ranges(2, 2.0), DEPTH), pipeline)
+    assert sent["window"].scale_sources and 0 <= sent["odometry"].pose.covariance[0] < 1e5
+
+
+def test_a_named_source_that_says_nothing_gives_neither_depth_nor_poses():
+    pipeline = make_pipeline(scale__source="range", scale__range_topic="scan")
+    estimate = pipeline.step(make_set(), DEPTH)
+    assert not estimate.has_poses and estimate.scale.source == "range" and np.isnan(estimate.scale.metres_per_unit)
+    assert np.isnan(estimate.outputs[0].depth).all()
+    assert "no metric scale yet" in estimate.warnings["left"]
+
+
+def test_where_the_robot_has_its_own_odom_the_newest_set_is_there():
+    pipeline = make_pipeline(frames__publish_tf=False)
+    pipeline.set_rig(RIG)
+    for step in (1, 2, 3):
+        T = T_from(np.eye(3), np.array([0.4 * step, 1.0, 0.0]))
+        plain = make_set(step, seed=step)
+        frame_set = replace(plain, frames=tuple(replace(frame, T_odom_base=T) for frame in plain.frames))
+        estimate = pipeline.step(frame_set, DEPTH)
+        np.testing.assert_allclose(estimate.T_odom_base, T, atol=1e-9)
+        assert estimate.tracking.covariance is None  # the robot's own pose, of which we know no error
+
+
+def test_a_reset_starts_odom_anew():
+    pipeline = make_pipeline()
+    pipeline.set_rig({"left": RIG["left"]})
+    first = pipeline.step(make_set(1, seed=1), DEPTH)
+    pipeline.step(make_set(2, seed=2), DEPTH)
+    pipeline.reset()
+    again = pipeline.step(make_set(1, seed=1), DEPTH)
+    assert again.tracking.status == "started"
+    np.testing.assert_array_equal(again.T_odom_base, first.T_odom_base)

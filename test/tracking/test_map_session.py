@@ -1,0 +1,157 @@
+"""From tracked windows to map, loops and masks: everything of a drive but the network, which is simulated."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from da3_ros.datatypes import Frame, FrameSet, WindowPrediction
+from da3_ros.evaluation import simulated_windows as sim
+from da3_ros.evaluation.simulated_maps import rays, texture
+from da3_ros.geometry.se3 import T_from, invert
+from da3_ros.streaming.transfer import Downloader
+from da3_ros.tracking import TrackingSettings, WindowTracking
+from da3_ros.tracking.map_session import DynamicStep, MapSession, full_size
+from da3_ros.tracking.mapping import MappingSettings
+
+BITS = 14  # of the view's number, painted into its picture
+
+
+class Session:
+    """A drive with a rig; ``thing`` (step, T_world_cam, depth) -> depth puts something into the pictures."""
+
+    def __init__(self, way, rig=sim.STEREO, noise=None, seed=0, thing=None, loops=True):
+        self._rng = np.random.default_rng(seed + 7)
+        self._views = []  # T_world_cam of each picture, by its number
+        self._features = np.random.default_rng(99).normal(size=(64, 4)) * [0.8, 0.8, 1.5, 1.5]
+        device = torch.device("cpu")
+        tracking = WindowTracking(TrackingSettings(("rig",), 4, len(rig)), device)
+        tracking.set_rig(rig)
+        dynamic_step, downloader = DynamicStep(0.15), Downloader(device)
+        settings = MappingSettings(window_views=4, voxel_m=0.2, loops=loops, interval=4, delay=3)
+        self.session = MapSession(settings, self._relate, device, next(iter(rig)), 0.0, "map", 1.0)
+        self.estimates, self.masks, self.steady, truth = [], [], [], []
+        windows = sim.windows(way, rig, 4, noise, seed, leaving=tracking.leaving)
+        for number, window in enumerate(windows, 1):
+            newest = [view for view in window.views if view.newest]
+            first = len(window.views) - len(newest)
+            stamp_ns = newest[-1].stamp_ns
+            depth = window.depth
+            if thing is not None:
+                changed = [
+                    thing(number, z.numpy() * window.metres_per_unit) / window.metres_per_unit for z in window.depth
+                ]
+                depth = torch.from_numpy(np.stack(changed)).float()
+            colours, features = zip(*(self._picture(T) for T in window.T_world_cam[first:]), strict=True)
+            prediction = WindowPrediction(
+                window.views, tuple(range(first, len(window.views))), depth, torch.full_like(depth, 2.0),
+                window.T_cam_world, window.K, None, torch.from_numpy(np.stack(colours)),
+                features=torch.from_numpy(np.stack([np.zeros(64)] * first + list(features))).float(),
+            )  # fmt: skip
+            tracking.note(FrameSet(stamp_ns, tuple(Frame(v.camera, v.stamp_ns, np.empty((0, 0, 3))) for v in newest)))
+            tracked = tracking.place(prediction, window.K)
+            dynamic = dynamic_step.step(stamp_ns, prediction, window.K, tracked)
+            tracking.exclude(dynamic)
+            arrays = {
+                "track_report": tracked.report, "track_depth": tracked.depth, "track_weight": tracked.weight,
+                "T_odom_cam": tracked.T_odom_cam, "K": window.K, "T_odom_base": tracked.T_odom_base,
+                "track_features": prediction.features[first:],
+            }  # fmt: skip
+            pending = tracking.submit(number, stamp_ns, prediction, tracked, downloader.start(arrays))
+            masks = full_size(dynamic, sim.HEIGHT, sim.WIDTH)
+            self.session.submit(pending, prediction, tracked, masks)
+            self.estimates.append(self.session.estimate(stamp_ns, points=True)())
+            self.masks.append(masks.numpy() > 0)
+            self.steady.append(pending.settle().report.steady)
+            truth.append(window.T_world_base)
+        self.true = invert(truth[0]) @ np.stack(truth)
+        self.T_world_odom = truth[0]
+        self.session.close()
+
+    def _picture(self, T_world_cam):
+        depth = sim.true_depth(T_world_cam)
+        colours = texture((depth[..., None] * rays()) @ T_world_cam[:3, :3].T + T_world_cam[:3, 3])
+        for bit in range(BITS):
+            colours[:3, 3 * bit : 3 * bit + 3] = 255 * (len(self._views) >> bit & 1)
+        self._views.append(T_world_cam)
+        heading = math.atan2(T_world_cam[1, 2], T_world_cam[0, 2])
+        where = np.array([*T_world_cam[:2, 3], math.cos(heading), math.sin(heading)])
+        return np.ascontiguousarray(colours.transpose(2, 0, 1)), np.cos(self._features @ where)
+
+    def _relate(self, pictures, contents):
+        """A perfect network: reads which views they are out of the pictures."""
+        assert all(content == (0, 0, sim.HEIGHT, sim.WIDTH) for content in contents)
+        numbers = [sum((p[1, 3 * bit + 1, 0] > 127) << bit for bit in range(BITS)) for p in pictures]
+        scale = math.exp(self._rng.uniform(-1, 1))
+        gauge = T_from(sim.yaw(self._rng.uniform(-3, 3)), self._rng.normal(size=3))
+        T = np.stack([gauge @ self._views[number] for number in numbers])
+        T[:, :3, 3] /= scale
+        return T, np.stack([sim.true_depth(self._views[number]) for number in numbers]) / scale
+
+
+@pytest.fixture(scope="module")
+def eight():
+    noise = sim.Noise(depth=0.03, rotation_rad=0.01, translation=0.01)
+    return Session(sim.figure_of_eight(80, turns=2), noise=noise)
+
+
+def errors(session):
+    """Root mean square distance of the keyframes from the truth in metres, and of odom from it at the same time."""
+    stamps, poses = session.session.keyframe_poses()
+    steps = (stamps - 1_000_000_000) // 100_000_000
+    true = session.true[steps][:, :3, 3]
+    return float(np.sqrt(np.square(poses[:, :3, 3] - true).sum(-1).mean()))
+
+
+def test_a_tracked_drive_closes_loops_and_its_map_lies_on_the_walls(eight):
+    report = eight.estimates[-1].report
+    assert report.loops >= 2
+    assert report.restarts <= 1
+    assert report.keyframes > 20
+    assert errors(eight) < 0.25
+    xyz = eight.session.snapshot().cloud().xyz @ eight.T_world_odom[:3, :3].T + eight.T_world_odom[:3, 3]
+    assert np.median(sim.surface_distance(xyz)) < 0.2
+
+
+def test_clouds_come_now_and_then_in_the_map_frame(eight):
+    clouds = [one.points for one in eight.estimates if one.points is not None]
+    assert 5 <= len(clouds) <= 9  # 8 s of drive
+    assert clouds[-1].frame_id == "map" and clouds[-1].dense
+    xyz = clouds[-1].data.view(np.float32)[0, :, :3]
+    assert np.isfinite(xyz).all() and len(xyz) > 1000
+
+
+def box(step, depth):
+    """Something 1.5 m away that crosses the picture."""
+    depth = depth.copy()
+    left = (step * 3) % (sim.WIDTH + 12) - 12
+    depth[10:30, max(0, left) : max(0, left + 12)] = 1.5
+    return depth
+
+
+def test_what_moves_is_masked_and_what_stands_is_not():
+    session = Session(sim.circle(40), thing=box)
+    found, false = [], []
+    for step, masks in enumerate(session.masks, 1):
+        if step <= 10:
+            continue
+        there = box(step, np.full((sim.HEIGHT, sim.WIDTH), 9.0)) == 1.5
+        if there.sum() > 100:
+            found.append(masks[:, there].mean())
+        false.append(masks[:, ~there].mean())
+    assert np.mean(found) > 0.7
+    assert np.mean(false) < 0.02
+
+
+def test_without_anything_that_moves_nothing_is_masked(eight):
+    still = Session(sim.circle(40), noise=sim.Noise(depth=0.05))
+    assert np.mean(still.masks) < 0.002
+    assert np.mean(eight.masks) < 0.01
+
+
+def test_reset_starts_the_map_anew(eight):
+    eight.session.reset()
+    assert len(eight.session.snapshot().cloud()) == 0
+    assert np.array_equal(eight.session.estimate(0, points=False)().T_map_odom, np.eye(4))
+    eight.session.close()

@@ -1,0 +1,152 @@
+"""Loops and map of whole drives: drift goes, what is wrong stays out, moving things fade, work stays bounded."""
+
+import numpy as np
+import pytest
+
+from da3_ros.evaluation import simulated_maps as drives
+from da3_ros.evaluation import simulated_windows as sim
+from da3_ros.geometry.se3 import T_from
+from da3_ros.tracking.loop_closure import SharedWindow
+from da3_ros.tracking.mapping import Mapper, MappingSettings
+
+SETTINGS = MappingSettings(window_views=4, voxel_m=0.2, keyframe_motion=0.15, interval=4, delay=3)
+
+
+def run(drive, settings=SETTINGS, look=None, change=None):
+    """The mapper after a drive, and T_map_odom of each step."""
+    mapper, corrections = Mapper(settings, look or drive.look), []
+    for step in range(len(drive)):
+        mapper.step(drive.maps(step, change))
+        corrections.append(mapper.T_map_odom)
+    for _ in range(100):  # let what is under way come to its end
+        mapper.step(None)
+    mapper.close()
+    return mapper, corrections
+
+
+def keyframe_error(mapper, drive):
+    """Root mean square distance in metres of the keyframes' positions from the true ones."""
+    stamps, poses = mapper.keyframe_poses()
+    steps = (stamps - 1_000_000_000) // 100_000_000
+    off = [pose[:3, 3] - drive.true[step][:3, 3] for step, pose in zip(steps, poses, strict=True)]
+    return float(np.sqrt(np.mean(np.square(off).sum(-1))))
+
+
+def odometry_error(drive):
+    off = [odom[:3, 3] - true[:3, 3] for odom, true in zip(drive.odom, drive.true, strict=True)]
+    return float(np.sqrt(np.mean(np.square(off).sum(-1))))
+
+
+@pytest.fixture(scope="module")
+def eight():
+    """Two rounds of an eight with a drift of a quarter of a degree in each metre."""
+    return drives.Drive(sim.figure_of_eight(240, turns=2), yaw_drift=0.004, depth_noise=0.02)
+
+
+def test_loops_take_the_drift_out_of_the_map_and_leave_odom_alone(eight):
+    mapper, corrections = run(eight)
+    report = mapper.report()
+    assert report.loops >= 3
+    assert odometry_error(eight) > 0.3
+    assert keyframe_error(mapper, eight) < 0.25 * odometry_error(eight)
+    last = corrections[-1] @ eight.odom[-1]
+    assert np.linalg.norm(last[:3, 3] - eight.true[-1][:3, 3]) < 0.2
+
+
+def test_the_map_lies_on_the_walls_after_loops(eight):
+    open_, _ = run(eight, MappingSettings(**{**SETTINGS.__dict__, "loops": False}))
+    closed, _ = run(eight)
+    errors = {}
+    for name, mapper in (("open", open_), ("closed", closed)):
+        xyz = mapper.cloud().xyz @ eight.way[0][:3, :3].T + eight.way[0][:3, 3]
+        walls = np.stack(
+            [
+                np.abs(np.abs(xyz[:, 0]) - sim.HALL[0] / 2),
+                np.abs(np.abs(xyz[:, 1]) - sim.HALL[1] / 2),
+                np.abs(xyz[:, 2] + 0.5),
+                np.abs(xyz[:, 2] - sim.HALL[2]),
+            ]
+        )
+        errors[name] = float(np.mean(walls.min(0)))
+    assert errors["closed"] < 0.12
+    assert errors["closed"] < 0.6 * errors["open"]
+
+
+def test_the_same_drive_gives_the_same_map_twice():
+    clouds = []
+    for _ in range(2):
+        drive = drives.Drive(sim.figure_of_eight(120, turns=1.5), yaw_drift=0.004, depth_noise=0.02)
+        mapper, corrections = run(drive)
+        clouds.append((mapper.cloud(), np.array(corrections)))
+    (first, way), (second, again) = clouds
+    assert np.array_equal(way, again)
+    assert first.xyz.tobytes() == second.xyz.tobytes() and first.rgb.tobytes() == second.rgb.tobytes()
+    assert not np.allclose(way[-1], np.eye(4))  # there were loops
+
+
+def test_a_network_that_relates_places_wrongly_moves_nothing(eight):
+    rng = np.random.default_rng(3)
+
+    def lies(views):
+        window = eight.look(views)
+        poses, half = window.T_world_cam.copy(), len(views) // 2
+        centre = poses[half, :3, 3].copy()
+        turn = T_from(sim.yaw(rng.uniform(0.3, 1.5)), np.zeros(3))
+        for pose in poses[half:]:  # the new place as a whole is put elsewhere
+            pose[:3, 3] -= centre
+            pose[:] = turn @ pose
+            pose[:3, 3] += centre + rng.normal(size=3) * 0.01
+        return SharedWindow(poses, window.depth)
+
+    mapper, corrections = run(eight, look=lies)
+    report = mapper.report()
+    assert report.windows > 5
+    assert sum(report.refused.values()) > 0.5 * report.windows
+    assert np.linalg.norm(corrections[-1][:3, 3]) < 0.5 * odometry_error(eight)
+
+
+def test_keyframes_are_bounded_and_loops_still_close(eight):
+    settings = MappingSettings(**{**SETTINGS.__dict__, "keyframes": 60})
+    mapper, _ = run(eight, settings)
+    report = mapper.report()
+    assert report.keyframes == 60
+    assert report.loops >= 1
+    assert keyframe_error(mapper, eight) < 0.5 * odometry_error(eight)
+
+
+def test_standing_still_adds_no_keyframes():
+    drive = drives.Drive([sim.straight(1)[0]] * 50)
+    mapper, _ = run(drive)
+    assert mapper.report().keyframes == 1
+
+
+def test_what_drives_through_the_picture_fades_out_of_the_map():
+    way = sim.straight(60, speed=1.0)
+    drive = drives.Drive(way)
+    state = {"step": 0}
+
+    def passing(depth, colours):
+        """A block one metre ahead, 8 pixels wide, that crosses the picture during the first half of the drive."""
+        step, state["step"] = state["step"], state["step"] + 1
+        depth, colours = depth.copy(), colours.copy()
+        left = step * 2
+        if step < 24:
+            depth[12:30, left : left + 8] = 1.0
+            colours[12:30, left : left + 8] = (255, 0, 255)
+        return depth, colours
+
+    mapper, _ = run(drive, change=passing)
+    cloud = mapper.cloud()
+    inside = np.abs(cloud.xyz[:, 1]) < 2.0  # metres from the way: nothing stands there
+    inside &= (cloud.xyz[:, 2] > 0.1) & (cloud.xyz[:, 2] < 3.0) & (cloud.xyz[:, 0] < 8.0)
+    drive_with = len(cloud)
+    assert inside.sum() < 0.002 * drive_with
+
+
+def test_reset_forgets_everything(eight):
+    mapper, _ = run(eight)
+    mapper.reset()
+    assert mapper.report().keyframes == 0
+    assert len(mapper.cloud()) == 0
+    assert np.array_equal(mapper.T_map_odom, np.eye(4))
+    mapper.close()
