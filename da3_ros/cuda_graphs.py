@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
@@ -18,16 +19,34 @@ R = TypeVar("R")
 
 def capture(program: Callable[[], R], stream: torch.cuda.Stream, pool: Any = None) -> tuple[torch.cuda.CUDAGraph, R]:
     """The graph of ``program``, and what it returns: tensors that every replay fills. Captured on ``stream``."""
-    graph = torch.cuda.CUDAGraph()
+    graph, pool = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle() if pool is None else pool
     stream.wait_stream(torch.cuda.current_stream(stream.device))
     with torch.cuda.stream(stream):
         graph.capture_begin(pool=pool, capture_error_mode="thread_local")
         try:
             outputs = program()
         finally:
-            graph.capture_end()
+            try:
+                graph.capture_end()
+            except RuntimeError:
+                _tidy_up(stream.device, pool)
+                raise
     torch.cuda.current_stream(stream.device).wait_stream(stream)
     return graph, outputs
+
+
+def _tidy_up(device: torch.device, pool: Any) -> None:
+    """After a capture that CUDA has given up, which torch leaves half open on the current stream's device.
+
+    Its allocator would keep back all memory that other streams have used, for good, and its random numbers would
+    fail until the next capture ends well.
+    """
+    with contextlib.suppress(RuntimeError):  # it may have been closed after all
+        torch._C._cuda_endAllocateToPool(device.index, pool)
+    graph, number = torch.cuda.CUDAGraph(), torch.zeros((), device=device)
+    graph.capture_begin(capture_error_mode="thread_local")
+    number.add_(1)
+    graph.capture_end()
 
 
 @dataclass

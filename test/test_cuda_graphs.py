@@ -28,6 +28,14 @@ def test_what_cannot_be_captured_runs_one_by_one():
     for _ in range(4):
         assert replay.run("item", (value,), lambda: value.sum().item()) == 3.0
     assert not replay._graphs
+    # What it left behind would break random numbers and keep memory that another stream has used.
+    assert torch.rand(3, device="cuda").isfinite().all()
+    before, other = torch.cuda.memory_allocated(), torch.cuda.Stream()
+    for _ in range(3):
+        torch.empty(1 << 20, device="cuda").record_stream(other)
+        torch.cuda.synchronize()
+    torch.empty(1, device="cuda")  # memory comes back when the next is asked for
+    assert torch.cuda.memory_allocated() <= before + (4 << 20)
 
 
 @pytest.mark.gpu

@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 import torch
-from streaming_helpers import CAMERAS, STEP_NS, make_model, make_set, make_stream, window_images
+from streaming_helpers import (
+    CAMERAS,
+    STEP_NS,
+    assert_same_rays,
+    make_model,
+    make_set,
+    make_stream,
+    record_ray_cameras,
+    window_images,
+)
 
 from da3_ros.datatypes import CameraCalibration, Frame, FrameSet
 from da3_ros.errors import ConfigError, InputError
@@ -18,8 +27,8 @@ def model():
 @pytest.mark.parametrize("name", ["da3-small", "da3-large", "da3-giant"])
 @pytest.mark.parametrize("ref_view", ["first", "middle", "saddle_balanced", "saddle_sim_range"])
 @pytest.mark.parametrize("use_ray_pose", [False, True])
-def test_step_equals_the_network_on_the_whole_window(name, ref_view, use_ray_pose):
-    model = make_model(name)
+def test_step_equals_the_network_on_the_whole_window(name, ref_view, use_ray_pose, monkeypatch):
+    model, solved = make_model(name), record_ray_cameras(monkeypatch)
     rng = np.random.default_rng(1)
     stream = make_stream(model, ref_view=ref_view, use_ray_pose=use_ray_pose)
     stream.step(make_set(rng, 0))  # both cameras once, so that the canvas is known
@@ -35,11 +44,13 @@ def test_step_equals_the_network_on_the_whole_window(name, ref_view, use_ray_pos
         new = len(present)
         torch.testing.assert_close(got.depth, want.depth[0, -new:], rtol=1e-5, atol=0)
         torch.testing.assert_close(got.depth_conf, want.depth_conf[0, -new:], rtol=1e-5, atol=0)
-        # The solver of ray maps magnifies the rounding of random rays, by how much depends on the processor.
-        rounding = 3e-4 if use_ray_pose else 1e-5
-        torch.testing.assert_close(got.T_cam_world[:, :3], want.extrinsics[0], rtol=rounding, atol=rounding)
+        extrinsics, K = want.extrinsics, want.intrinsics
+        if use_ray_pose:
+            assert_same_rays(*solved[-2:])
+            _, _, extrinsics, K = solved[-2]
+        torch.testing.assert_close(got.T_cam_world[:, :3], extrinsics[0], rtol=1e-5, atol=1e-5)
         # Principal points of random rays are anywhere about zero: compared on the scale of the image.
-        torch.testing.assert_close(got.K, want.intrinsics[0], rtol=rounding, atol=rounding * max(stream.canvas_hw))
+        torch.testing.assert_close(got.K, K[0], rtol=1e-5, atol=1e-5 * max(stream.canvas_hw))
         stamps = [frame.stamp_ns for frame_set in history for frame in frame_set.frames]
         assert [view.stamp_ns for view in got.views] == stamps
         assert [view.newest for view in got.views] == [False] * (len(stamps) - new) + [True] * new

@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from streaming_helpers import CAMERAS, make_model, make_set, make_stream, window_images
+from streaming_helpers import (
+    CAMERAS,
+    assert_same_rays,
+    make_model,
+    make_set,
+    make_stream,
+    record_ray_cameras,
+    window_images,
+)
 
 from da3_ros.datatypes import CameraCalibration
 from da3_ros.errors import FrameError
@@ -20,8 +28,8 @@ def focal_of(views):
 
 @pytest.mark.parametrize("use_ray_pose", [False, True])
 @pytest.mark.parametrize("calibration", [None, CALIBRATION])
-def test_step_equals_the_nested_network_on_the_whole_window(use_ray_pose, calibration):
-    model = make_model("da3nested-giant-large")
+def test_step_equals_the_nested_network_on_the_whole_window(use_ray_pose, calibration, monkeypatch):
+    model, solved = make_model("da3nested-giant-large"), record_ray_cameras(monkeypatch)
     rng = np.random.default_rng(1)
     stream = make_stream(model, use_ray_pose=use_ray_pose)
     stream.step(make_set(rng, 0, calibration=calibration))  # both cameras once, so that the canvas is known
@@ -42,9 +50,12 @@ def test_step_equals_the_nested_network_on_the_whole_window(use_ray_pose, calibr
         depth = torch.where(is_sky, torch.inf, got.depth * got.metres_per_unit)
         torch.testing.assert_close(depth, want.depth[0, -new:], rtol=1e-5, atol=0)
         torch.testing.assert_close(got.depth_conf, want.depth_conf[0, -new:], rtol=1e-5, atol=0)
-        translation = got.T_cam_world[:, :3, 3] * got.metres_per_unit
-        rounding = 3e-4 if use_ray_pose else 1e-5  # as in test_engine
-        torch.testing.assert_close(translation, want.extrinsics[0, :, :, 3], rtol=rounding, atol=rounding)
+        if use_ray_pose:
+            assert_same_rays(*solved[-2:])
+            torch.testing.assert_close(got.T_cam_world[:, :3], solved[-2][2][0], rtol=1e-5, atol=1e-5)
+        else:
+            translation = got.T_cam_world[:, :3, 3] * got.metres_per_unit
+            torch.testing.assert_close(translation, want.extrinsics[0, :, :, 3], rtol=1e-5, atol=1e-5)
 
 
 def test_the_metric_network_sees_each_image_once(monkeypatch):
