@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +17,9 @@ from da3_ros.ros import rcl, to_msg
 from da3_ros.ros.pixel_messages import Memory, PixelMessage
 from da3_ros.ros.qos import clear_topic_errors, latched_profile, overridable, publication_profile
 
-# Images and clouds are serialized and sent side by side, without the interpreter's lock.
-_SENDERS = 4
+# Images and clouds are serialized and sent side by side, without the interpreter's lock; on few cores, which the
+# network needs too, one after the other.
+_SENDERS = max(1, min(4, len(os.sched_getaffinity(0)) // 2))
 
 
 class EstimatePublishers:
