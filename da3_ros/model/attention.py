@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from da3_ros.cuda_graphs import capture
+
 Kernel = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 _log = logging.getLogger(__name__)
@@ -133,15 +135,13 @@ def _measure(q: Tensor, k: Tensor, v: Tensor) -> None:
 
 def _median_ms(kernel: Kernel, q: Tensor, k: Tensor, v: Tensor) -> float:
     """Of a call within a graph, as it will run."""
-    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream(q.device)
+
+    def calls() -> None:
+        for _ in range(_CALLS):
+            kernel(q, k, v)
+
     torch.cuda.synchronize(q.device)
-    with torch.cuda.stream(stream):
-        graph.capture_begin(capture_error_mode="thread_local")
-        try:
-            for _ in range(_CALLS):
-                kernel(q, k, v)
-        finally:
-            graph.capture_end()
+    graph, _ = capture(calls, torch.cuda.Stream(q.device))
     times = []
     for _ in range(2 + _REPEATS):
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
