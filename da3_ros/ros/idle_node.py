@@ -91,6 +91,9 @@ class IdlePipeline:
     def set_rig(self, T_base_cam: Mapping[str, np.ndarray]) -> None:
         """Poses do not matter here."""
 
+    def map_snapshot(self) -> None:
+        """There is no map."""
+
     def update_points(self, points: PointsConfig) -> None:
         """Nor do settings of clouds."""
 
