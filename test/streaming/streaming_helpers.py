@@ -48,10 +48,10 @@ def window_images(stream, history):
 def record_ray_cameras(monkeypatch):
     """A list that grows by rays, confidence, extrinsics and K whenever cameras are solved from ray maps.
 
-    The solver picks the best of many samples and magnifies what is left of rounding: of these tests' windows, whose
-    rays differ by at most 2.5e-6 of the largest between the step and the whole network, it makes poses that differ by
-    up to 3.1e-4, and rays changed by one rounding made another sample win in one of 900 cases. From the same rays it gives
-    the same bits. So what goes into it is compared, and what comes out is not.
+    The solver picks the best of many samples and magnifies what is left of rounding. The rays of these tests' windows
+    differ by at most 2.5e-6 of the largest between the step and the whole network; the poses made of them by up to
+    3.1e-4, and rays changed by one rounding made another sample win in one of 900 cases. From the same rays it gives
+    the same bits. So what goes into it is compared, and what it makes of that on either side is not.
     """
     solved, solve = [], network.cameras_from_rays
 
