@@ -19,6 +19,7 @@ from da3_ros.cli.processes import background, end, start
 from da3_ros.cli.ros_children import last_error, python_module, quiet_domain, read_log, same_package
 from da3_ros.config import Config, ModelConfig, SyncConfig, from_flat
 from da3_ros.errors import UnavailableError
+from da3_ros.model.variants import VARIANTS
 
 _READY_S = 300.0
 
@@ -55,6 +56,9 @@ class RunSettings:
             # The player waits for the node, so that on a slow machine images come seldom: no camera is silent yet.
             "sync.timeout_s": 60.0,
         }
+        if VARIANTS[self.model].bundled:
+            # The poses of da3-nano show the rig's baselines too short by a factor: metres made of them would be a lie.
+            values["scale.source"] = "none"
         for camera in sequence.cameras:
             values[f"camera.{camera.name}.transport"] = self.transport
             if camera.calibration is None:

@@ -37,6 +37,7 @@ class CameraSubscriptions:
         self._intake = Intake(node)
         self._lock = threading.Lock()
         self._infos: dict[str, CameraInfo] = {}
+        self._first: dict[str, TakenImage | None] = {}  # of a camera, while it waits for the first CameraInfo
         self._images: dict[str, Subscriber] = {}
         self._info_subscribers: dict[str, Subscriber] = {}
         try:
@@ -106,7 +107,19 @@ class CameraSubscriptions:
         except ValueError as error:
             self._dropped(FrameError(camera, "decode", f"what came on {images.topic} is no image ({error})"))
             return
+        if camera in self._info_subscribers and self.info(camera) is None:
+            # Topics overtake each other: the first image is kept until its CameraInfo is there, or the next image.
+            if camera not in self._first:
+                self._first[camera] = message
+                return
+            self._release_first(camera)
         images.signalMessage(message)
+
+    def _release_first(self, camera: str) -> None:
+        first = self._first.get(camera)
+        if first is not None:
+            self._first[camera] = None
+            self._images[camera].signalMessage(first)
 
     def _note_image(self, message: TakenImage | CompressedImage, camera: str) -> None:
         header = message.header
@@ -117,3 +130,4 @@ class CameraSubscriptions:
         with self._lock:
             self._infos[camera] = message
         self._stats.info_arrived(camera)
+        self._release_first(camera)
