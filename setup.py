@@ -28,6 +28,7 @@ setup(
     ],
     python_requires=">=3.10",
     install_requires=[
+        "gtsam>=4.3",
         "huggingface_hub>=1.0",
         "lz4",
         "numpy",
@@ -46,8 +47,6 @@ setup(
         "export": ["onnx", "onnxruntime", "onnxscript"],
         # Drawing 3D Gaussians (da3_ros/rendering.py) compiles CUDA code at its first use.
         "render": ["gsplat>=1.5"],
-        # The pose graph of loop closure (da3_ros/tracking/pose_graph.py): 33 MB.
-        "loops": ["gtsam>=4.3"],
         # Trajectories and point clouds against truth (da3_ros/evaluation).
         "evaluation": ["evo>=1.30", "scipy"],
         # Plots of `da3-ros bench --plot`.
