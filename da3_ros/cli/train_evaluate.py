@@ -10,12 +10,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from da3_ros.cli.demo_pictures import read_pictures
-from da3_ros.cli.demo_sequence import Sequence, SequenceStep
 from da3_ros.config import ANY_VIEW_VARIANTS
 from da3_ros.streaming.device import choose_device
 
 if TYPE_CHECKING:
+    from da3_ros.cli.demo_sequence import Sequence, SequenceStep
     from da3_ros.training.held_out import Predictor, Scores, WindowScore
 
 _VIEWS = 8  # of a window of a real recording, at most
@@ -59,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
         with tqdm(total=args.sequences, desc="held out", unit="scene", disable=not sys.stderr.isatty()) as bar:
             batches = held_out_sequences(SceneSource(device, compiled=False), args.sequences)
             scores["held out"] = evaluate(predict, batches, bar.update)
+    if args.real:  # only then: a machine that merely trains need not have what reads recordings
+        from da3_ros.cli.demo_pictures import read_pictures
     for folder in args.real:
         sequence = read_pictures(folder, _MOST_MOMENTS)
         scores[sequence.title] = _score_recording(sequence, predict)
