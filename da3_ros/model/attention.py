@@ -15,8 +15,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from da3_ros.cuda_graphs import capture
-
 Kernel = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 _log = logging.getLogger(__name__)
@@ -135,6 +133,8 @@ def _measure(q: Tensor, k: Tensor, v: Tensor) -> None:
 
 def _median_ms(kernel: Kernel, q: Tensor, k: Tensor, v: Tensor) -> float:
     """Of a call within a graph, as it will run."""
+
+    from da3_ros.cuda_graphs import capture  # only where there is a device to time
 
     def calls() -> None:
         for _ in range(_CALLS):
