@@ -58,7 +58,8 @@ def test_graphs_give_what_eager_steps_give(name, execution):
         want, got = values(eager.step(frame_set)), values(other.step(frame_set))
         assert got.keys() == want.keys()
         for field, value in want.items():
-            torch.testing.assert_close(got[field], value, rtol=1e-3, atol=1e-3, msg=f"{field}, step {step}")
+            where = f"{field}, step {step}: "
+            torch.testing.assert_close(got[field], value, rtol=1e-3, atol=1e-3, msg=where.__add__)
     assert other._network._programs.execution == execution
 
 
