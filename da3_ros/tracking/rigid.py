@@ -179,7 +179,7 @@ def weighted_median(values: Tensor, weights: Tensor) -> Tensor:
         return _median_of_pairs(values, weights, weights.sum(-1, keepdim=True) / 2)[..., 0]
     ordered, order = values.sort(dim=-1)
     # In float64 sums of float32 weights are exact, or nearly: on CUDA their order differs from run to run.
-    upto = weights.gather(-1, order).cumsum(-1, dtype=torch.float64)
+    upto = weights.expand_as(values).gather(-1, order).cumsum(-1, dtype=torch.float64)
     index = torch.searchsorted(upto, upto[..., -1:] / 2).clamp(max=values.shape[-1] - 1)
     return ordered.gather(-1, index)[..., 0]
 

@@ -32,9 +32,7 @@ class ScaleMeasurement:
     def unless(self, condition: Tensor) -> ScaleMeasurement:
         """The same, but not valid where ``condition`` (...) is true."""
         valid = self.valid & ~condition
-        return ScaleMeasurement(
-            torch.where(valid, self.log, 0.0), torch.where(valid, self.variance, torch.inf), valid
-        )
+        return ScaleMeasurement(torch.where(valid, self.log, 0.0), torch.where(valid, self.variance, torch.inf), valid)
 
     def unbind(self) -> list[ScaleMeasurement]:
         """One after the other, of the first dimension."""
