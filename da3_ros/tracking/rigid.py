@@ -57,7 +57,8 @@ def fit_rigid(T_a_view: Tensor, T_b_view: Tensor, weights: Tensor | None = None)
     smallest = (spread * _SMALLEST_LENGTH).clamp(min=_TINY)
     translation, weight_t, distance = _robust_mean(offset, base, half, smallest)
     T = torch.zeros_like(b[..., 0, :, :])
-    T[..., :3, :3], T[..., :3, 3], T[..., 3, 3] = rotation, translation, 1.0
+    T[..., :3, :3], T[..., :3, 3] = rotation, translation
+    T[..., 3, 3].fill_(1.0)  # assigned to a single entry, it would be uploaded
     variance = _variance_of_mean(torch.stack([angle, distance]), torch.stack([weight_r, weight_t]))
     return RigidFit(T, weight_r * weight_t / base.clamp(min=_TINY).square(), angle, distance, *variance.unbind())
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import window_simulation as sim
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from da3_ros.evaluation.operations import Operations
 from da3_ros.streaming.programs import Programs
@@ -13,6 +14,41 @@ from da3_ros.tracking.scale_sources import SOURCES
 CPU, META = torch.device("cpu"), torch.device("meta")
 
 
+class NoUpload(TorchDispatchMode):
+    """Within it nothing is brought from the host to a device: capturing that is refused, and otherwise it waits.
+
+    A number that is assigned to a single entry of a tensor is brought there, too; one for several entries is filled in.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self._numbers = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten.scalar_tensor.default:
+            self._numbers.append(result)
+        elif func in (torch.ops.aten.copy_.default, torch.ops.aten._to_copy.default):
+            source = args[-1]
+            assert source.device == result.device, f"{func} from {source.device} to {result.device}"
+            assert result.dim() or not any(source is number for number in self._numbers), "a number for one entry"
+        return result
+
+
+@pytest.fixture
+def no_upload(monkeypatch):
+    """In programs, once everything has been there."""
+
+    def run(programs, name, program, *inputs):
+        inputs = programs._upload(inputs)
+        program(*(one.clone() for one in inputs))  # makes tables
+        with NoUpload():
+            return program(*inputs)
+
+    monkeypatch.setattr(Programs, "run", run)
+
+
+@pytest.mark.usefixtures("no_upload")
 @pytest.mark.parametrize("rig", [sim.FRONT, sim.RING], ids=["one camera", "ring"])
 def test_a_step_keeps_to_its_device_and_asks_for_no_value(rig):
     """Tensors without data stand for those on a GPU: to ask for one's value, or to mix it with one on the host, is an
@@ -25,6 +61,7 @@ def test_a_step_keeps_to_its_device_and_asks_for_no_value(rig):
         tracker.exclude(tracked.weight > 0)
 
 
+@pytest.mark.usefixtures("no_upload")
 def test_the_search_for_what_moves_keeps_to_its_device_and_asks_for_no_value():
     moving, numbers = DynamicFilter(0.15, Programs(META, "eager", 0)), {"dtype": torch.float64, "device": META}
     for step in range(8):
