@@ -25,7 +25,7 @@ from da3_ros.streaming.device import choose_device, choose_dtype, choose_executi
 from da3_ros.streaming.loading import load_network
 from da3_ros.streaming.timing import StageTimer
 from da3_ros.tracking import AnchorPolicy, TrackingSettings, WindowTracking
-from da3_ros.tracking.map_session import DynamicStep, MapSession, full_size
+from da3_ros.tracking.map_session import DynamicStep, MapSession
 from da3_ros.tracking.mapping import MappingSettings
 from da3_ros.tracking.voxel_map import VoxelMap
 
@@ -81,8 +81,11 @@ class Pipeline:
             max_fov_deg={name: config.camera_config(name).max_fov_deg for name in config.cameras},
         )
         graphs = choose_execution(config.model.execution, self.device) != "eager"
-        self._tracking = WindowTracking(tracking_settings(config), self.device) if config.tracks else None
-        self._dynamic = DynamicStep(config.map.dynamic_tolerance) if self._tracking is not None else None
+        settings = tracking_settings(config)
+        self._tracking = WindowTracking(settings, self.device) if config.tracks else None
+        self._dynamic = (
+            DynamicStep(config.map.dynamic_tolerance, self.device, settings.execution) if config.tracks else None
+        )
         self._mapping = self._make_mapping() if config.maps else None
         self._placement = Placement(
             self.device, graphs, self._tracking, config.scale_required, stands_back=not config.frames.publish_tf
@@ -156,7 +159,7 @@ class Pipeline:
             dynamic = self._dynamic.step(frame_set.stamp_ns, prediction, window.K, window.tracked)
             assert tracking is not None
             tracking.exclude(dynamic)
-            masks = full_size(dynamic, *self.canvas_hw)
+            masks = self._dynamic.full_size(dynamic, *self.canvas_hw)
             window = replace(window, dynamic=masks)
         timer.mark("tracking")
         plans = {camera: self._stream.plan(camera) for camera in frame_set.cameras}

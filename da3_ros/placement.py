@@ -70,6 +70,7 @@ class Placement:
         self._replay = Replay(device, _GRAPHS if graphs else 0)
         self._T_base_cam: dict[str, np.ndarray] = {}
         self._constants: dict[tuple, _Constants] = {}
+        self._places: dict[tuple[int, ...], torch.Tensor] = {}  # what is uploaded anew at each step, by its shape
 
     def set_rig(self, T_base_cam: Mapping[str, np.ndarray]) -> None:
         """Known extrinsics: camera name -> (4, 4) T_base_cam in metres. Cameras left out are not known."""
@@ -115,8 +116,11 @@ class Placement:
         )
         T_odom_cam, T_odom_base = tracked.T_odom_cam, tracked.T_odom_base
         if self._stands_back and tracked.T_given_base is not None and T_odom_base is not None:
-            given = pinned(tracked.T_given_base, self._device).to(self._device, non_blocking=True)
-            T_odom_cam = given @ invert_rigid(T_odom_base) @ T_odom_cam
+            given = self._upload_in_place(tracked.T_given_base)
+            where = T_odom_base, T_odom_cam
+            T_odom_cam = self._replay.run(
+                "stand back", (given, *where), lambda: given @ invert_rigid(where[0]) @ where[1], kept=given
+            )
             return PlacedWindow(prediction, T_odom_cam, given, K, K_predicted, metres, tracked)
         return PlacedWindow(prediction, T_odom_cam, T_odom_base, K, K_predicted, metres, tracked)
 
@@ -143,7 +147,17 @@ class Placement:
         poses = [view.T_odom_cam for view in views if view.T_odom_cam is not None]
         if not poses:
             return None
-        return pinned(np.stack(poses).astype(np.float32), self._device).to(self._device, non_blocking=True)
+        return self._upload_in_place(np.stack(poses).astype(np.float32))
+
+    def _upload_in_place(self, array: np.ndarray) -> torch.Tensor:
+        """On CUDA always in the same place, overwriting what was there: graphs read their inputs where they lie."""
+        host = pinned(array, self._device)
+        if self._device.type != "cuda":
+            return host
+        place = self._places.get(array.shape)
+        if place is None:
+            place = self._places[array.shape] = torch.empty_like(host, device=self._device)
+        return place.copy_(host, non_blocking=True)
 
     def _newest_of_rig(self, views: Sequence[WindowView]) -> int | None:
         """The view that the base's pose comes from: of the newest set the last one, since its stamp is the set's."""

@@ -66,70 +66,79 @@ def scale_by_depth(old: OldViews, new: NewViews, T_new_old: Tensor, log_guess: T
     X = old.depth[..., None] * old.rays  # (V, P, 3)
     # Sums of products: matrix products may be set to TF32 on CUDA, which has 11 bits.
     turned = (X[None, :, :, None] * R[:, :, None]).sum(-1)  # (M, V, P, 3)
-    inverse = torch.where(new.depth > 0, 1.0 / new.depth.float().clamp(min=1e-9), torch.nan)
-    log = log_guess
+    surfaces = _Surfaces(new)
+    log, coarse, weight = log_guess, turned[:, :, ::_COARSE], old.weight[:, ::_COARSE]
     for _ in range(_COARSE_ITERATIONS):
-        coarse, _ = _compare(inverse, new, turned[:, :, ::_COARSE], t, old.weight[:, ::_COARSE], log)
-        log = torch.where(coarse.valid, coarse.log, log)
-    return _compare(inverse, new, turned, t, old.weight, log)
+        values, counts, _ = _compare(surfaces, coarse, t, weight, log)
+        median, spread, _ = _median(values, counts)
+        enough = ((counts > 0).sum(-1) >= _FEWEST_PIXELS // _COARSE).any()
+        log = torch.where(enough & (spread <= _LARGEST_SPREAD), median.double(), log)
+    values, counts, inside = _compare(surfaces, turned, t, old.weight, log)
+    share = (inside * old.weight).sum(-1) / old.weight.sum(-1).clamp(min=1e-9)
+    return _location(values, counts), share.amax().double()
+
+
+class _Surfaces:
+    """Where and how to read the new views; each tensor (M, 1, 1, 2) is for columns and rows."""
+
+    def __init__(self, new: NewViews):
+        self.width = new.depth.shape[-1]
+        # Inverse depth is linear in the pixels of a plane. Depth that is not positive becomes infinite, NaN stays.
+        self.inverse = new.depth.float().clamp(min=0.0).reciprocal().flatten(1)  # (M, H W)
+        K, content = new.K.float()[:, None, None], new.content.float()[:, None, None]
+        self.focal, self.centre = K[..., :2, :2].diagonal(dim1=-2, dim2=-1), K[..., :2, 2]
+        self.first = content[..., :2].flip(-1)
+        self.last = self.first + content[..., 2:].flip(-1) - 1
+        self.last_corner = (self.last - 1).clamp(min=0.0)
+        pair = torch.arange(2, device=new.depth.device)
+        self.corners = (pair[:, None] * self.width + pair).flatten()  # (4,) from the upper left one
+
+    def read(self, point: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Depth (M, V, P) at the pixels of points (M, V, P, 3) in the new views, whether they have such pixels, and
+        whether the depth around them is that of one surface."""
+        z = point[..., 2:]
+        pixel = self.focal * (point[..., :2] / z) + self.centre
+        # False for NaN, too.
+        inside = ((pixel >= self.first) & (pixel <= self.last) & (z > 1e-6)).all(-1)
+        pixel = torch.where(inside[..., None], pixel, 0.0)
+        corner = torch.minimum(pixel.floor(), self.last_corner)
+        part = pixel - corner
+        index = torch.add(corner[..., 0], corner[..., 1], alpha=self.width).long()  # exact up to 2^24 pixels
+        four = self.inverse.gather(1, (index[..., None] + self.corners).flatten(1)).view(*index.shape, 4)
+        smooth = four.amax(-1) <= _LARGEST_STEP * four.amin(-1)  # no edge, and none of the four is far off or NaN
+        two = torch.lerp(four[..., ::2], four[..., 1::2], part[..., :1])
+        return torch.lerp(two[..., 0], two[..., 1], part[..., 1]).reciprocal(), inside, smooth
 
 
 def _compare(
-    inverse: Tensor, new: NewViews, turned: Tensor, t: Tensor, weight: Tensor, log: Tensor
-) -> tuple[ScaleRatio, Tensor]:
-    """The scale from R X (M, V, P, 3), t (M, V, 1, 3) and weights (V, P), read where ``log`` () says; largest share."""
-    read, inside, smooth = _read(inverse, new, turned + log.exp().float() * t)  # units
+    surfaces: _Surfaces, turned: Tensor, t: Tensor, weight: Tensor, log: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Logarithms of the scale by each point from R X (M, V, P, 3) and t (M, V, 1, 3), read where ``log`` () says;
+    their weights, from those of old views (V, P); which points are in view. (M, V, P) each."""
+    read, inside, smooth = surfaces.read(turned + log.exp().float() * t)  # units
     s = turned[..., 2] / (read - t[..., 2])
-    usable = inside & smooth & torch.isfinite(s) & (s > 0)
-    share = (inside * weight).sum(-1) / weight.sum(-1).clamp(min=1e-9)
-    weight = usable * weight
-    values = torch.where(usable, s, 1.0).log()
-    return _location(values.flatten(), weight.flatten(), (weight > 0).sum(-1)), share.amax().double()
+    usable = inside & smooth & (s > 0) & (s < torch.inf)
+    return torch.where(usable, s, 1.0).log(), usable * weight, inside
 
 
-def _read(inverse: Tensor, new: NewViews, point: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Depth (M, V, P) at the pixels of points (M, V, P, 3) in the new views, whether they have such pixels, and
-    whether the depth around them is that of one surface.
-
-    ``inverse`` (M, H, W): inverse depth, which is linear in the pixels of a plane.
-    """
-    height, width = inverse.shape[-2:]
-    x, y, z = point.unbind(-1)
-    K, content = new.K.float()[..., None, None], new.content.float()[..., None, None]  # per view: (M, 1, 1)
-    front = z > 1e-6
-    z = torch.where(front, z, 1.0)
-    u, v = K[:, 0, 0] * x / z + K[:, 0, 2], K[:, 1, 1] * y / z + K[:, 1, 2]
-    top, left, rows, columns = content.unbind(1)
-    inside = front & (u >= left) & (v >= top) & (u <= left + columns - 1) & (v <= top + rows - 1)
-    u, v = torch.where(inside, u, 0.0), torch.where(inside, v, 0.0)
-    u0, v0 = u.floor().clamp(max=width - 2), v.floor().clamp(max=height - 2)
-    du, dv = u - u0, v - v0
-    index = (v0.long() * width + u0.long()).flatten(1)
-    flat = inverse.flatten(1)
-
-    def corner(offset: int) -> Tensor:
-        return flat.gather(1, index + offset).view_as(u)
-
-    a, b, c, d = corner(0), corner(1), corner(width), corner(width + 1)
-    low = torch.minimum(torch.minimum(a, b), torch.minimum(c, d))
-    high = torch.maximum(torch.maximum(a, b), torch.maximum(c, d))
-    smooth = high <= _LARGEST_STEP * low  # no edge, and none of the four is far off; false for NaN
-    return 1.0 / torch.lerp(torch.lerp(a, b, du), torch.lerp(c, d, du), dv), inside, smooth
-
-
-def _location(log: Tensor, weight: Tensor, pixels: Tensor) -> ScaleRatio:
-    """Of the logarithms (n,) by weight (n,); ``pixels`` (M, V) of each pair of views took part."""
-    median = weighted_median(log, weight)
+def _median(log: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Median () of logarithms by weight, (M, V, P) each, their robust deviation (), and what each is off."""
+    median = weighted_median(log.flatten(), weight.flatten())
     residual = (log - median).abs()
-    spread = _MAD_TO_STDDEV * weighted_median(residual, weight)
+    return median, _MAD_TO_STDDEV * weighted_median(residual.flatten(), weight.flatten()), residual
+
+
+def _location(log: Tensor, weight: Tensor) -> ScaleRatio:
+    """Of logarithms by weight, (M, V, P) each."""
+    median, spread, residual = _median(log, weight)
     total = weight.sum().clamp(min=1e-9)
     kept = weight * (residual <= 2 * spread + 1e-6)
     mean = (kept * (log - median)).sum() / kept.sum().clamp(min=1e-9) + median  # less noisy than the median
-    pairs = (pixels >= _FEWEST_PIXELS // _COARSE).double()
+    pairs = ((weight > 0).sum(-1) >= _FEWEST_PIXELS // _COARSE).double()
     new, old = pairs.amax(1).sum(), pairs.amax(0).sum()
     variance = spread.double().square() / (_INDEPENDENT_PER_VIEW * pairs.sum()).clamp(min=1.0)
     variance = variance + _VIEW_STDDEV**2 * (1 / new.clamp(min=1.0) + 1 / old.clamp(min=1.0))
-    valid = (pairs.sum() > 0) & (spread <= _LARGEST_SPREAD)
+    valid = (new > 0) & (spread <= _LARGEST_SPREAD)
     steady = (weight * (residual <= 3 * spread + 1e-6)).sum() / total
     return ScaleRatio(
         torch.where(valid, mean, 0.0).double(), torch.where(valid, variance, torch.inf), valid, steady.double()

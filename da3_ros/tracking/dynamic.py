@@ -7,14 +7,15 @@ gone. What lies behind another view's surface is hidden in it and says nothing.
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from da3_ros.streaming.programs import Programs
 from da3_ros.tracking.gauge import invert_rigid
 
 AGREES, IN_FRONT, UNKNOWN = 1, -1, 0
@@ -74,28 +75,32 @@ def _around(depth: Tensor) -> tuple[Tensor, Tensor]:
     return near.view(depth.shape), far.view(depth.shape)
 
 
-@dataclass(frozen=True)
-class _Seen:
-    stamp_ns: int
-    depth: Tensor  # (M, h, w) metres, NaN where something moved or nothing is known
-    K: Tensor  # (M, 3, 3)
-    T_odom_cam: Tensor  # (M, 4, 4) float64
+class _Seen(NamedTuple):
+    """V views of older sets, one set after the other."""
+
+    depth: Tensor  # (V, h, w) metres, NaN where something moved or nothing is known
+    K: Tensor  # (V, 3, 3)
+    T_odom_cam: Tensor  # (V, 4, 4) float64
 
 
 class DynamicFilter:
     """Compares the newest views with ``references`` older sets, ``spacing_s`` apart; on the device, without waiting.
 
-    Not thread-safe. Depth is coarse: every so manieth pixel of the network's.
+    Not thread-safe. Depth is coarse: every so manieth pixel of the network's. ``programs``, of its own, run it.
     """
 
-    def __init__(self, tolerance: float, references: int = 4, spacing_s: float = 0.3):
+    def __init__(self, tolerance: float, programs: Programs, references: int = 4, spacing_s: float = 0.3):
         self._tolerance = tolerance
+        self._references = references
         self._spacing_ns = int(spacing_s * 1e9)
-        self._seen: deque[_Seen] = deque(maxlen=references)
+        self._programs = programs
+        self.reset()
 
     def reset(self) -> None:
         """Forget all views, as where tracking was lost."""
-        self._seen.clear()
+        self._seen: _Seen | None = None
+        self._sets: tuple[int, ...] = ()  # how many views each older set has
+        self._stamp_ns = 0  # of the newest of them
 
     def step(
         self, stamp_ns: int, depth: Tensor, K: Tensor, T_odom_cam: Tensor, growth: Tensor, centre: Tensor
@@ -104,33 +109,53 @@ class DynamicFilter:
 
         ``K`` (M, 3, 3) of the coarse grid, ``T_odom_cam`` (M, 4, 4). ``growth`` (): factor by which a correction of
         the scale enlarges all that is remembered, about ``centre`` (3,) in odom. A pixel is dynamic if two older sets
-        contradict it, or the only one there is, and more than agree; and if most of its neighbours are, too.
+        contradict it, or the only one there is, and more than agree; and if most of its neighbours are, too. The next
+        step may overwrite it.
         """
-        if self._seen and self._seen[0].depth.shape[-2:] != depth.shape[-2:]:
-            self._seen.clear()
-        self._grow(growth, centre)
-        against = torch.zeros(depth.shape, device=depth.device)
-        agreed = torch.zeros(depth.shape, device=depth.device)
-        if self._seen:
-            old, K_old, T_old = (
-                torch.cat([getattr(seen, name) for seen in self._seen]) for name in ("depth", "K", "T_odom_cam")
-            )
-            T_old_new = invert_rigid(T_old)[None] @ T_odom_cam.double()[:, None]  # (M, V, 4, 4)
-            says = compare_surfaces(depth[:, None], K[:, None], old[None], K_old[None], T_old_new, self._tolerance)
-            for votes in says.split([len(seen.depth) for seen in self._seen], dim=1):
-                # One set has one vote: a camera that agrees outweighs another that sees past an edge.
-                agrees = (votes == AGREES).any(1)
-                agreed += agrees
-                against += (votes == IN_FRONT).any(1) & ~agrees
-        voted = (against > agreed) & (against >= min(2, max(1, len(self._seen))))
-        dynamic = F.avg_pool2d(voted.float()[:, None], 3, 1, 1, count_include_pad=False)[:, 0] > 0.5
-        if not self._seen or stamp_ns - self._seen[-1].stamp_ns >= self._spacing_ns:
-            still = torch.where(dynamic, torch.nan, depth)
-            self._seen.append(_Seen(stamp_ns, still, K.clone(), T_odom_cam.double().clone()))
+        if self._seen is not None and self._seen.depth.shape[-2:] != depth.shape[-2:]:
+            self.reset()
+        remember = self._seen is None or stamp_ns - self._stamp_ns >= self._spacing_ns
+        sets, forget = self._sets, 0
+        if remember:
+            if len(sets) == self._references:
+                forget = sets[0]
+            self._stamp_ns = stamp_ns
+            self._sets = (*sets, len(depth))[-self._references :]
+
+        def program(depth: Tensor, K: Tensor, T_odom_cam: Tensor, growth: Tensor, centre: Tensor, *seen: Tensor):
+            now = _Seen(depth, K, T_odom_cam.double())
+            old = _grown(_Seen(*seen), growth, centre) if seen else None
+            dynamic = _moving(now, old, sets, self._tolerance)
+            if remember:
+                still = torch.where(dynamic, torch.nan, depth)
+                now = _Seen(still, K.clone(), now.T_odom_cam.clone())  # what was given may be overwritten
+                older = [] if old is None else [_Seen(*(part[forget:] for part in old))]
+                old = _Seen(*map(torch.cat, zip(*older, now, strict=True)))
+            return dynamic, old
+
+        inputs = depth, K, T_odom_cam, growth, centre, *(self._seen or ())
+        name = f"moving {sets} {remember}"
+        # Nothing else may run in these programs: what is remembered lies in their buffers until the next step.
+        dynamic, self._seen = self._programs.run(name, program, *inputs)
         return dynamic
 
-    def _grow(self, growth: Tensor, centre: Tensor) -> None:
-        for index, seen in enumerate(self._seen):
-            T = seen.T_odom_cam.clone()
-            T[:, :3, 3] = centre + growth * (T[:, :3, 3] - centre)
-            self._seen[index] = replace(seen, depth=seen.depth * growth.to(seen.depth.dtype), T_odom_cam=T)
+
+def _moving(now: _Seen, old: _Seen | None, sets: Sequence[int], tolerance: float) -> Tensor:
+    """Which pixels (M, h, w) of views of now are dynamic, by ``old`` ones of ``sets`` with so many views each."""
+    against, agreed = torch.zeros_like(now.depth), torch.zeros_like(now.depth)
+    if old is not None:
+        T_old_new = invert_rigid(old.T_odom_cam)[None] @ now.T_odom_cam[:, None]  # (M, V, 4, 4)
+        says = compare_surfaces(now.depth[:, None], now.K[:, None], old.depth[None], old.K[None], T_old_new, tolerance)
+        for votes in says.split(list(sets), dim=1):
+            # One set has one vote: a camera that agrees outweighs another that sees past an edge.
+            agrees = (votes == AGREES).any(1)
+            agreed += agrees
+            against += (votes == IN_FRONT).any(1) & ~agrees
+    voted = (against > agreed) & (against >= min(2, max(1, len(sets))))
+    return F.avg_pool2d(voted.float()[:, None], 3, 1, 1, count_include_pad=False)[:, 0] > 0.5
+
+
+def _grown(seen: _Seen, growth: Tensor, centre: Tensor) -> _Seen:
+    T = seen.T_odom_cam.clone()
+    T[:, :3, 3] = centre + growth * (T[:, :3, 3] - centre)
+    return seen._replace(depth=seen.depth * growth.to(seen.depth.dtype), T_odom_cam=T)

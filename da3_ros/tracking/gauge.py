@@ -25,5 +25,5 @@ def invert_rigid(T: torch.Tensor) -> torch.Tensor:
     inverse = torch.zeros_like(T)
     inverse[..., :3, :3] = R_inverse
     inverse[..., :3, 3:] = -R_inverse @ T[..., :3, 3:]
-    inverse[..., 3, 3] = 1.0
+    inverse[..., 3, 3].fill_(1.0)  # assigned to a single entry, it would be uploaded
     return inverse

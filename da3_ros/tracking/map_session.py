@@ -9,8 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from da3_ros.cuda_graphs import Replay
 from da3_ros.datatypes import MapEstimate, PointBuffer, WindowPrediction
 from da3_ros.geometry.clouds import pack_points
+from da3_ros.streaming.programs import Programs
 from da3_ros.streaming.transfer import Download, Downloader
 from da3_ros.tracking.dynamic import DynamicFilter
 from da3_ros.tracking.history import PendingStep
@@ -27,6 +29,7 @@ from da3_ros.tracking.window_program import REPORT, thumbnail_grid
 Relate = Callable[[Sequence[np.ndarray], Sequence[tuple[int, int, int, int]]], tuple[np.ndarray, np.ndarray]]
 
 _LEAST_WEIGHT = 0.01
+_MOST_GRAPHS = 16
 
 
 @dataclass(frozen=True)
@@ -156,10 +159,16 @@ class MapSession:
 
 
 class DynamicStep:
-    """Applies a DynamicFilter to tracked windows on the device."""
+    """Applies a DynamicFilter to tracked windows on the device.
 
-    def __init__(self, tolerance: float):
-        self._filter = DynamicFilter(tolerance)
+    ``execution`` as model.execution; on CUDA it is one graph for each combination of sets unless it is eager.
+    """
+
+    def __init__(self, tolerance: float, device: torch.device | None = None, execution: str = "eager"):
+        device = device or torch.device("cpu")
+        graphs = execution != "eager"
+        self._filter = DynamicFilter(tolerance, Programs(device, "graphs" if graphs else "eager", _MOST_GRAPHS))
+        self._replay = Replay(device, _MOST_GRAPHS if graphs else 0)
         self._body: torch.Tensor | None = None  # (4, 4) of the last step
 
     def reset(self) -> None:
@@ -170,7 +179,10 @@ class DynamicStep:
     def step(
         self, stamp_ns: int, prediction: WindowPrediction, K: torch.Tensor, tracked: TrackedWindow
     ) -> torch.Tensor:
-        """Which pixels of the newest views' coarse maps show what moves, (M, P) bool. ``K`` (N, 3, 3) in use."""
+        """Which pixels of the newest views' coarse maps show what moves, (M, P) bool. ``K`` (N, 3, 3) in use.
+
+        The next step may overwrite it.
+        """
         height, width = prediction.depth.shape[-2:]
         rows, columns = thumbnail_grid(height, width)
         h, w = len(range(height)[rows]), len(range(width)[columns])
@@ -189,6 +201,10 @@ class DynamicStep:
         dynamic = self._filter.step(stamp_ns, depth, K_coarse, T_odom_cam, growth, before[:3, 3])
         self._body = body.clone()
         return dynamic.flatten(1)
+
+    def full_size(self, dynamic: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        """As the function of that name. The next call may overwrite it."""
+        return self._replay.run((height, width), (dynamic,), lambda: full_size(dynamic, height, width))
 
 
 def full_size(dynamic: torch.Tensor, height: int, width: int) -> torch.Tensor:

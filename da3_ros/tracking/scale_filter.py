@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from da3_ros.tracking.depth_scale import ScaleRatio
-from da3_ros.tracking.scale_sources import SOURCES, ScaleMeasurement
+from da3_ros.tracking.scale_sources import SOURCES, ScaleMeasurement, no_measurement
 
 _GATE = 16.0  # squared standard deviations beyond which a measurement does not fit
 UNKNOWN_VARIANCE = 1e6  # of a scale of which nothing is known
@@ -94,38 +94,39 @@ class ScaleFilter:
         over with ``jumped`` set.
         """
         elapsed = torch.as_tensor(elapsed_s, dtype=torch.float64, device=state.log.device).clamp(min=1e-3)
-        log, variance, idle = state.log, state.variance, state.idle + 1
-        misfits, used, jumped, rejected = [], [], [], []
-        no = variance < 0
+        most = 1.0 - torch.exp(-elapsed / max(self._time_constant_s, 1e-6))
+        nothing = no_measurement(elapsed.device)
+        all_ = [nothing if one is None else one for one in measured]
+        logs, variances, valid = (torch.stack([getattr(one, n) for one in all_]) for n in ("log", "variance", "valid"))
+        variances = torch.where(valid, variances, 1.0)  # any: it counts nothing
+        repeated = (1.0 + self._time_constant_s / elapsed) * variances
+        misfits, idle = state.misfits + 1, state.idle + 1
+        long_idle = (idle > self._jump_after).long()
+        others_idle = long_idle.sum() - long_idle == len(all_) - 1
+        may_jump = valid & (misfits >= self._jump_after) & others_idle
+        log, variance = state.log, state.variance
+        no = nothing.valid
+        quiet = ~no  # no source has been taken in so far
+        found = [(no, no, no, no)] * len(all_)  # of each: fits, jumps, is taken over, is taken in
         for source, one in enumerate(measured):
             if one is None:
-                misfits.append(state.misfits[source])
-                used.append(no)
-                jumped.append(no)
-                rejected.append(no)
                 continue
+            innovation = logs[source] - log
             first = variance >= UNKNOWN_VARIANCE / 2
-            innovation = torch.where(one.valid, one.log - log, 0.0)
-            fits = first | (innovation.square() <= _GATE * (variance + one.variance))
-            missed = torch.where(one.valid, torch.where(fits, 0, state.misfits[source] + 1), state.misfits[source])
-            others = torch.cat([idle[:source], idle[source + 1 :]])
-            jump = one.valid & (missed >= self._jump_after) & (others.amin() > self._jump_after)
-            take_over = one.valid & (first | jump)
-            repeats = 1.0 + self._time_constant_s / elapsed
-            gain = variance / (variance + repeats * one.variance)
-            gain = torch.minimum(gain, 1.0 - torch.exp(-elapsed / max(self._time_constant_s, 1e-6)))
-            gain = torch.where(take_over, 1.0, torch.where(one.valid & fits, gain, 0.0))
+            fits = first | (innovation.square() <= _GATE * (variance + variances[source]))
+            jump = may_jump[source] & quiet & ~fits
+            take_over = valid[source] & (first | jump)
+            taken = valid[source] & (fits | jump)
+            gain = torch.minimum(variance / (variance + repeated[source]), most)
+            gain = torch.where(take_over, 1.0, torch.where(taken, gain, 0.0))
             log = log + gain * innovation
-            left = (1 - gain).square() * variance + torch.where(gain > 0, gain.square() * _REPEATED * one.variance, 0.0)
-            variance = torch.where(take_over, one.variance, left)
-            taken = take_over | (one.valid & fits)
-            misfits.append(torch.where(take_over, 0, missed))
-            used.append(taken)
-            jumped.append(jump)
-            rejected.append(one.valid & ~taken)
-            idle = torch.cat([idle[:source], torch.where(taken, 0, idle[source])[None], idle[source + 1 :]])
-        flags = (torch.stack(each) for each in (used, jumped, rejected))
-        return ScaleState(log, variance, torch.stack(misfits), idle, *flags)
+            left = (1 - gain).square() * variance + gain.square() * _REPEATED * variances[source]
+            variance = torch.where(take_over, variances[source], left)
+            quiet = quiet & ~taken
+            found[source] = fits, jump, take_over, taken
+        fits, jumped, taken_over, used = torch.stack([flag for flags in found for flag in flags]).view(-1, 4).unbind(1)
+        misfits = torch.where(valid, misfits * ~(fits | taken_over), state.misfits)
+        return ScaleState(log, variance, misfits, idle * ~used, used, jumped, valid & ~used)
 
 
 def combine(ratios: list[ScaleRatio]) -> ScaleRatio:

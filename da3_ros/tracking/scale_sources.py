@@ -23,40 +23,53 @@ _LARGEST_STDDEV = 0.5
 
 @dataclass(frozen=True)
 class ScaleMeasurement:
-    """Natural logarithm of the metres per unit of one window, from one source. Tensors (), float64."""
+    """Natural logarithm of the metres per unit of one window, from one source. Tensors (...), float64."""
 
     log: Tensor  # 0 where not valid
     variance: Tensor  # of the logarithm; infinite where not valid
     valid: Tensor  # bool
 
+    def unless(self, condition: Tensor) -> ScaleMeasurement:
+        """The same, but not valid where ``condition`` (...) is true."""
+        valid = self.valid & ~condition
+        return ScaleMeasurement(torch.where(valid, self.log, 0.0), torch.where(valid, self.variance, torch.inf), valid)
+
+    def unbind(self) -> list[ScaleMeasurement]:
+        """One after the other, of the first dimension."""
+        return [ScaleMeasurement(*one) for one in zip(self.log, self.variance, self.valid, strict=True)]
+
 
 def scale_from_vectors(
-    known: Tensor, predicted: Tensor, independent: Tensor | int, equally_noisy: bool = False
+    known: Tensor, predicted: Tensor, independent: Tensor | int, equally_noisy: Tensor | bool = False
 ) -> ScaleMeasurement:
-    """From displacements (K, 3) that are known in metres and were predicted in the window's unit, K >= 0.
+    """From displacements (..., K, 3) that are known in metres and were predicted in the window's unit, K >= 0.
 
     Both in one frame, row by row: between the cameras of a rig in the frame of its body, or the body's way between
     two moments from its odometry, in its frame at the first of them. Each row's scale is the projection of the
     prediction onto what is known, which noise of the prediction does not lengthen, and counts by its squared length;
     the result is their weighted median. With ``equally_noisy`` both are estimates of one kind, and the scale is the
     ratio of lengths, which noise lengthens alike. Not valid where displacements are zero, contradict each other or
-    point backwards.
+    point backwards. Leading dimensions are measurements of their own, with ``independent`` (...) displacements and
+    ``equally_noisy`` (...) each.
     """
-    if known.shape[0] == 0:
-        return no_measurement(known.device)
+    if known.shape[-2] == 0:
+        return no_measurement(known.device, known.shape[:-2])
     known, predicted = known.double(), predicted.double()
     weight = known.square().sum(-1)
-    units = (known * predicted).sum(-1) / weight.clamp(min=1e-12)  # units per metre
-    if equally_noisy:
-        units = units.sign() * predicted.norm(dim=-1) / weight.clamp(min=1e-12).sqrt()
+    length = weight.clamp(min=1e-12)
+    units = (known * predicted).sum(-1) / length  # units per metre
+    if equally_noisy is not False:
+        alike = units.sign() * predicted.norm(dim=-1) / length.sqrt()
+        units = alike if equally_noisy is True else torch.where(equally_noisy[..., None], alike, units)
     median = weighted_median(units, weight)
-    spread = _MAD_TO_STDDEV * weighted_median((units - median).abs(), weight)
     # What lies across the known direction is error, too.
-    across = (predicted - units[:, None] * known).norm(dim=-1) / weight.sqrt().clamp(min=1e-6)
-    spread = torch.maximum(spread, weighted_median(across, weight) / 2**0.5)
-    effective = (weight.sum().square() / weight.square().sum().clamp(min=1e-12)).clamp(max=independent)
-    spread = torch.maximum(spread, _SINGLE_STDDEV * median / effective.clamp(min=1.0))
-    return measurement(median, spread / effective.clamp(min=1.0).sqrt(), usable=weight.sum() > 1e-8)
+    across = (predicted - units[..., None] * known).norm(dim=-1) / length.sqrt()
+    along, across = weighted_median(torch.stack([(units - median[..., None]).abs(), across]), weight)
+    spread = torch.maximum(_MAD_TO_STDDEV * along, across / 2**0.5)
+    total = weight.sum(-1)
+    effective = (total.square() / weight.square().sum(-1).clamp(min=1e-12)).clamp(max=independent).clamp(min=1.0)
+    spread = torch.maximum(spread, _SINGLE_STDDEV * median / effective)
+    return measurement(median, spread / effective.sqrt(), usable=total > 1e-8)
 
 
 def scale_from_ranges(known: Tensor, predicted: Tensor) -> ScaleMeasurement:
@@ -64,16 +77,18 @@ def scale_from_ranges(known: Tensor, predicted: Tensor) -> ScaleMeasurement:
 
     The median of the ratios; up to half of them may be wrong.
     """
-    usable = torch.isfinite(known) & torch.isfinite(predicted) & (known > 0) & (predicted > 0)
     if known.shape[0] == 0:
         return no_measurement(known.device)
-    ratio = torch.where(usable, predicted, 1.0).double() / torch.where(usable, known, 1.0).double()
+    both = torch.stack([predicted.double(), known.double()])
+    usable = ((both > 0) & (both < torch.inf)).all(0)
+    ratio = torch.where(usable, both[0] / both[1], 1.0)
     weight = usable.double()
     median = weighted_median(ratio, weight)
     spread = _MAD_TO_STDDEV * weighted_median((ratio - median).abs(), weight)
     # One reading alone says nothing of its own error: a tenth is what these networks miss single surfaces by.
-    spread = torch.where(weight.sum() < 3, 0.1 * median, spread)
-    return measurement(median, spread / weight.sum().clamp(min=1.0).sqrt(), usable=weight.sum() > 0)
+    readings = weight.sum()
+    spread = torch.where(readings < 3, 0.1 * median, spread)
+    return measurement(median, spread / readings.clamp(min=1.0).sqrt(), usable=readings > 0)
 
 
 def scale_from_metres(metres_per_unit: Tensor, stddev: Tensor | None) -> ScaleMeasurement:
@@ -96,6 +111,6 @@ def measurement(units: Tensor, stddev: Tensor, usable: Tensor, largest: float = 
     return ScaleMeasurement(log, torch.where(valid, relative.square(), torch.inf), valid)
 
 
-def no_measurement(device: torch.device) -> ScaleMeasurement:
-    zero = torch.zeros((), dtype=torch.float64, device=device)
+def no_measurement(device: torch.device, shape: tuple[int, ...] = ()) -> ScaleMeasurement:
+    zero = torch.zeros(shape, dtype=torch.float64, device=device)
     return ScaleMeasurement(zero, zero + torch.inf, zero > 0)

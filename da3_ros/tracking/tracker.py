@@ -152,16 +152,17 @@ class Tracker:
             motion=motion,
         )
         layout = FactsLayout(len(views), len(depth))
+        if metres is None:
+            sources = [source for source in sources if source != "metric_model"]
 
         def program(*inputs: Tensor) -> tuple:
             return advance(
                 self._filter, sources, layout, Memory(*inputs[: len(Memory._fields)]), *inputs[len(Memory._fields) :]
             )
 
-        name = "track " + " ".join(sources)
         given_metres = self._no_metres if metres is None else metres
         inputs = facts.pack(self._device), T_cam_world, K, depth, confidence, colours, given_metres
-        after, step = self._programs.run(name, program, *memory, *inputs)
+        after, step = self._programs.run("track " + " ".join(sources), program, *memory, *inputs)
         self._memory = after
         self._newest = [self._row[key] for key in keys[newest:]]
         self._windows = dict(zip(keys, counts, strict=True))

@@ -11,12 +11,13 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from da3_ros.tracking.depth_scale import NewViews, OldViews, ScaleRatio, scale_by_depth
 from da3_ros.tracking.facts import FactsLayout
 from da3_ros.tracking.gauge import invert_rigid
-from da3_ros.tracking.rigid import RigidFit, blend, fit_rigid, mean_pose, misfit, weighted_median
+from da3_ros.tracking.rigid import RigidFit, blend, fit_rigid, misfit, weighted_median
 from da3_ros.tracking.scale_filter import ScaleFilter, ScaleState, combine
 from da3_ros.tracking.scale_sources import (
     SOURCES,
@@ -101,62 +102,75 @@ def advance(
     # Scale: from the last window by common depth and baselines, then corrected by the sources.
     thumbs, weights = _thumbnails(depth, confidence, facts["content"])
     texture = _texture(colours)
-    ratio, seen, baseline, typical = _carry(memory, facts, T_world_cam, stored, K, depth, thumbs, weights, newest)
+    ways = _compare_ways(facts, T_world_cam, stored)
+    ratio, seen, baseline, typical = _carry(memory, facts, T_world_cam, ways, K, depth, thumbs, weights, newest)
     ratio = replace(ratio, valid=ratio.valid & (texture >= LEAST_TEXTURE))
     flags = torch.zeros(len(SOURCES), dtype=torch.bool, device=device)
     scale = ScaleState(memory.log, memory.variance, memory.misfits, memory.idle, flags, flags, flags)
+    started = facts["started"] > 0
     carried = scale_filter.carry(scale, _relative(ratio, memory.log), facts["elapsed_s"], facts["turnover"])
-    scale = _choose(facts["started"] > 0, carried, scale)
+    scale = _choose(started, carried, scale)
     before = scale.log
-    measured = _measure(sources, facts, T_world_cam, depth, metres, typical * torch.exp(-before))
+    measured = _measure(sources, facts, ways, depth, metres, typical * torch.exp(-before))
     scale = scale_filter.correct(scale, measured, facts["elapsed_s"])
     unit = scale.metres_per_unit
     T_world_cam[:, :3, 3] *= unit
 
     # What is remembered follows a correction, about the body, whose place in odom does not move.
-    growth = torch.where(facts["started"] > 0, torch.exp(scale.log - before), 1.0)
+    growth = torch.where(started, torch.exp(scale.log - before), 1.0)
     stored = _grown(stored, memory.body, growth)
 
-    fit = fit_rigid(T_world_cam, stored, shared)
-    expected = torch.where(facts["started"] > 0, memory.body @ facts["motion"], torch.eye(4, device=device).double())
+    # In one go: the window in odom by the views that are shared, and its newest body by the cameras of the rig.
+    T_cam_body = invert_rigid(facts["mount"])
+    bodies = T_world_cam @ T_cam_body
+    eye = torch.eye(4, dtype=torch.float64, device=device)
+    aboard = torch.cat([torch.zeros_like(shared[: newest.start]), facts["mounted"][newest]])
+    fits = fit_rigid(
+        torch.stack([T_world_cam, eye.expand_as(bodies)]), torch.stack([stored, bodies]), torch.stack([shared, aboard])
+    )
+    expected = torch.where(started, memory.body @ facts["motion"], eye)
     lead = T_world_cam.index_select(0, facts["lead"].long()[None])[0]
     T_apart = expected @ facts["lead_mount"] @ invert_rigid(lead)
-    T_odom_cam = torch.where(facts["connected"] > 0, fit.T_b_a, T_apart) @ T_world_cam
-    T_odom_cam, body, misfits = _body(facts, T_odom_cam, scale.metric, newest)
+    T_odom_world = torch.where(facts["connected"] > 0, fits.T_b_a[0], T_apart)
+    T_odom_cam, body, misfits = _body(facts, T_odom_world, T_world_cam, bodies, fits.T_b_a[1], scale.metric, newest)
     # A view's pose is the mean of what its windows say: one window's noise then moves the frame by little.
     T_odom_cam = torch.where((shared > 0)[:, None, None], blend(stored, T_odom_cam, facts["share"]), T_odom_cam)
 
-    grown = growth.float()
-    kept = memory.depth * grown
+    thumbs = thumbs * unit.float()
     after = Memory(
         memory.poses.index_copy(0, row, T_odom_cam),
-        kept.index_copy(0, row[newest], (thumbs * unit).float()),
+        (memory.depth * growth.float()).index_copy(0, row[newest], thumbs),
         memory.weight.index_copy(0, row[newest], weights),
         body, scale.log, scale.variance, scale.misfits, scale.idle,
     )  # fmt: skip
-    report = _report(scale, ratio, seen, baseline, texture, typical * growth, fit, shared, growth, misfits)
-    return after, Step(T_odom_cam, body, unit, scale.metric, (thumbs * unit).float(), weights, report)
+    report = _report(scale, ratio, seen, baseline, texture, typical * growth, fits, shared, growth, misfits)
+    return after, Step(T_odom_cam, body, unit, scale.metric, thumbs, weights, report)
 
 
 def _thumbnails(depth: Tensor, confidence: Tensor, content: Tensor) -> tuple[Tensor, Tensor]:
     """Coarse depth (M, P) in the window's unit and weights (M, P), 0 where depth has no meaning."""
     height, width = depth.shape[-2:]
     rows, columns = thumbnail_grid(height, width)
-    y, x = torch.arange(height, device=depth.device)[rows], torch.arange(width, device=depth.device)[columns]
+    y, x = _pixels(height, width, depth.device)
     top, left, high, wide = content[..., None].unbind(1)  # (M, 1)
     inside = ((y >= top) & (y < top + high))[:, :, None] & ((x >= left) & (x < left + wide))[:, None]
     z, c = depth[:, rows, columns].float(), confidence[:, rows, columns].float()
-    valid = inside & torch.isfinite(z) & (z > 0) & torch.isfinite(c)
+    valid = inside & (z > 0) & (z < torch.inf) & (c.abs() < torch.inf)
     # Confidence is 1 + exp(...): what is above 1 is what the network is sure of.
     weight = torch.where(valid, (c - 1.0).clamp(min=_LEAST_WEIGHT), 0.0)
     return torch.where(valid, z, 1.0).flatten(1), weight.flatten(1)
 
 
+def _pixels(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Rows (h,) and columns (w,) float32 of an image of H x W pixels that its thumbnail has."""
+    rows, columns = thumbnail_grid(height, width)
+    y = torch.arange(rows.start, height, rows.step, dtype=torch.float32, device=device)
+    return y, torch.arange(columns.start, width, columns.step, dtype=torch.float32, device=device)
+
+
 def _rays(K: Tensor, height: int, width: int) -> Tensor:
     """Rays (N, P, 3) with z = 1 through the pixels of the thumbnails of views with K (N, 3, 3)."""
-    rows, columns = thumbnail_grid(height, width)
-    y = torch.arange(height, device=K.device, dtype=torch.float32)[rows]
-    x = torch.arange(width, device=K.device, dtype=torch.float32)[columns]
+    y, x = _pixels(height, width, K.device)
     K = K.float()
     x = (x - K[:, 0, 2, None]) / K[:, 0, 0, None]
     y = (y - K[:, 1, 2, None]) / K[:, 1, 1, None]
@@ -175,7 +189,7 @@ def _carry(
     memory: Memory,
     facts: dict[str, Tensor],
     T_world_cam: Tensor,
-    stored: Tensor,
+    ways: _Ways,
     K: Tensor,
     depth: Tensor,
     thumbs: Tensor,
@@ -187,12 +201,12 @@ def _carry(
     old = len(T_world_cam) - len(depth)
     row = facts["row"].long()[:old]
     deep = (facts["deep"] * shared)[:old]
-    measured, longest = _by_baselines(stored, T_world_cam, shared)
-    unit_depth = weighted_median(thumbs.double().flatten(), weights.double().flatten())
+    measured = ways.baselines
+    unit_depth = weighted_median(thumbs.flatten(), weights.flatten()).double()
     if old:
         depth_old = memory.depth.index_select(0, row)
         weight_old = memory.weight.index_select(0, row) * deep[:, None].float()
-        metres_old = weighted_median(depth_old.double().flatten(), weight_old.double().flatten())
+        metres_old = weighted_median(depth_old.flatten(), weight_old.flatten()).double()
         guess = torch.where(weight_old.sum() > 0, metres_old.clamp(min=1e-9).log() - unit_depth.log(), memory.log)
         guess = torch.where(measured.valid, measured.log, guess)
         T_new_old = invert_rigid(T_world_cam[newest])[:, None] @ T_world_cam[:old]
@@ -202,48 +216,59 @@ def _carry(
         by_depth, seen = _nothing(depth.device), torch.zeros((), dtype=torch.float64, device=depth.device)
     guess = torch.where(by_depth.valid, by_depth.log, torch.where(measured.valid, measured.log, memory.log))
     typical = unit_depth * guess.exp()
-    baseline = longest / typical.clamp(min=1e-9)
-    measured = _unless(baseline < SHORTEST_BASELINE, measured)
+    baseline = ways.longest_baseline / typical.clamp(min=1e-9)
+    measured = measured.unless(baseline < SHORTEST_BASELINE)
     by_baseline = ScaleRatio(measured.log, measured.variance, measured.valid, torch.ones_like(measured.log))
     # Without depth to compare, nothing is known of moving objects.
     by_depth = replace(by_depth, steady=torch.where(by_depth.variance < torch.inf, by_depth.steady, 1.0))
     return combine([by_depth, by_baseline]), seen, baseline, typical
 
 
-def _by_baselines(stored: Tensor, T_world_cam: Tensor, shared: Tensor) -> tuple[ScaleMeasurement, Tensor]:
-    """Metres per unit from the displacements between shared views, and the longest of these in metres."""
-    first, second = _pairs(len(stored), stored.device)
-    both = (shared[first] * shared[second])[:, None]
-    known, predicted = _apart(stored, first, second) * both, _apart(T_world_cam, first, second) * both
-    independent = (shared.sum() - 1).clamp(min=1.0)
-    return scale_from_vectors(known, predicted, independent, equally_noisy=True), _longest(known)
+class _Ways(NamedTuple):
+    """What displacements between views say: as the last window has them, as the rig and as the robot's odometry."""
+
+    baselines: ScaleMeasurement
+    rig: ScaleMeasurement
+    odometry: ScaleMeasurement
+    longest_baseline: Tensor  # () metres
+    longest_way: Tensor  # () in the window's unit, of those that odometry has
+
+
+def _compare_ways(facts: dict[str, Tensor], T_world_cam: Tensor, stored: Tensor) -> _Ways:
+    """The displacements of every earlier view with every later one, the three kinds of them in one go."""
+    device, shared, mounted, group = stored.device, facts["shared"], facts["mounted"], facts["group"]
+    first, second = torch.triu_indices(len(stored), len(stored), offset=1, device=device)  # (K,)
+    placed = facts["T_given_base"] @ facts["mount"]
+    apart = _apart(torch.stack([T_world_cam, stored, facts["mount"], placed]), first, second)
+    given = facts["given"] * mounted
+    flags = torch.stack([shared, mounted, given])
+    same_set = group.index_select(0, first) == group.index_select(0, second)
+    kind = torch.stack([torch.ones_like(same_set), same_set, ~same_set])
+    both = (flags.index_select(1, first) * flags.index_select(1, second) * kind)[..., None]
+    known, predicted = apart[1:] * both, apart[0] * both
+    companions = ((group[:, None] == group) * mounted).sum(-1) * mounted > 1
+    independent = (torch.stack([shared, companions.double(), given]).sum(-1) - 1).clamp(min=1.0)
+    equally_noisy = torch.arange(3, device=device) == 0
+    measured = scale_from_vectors(known, predicted, independent, equally_noisy).unbind()
+    lengths = torch.stack([known[0], predicted[2]]).norm(dim=-1)
+    return _Ways(*measured, *F.pad(lengths, (0, 1)).amax(-1).unbind())  # 0 where there is but one view
 
 
 def _measure(
     sources: Collection[str],
     facts: dict[str, Tensor],
-    T_world_cam: Tensor,
+    ways: _Ways,
     depth: Tensor,
     metres: Tensor,
     unit_depth: Tensor,
 ) -> list[ScaleMeasurement | None]:
     """What each of SOURCES says of this window, None for those that are not among ``sources``."""
-    first, second = _pairs(len(T_world_cam), T_world_cam.device)
-    predicted = _apart(T_world_cam, first, second)
-    group, mounted, given = facts["group"], facts["mounted"], facts["given"]
     found: dict[str, ScaleMeasurement] = {}
     if "rig" in sources:
-        same_set = ((group[first] == group[second]) * mounted[first] * mounted[second])[:, None]
-        rig = _apart(facts["mount"], first, second) * same_set
-        members = ((group[:, None] == group) * mounted * mounted[:, None]).sum(-1) > 1
-        found["rig"] = scale_from_vectors(rig, predicted * same_set, (members.sum() - 1).clamp(min=1))
+        found["rig"] = ways.rig
     if "odometry" in sources:
-        both = (given[first] * given[second] * mounted[first] * mounted[second])[:, None]
-        moved = both * (group[first] != group[second])[:, None]
-        way = _apart(facts["T_given_base"] @ facts["mount"], first, second) * moved
-        measured = scale_from_vectors(way, predicted * moved, ((given * mounted).sum() - 1).clamp(min=1))
         # A way that is short against the depth shows the poses' noise and the odometer's, not their scale.
-        found["odometry"] = _unless(_longest(predicted * moved) < SHORTEST_BASELINE * unit_depth, measured)
+        found["odometry"] = ways.odometry.unless(ways.longest_way < SHORTEST_BASELINE * unit_depth)
     if "range" in sources:
         found["range"] = scale_from_ranges(*_at_ranges(facts["ranges"], depth))
     if "metric_model" in sources:
@@ -252,32 +277,37 @@ def _measure(
 
 
 def _at_ranges(ranges: Tensor, depth: Tensor) -> tuple[Tensor, Tensor]:
-    """Measured metres (K,) and the predicted depth (K,) at their pixels, NaN where there is none."""
-    view, u, v, metres = ranges.unbind(-1)
+    """Measured metres (K,) and the predicted depth (K,) at their pixels; both NaN where there is none."""
     height, width = depth.shape[-2:]
-    there = torch.isfinite(metres)
-    view, u, v = (torch.where(there, part, 0.0).round().long() for part in (view, u, v))
+    view, u, v = torch.nan_to_num(ranges[:, :3]).round().long().unbind(-1)
     index = (view * height + v.clamp(0, height - 1)) * width + u.clamp(0, width - 1)
-    found = depth.flatten().index_select(0, index).double()
-    return metres, torch.where(there, found, torch.nan)
+    return ranges[:, 3], depth.flatten().index_select(0, index)
 
 
-def _body(facts: dict[str, Tensor], T_odom_cam: Tensor, metric: Tensor, newest: slice) -> tuple[Tensor, Tensor, Tensor]:
+def _body(
+    facts: dict[str, Tensor],
+    T_odom_world: Tensor,
+    T_world_cam: Tensor,
+    bodies: Tensor,
+    T_world_body: Tensor,
+    metric: Tensor,
+    newest: slice,
+) -> tuple[Tensor, Tensor, Tensor]:
     """Poses with the newest set's cameras held together by the rig, the body's pose, and each one's misfit (M, 6).
 
-    The rig is in metres: without a ``metric`` scale its cameras keep their own poses, and the first placed one leads.
-    Without any placed camera the first one is the body.
+    ``bodies`` (N, 4, 4): in the window's world, as each camera has it; T_world_body (4, 4) their mean. The rig is in
+    metres: without a ``metric`` scale its cameras keep their own poses, and the first placed one leads. Without any
+    placed camera the first one is the body.
     """
     mounted, mount = facts["mounted"][newest], facts["mount"][newest]
-    each = T_odom_cam[newest] @ invert_rigid(mount)
-    first = each.index_select(0, mounted.argmax()[None])[0]  # the first of the largest
-    body = first
+    T_odom_cam, each = T_odom_world @ torch.stack([T_world_cam, bodies])
+    each = each[newest]
+    body = each.index_select(0, mounted.argmax()[None])[0]  # the first of the largest
     if len(each) > 1:
-        body = torch.where(metric & (mounted.sum() > 1), mean_pose(each, mounted).T_b_a, first)
+        body = torch.where(metric & (mounted.sum() > 1), T_odom_world @ T_world_body, body)
     held = torch.where((metric & (mounted > 0))[:, None, None], body @ mount, T_odom_cam[newest])
     off = torch.where((mounted > 0)[:, None], misfit(each, body), torch.nan)
-    old = len(T_odom_cam) - len(mount)
-    return torch.cat([T_odom_cam[:old], held]), body, off
+    return torch.cat([T_odom_cam[: newest.start], held]), body, off
 
 
 def _report(
@@ -287,22 +317,22 @@ def _report(
     baseline: Tensor,
     texture: Tensor,
     typical: Tensor,
-    fit: RigidFit,
+    fits: RigidFit,
     shared: Tensor,
     growth: Tensor,
     misfits: Tensor,
 ) -> Tensor:
-    weight = fit.weights * shared
+    weight = fits.weights[0] * shared
     total = weight.sum().clamp(min=1e-12)
-    single = [(weight * residual.square()).sum() / total / 3 for residual in (fit.angle, fit.distance)]
+    single = (weight * torch.stack([fits.angle[0], fits.distance[0]]).square()).sum(-1) / total / 3
     # A window's own error is part of its scale, though the next windows do not all inherit it.
     own = torch.where(ratio.valid, ratio.variance, 0.0)
     values = [
         scale.log, scale.variance + own, ratio.valid.double(), ratio.steady, seen, baseline, texture, typical,
-        fit.rotation_variance, fit.translation_variance, *single, growth,
+        fits.rotation_variance[0], fits.translation_variance[0], *single, growth,
     ]  # fmt: skip
-    flags = [scale.used.double(), scale.jumped.double(), scale.rejected.double()]
-    return torch.cat([torch.stack(values), *flags, misfits.flatten()])
+    flags = torch.stack([scale.used, scale.jumped, scale.rejected]).flatten()
+    return torch.cat([torch.stack(values), flags, misfits.flatten()])
 
 
 def _relative(ratio: ScaleRatio, log: Tensor) -> ScaleRatio:
@@ -313,13 +343,6 @@ def _relative(ratio: ScaleRatio, log: Tensor) -> ScaleRatio:
 def _choose(condition: Tensor, first: ScaleState, second: ScaleState) -> ScaleState:
     log, variance = (torch.where(condition, getattr(first, n), getattr(second, n)) for n in ("log", "variance"))
     return replace(first, log=log, variance=variance)
-
-
-def _unless(condition: Tensor, measured: ScaleMeasurement) -> ScaleMeasurement:
-    valid = measured.valid & ~condition
-    return ScaleMeasurement(
-        torch.where(valid, measured.log, 0.0), torch.where(valid, measured.variance, torch.inf), valid
-    )
 
 
 def _nothing(device: torch.device) -> ScaleRatio:
@@ -335,18 +358,7 @@ def _grown(T: Tensor, T_about: Tensor, growth: Tensor) -> Tensor:
     return grown
 
 
-def _pairs(views: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Every earlier view with every later one, (K,) each."""
-    first, second = torch.triu_indices(views, views, offset=1, device=device)
-    return first, second
-
-
 def _apart(T: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """Displacement (K, 3) of the second of each pair of poses from the first, in the first one's axes."""
-    a, b = T.index_select(0, first), T.index_select(0, second)
-    return ((b[:, :3, 3] - a[:, :3, 3])[:, None] @ a[:, :3, :3])[:, 0]
-
-
-def _longest(vectors: Tensor) -> Tensor:
-    """Length () of the longest of vectors (K, 3); 0 without any."""
-    return torch.cat([vectors.norm(dim=-1), vectors.new_zeros(1)]).amax()
+    """Displacement (..., K, 3) of the second of each pair of poses (..., N, 4, 4) from the first, in its axes."""
+    a, b = T.index_select(-3, first), T.index_select(-3, second)
+    return ((b[..., :3, 3] - a[..., :3, 3])[..., None, :] @ a[..., :3, :3])[..., 0, :]
