@@ -2,8 +2,9 @@
 
 Listens to every topic of the node whose messages begin with a header. Times are those of the middleware: when the
 node handed a message over (source timestamp) and when it had arrived in this process (reception timestamp). How long
-Python then takes to pick it up does not count. Prints ``answering`` when a stamp has been answered on all topics, and
-on SIGINT or SIGTERM one line of JSON with everything.
+Python then takes to pick it up does not count. The map, which comes now and then, is listened to and not counted.
+Prints ``answering`` when a stamp has been answered on all topics, and on SIGINT or SIGTERM one line of JSON with
+everything.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from rclpy.node import Node, NodeNameNonExistentError
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
 
+from da3_ros.egress.estimates import MAP_POINTS
 from da3_ros.ros.intake import Intake
 from da3_ros.ros.play import message_class
 from da3_ros.ros.rcl import Taken
@@ -50,7 +52,8 @@ class AnswerMeter(Node):
         super().__init__("da3_answer_meter")
         self._of_node = (name, namespace)
         self._intake = Intake(self)  # rclpy would need more than one core for 4 cameras at 30 Hz
-        self.topics: set[str] = set()
+        self._heard: set[str] = set()
+        self.topics: set[str] = set()  # those on which every set is answered
         self.answers: dict[int, Answer] = defaultdict(Answer)
         self.diagnostics: dict[str, dict[str, str]] = {}
         self.complete = False  # a stamp has been answered on all topics
@@ -64,14 +67,17 @@ class AnswerMeter(Node):
         except NodeNameNonExistentError:
             return
         for topic, (kind, *_) in found:
-            if topic in self.topics or topic in _NOT_ANSWERS or not has_header(message_class(kind)):
+            if topic in self._heard or topic in _NOT_ANSWERS or not has_header(message_class(kind)):
                 continue
             subscription = self.create_subscription(
                 message_class(kind), topic, lambda _: None, QoSProfile(depth=100), callback_group=self._intake.held
             )
-            self._intake.add(subscription, self._note)
-            self.topics.add(topic)
-            self._newest_topic_s = time.monotonic()
+            self._heard.add(topic)
+            answers = answers_every_set(topic)
+            self._intake.add(subscription, self._note if answers else lambda _: None)
+            if answers:
+                self.topics.add(topic)
+                self._newest_topic_s = time.monotonic()
 
     def _note(self, message: Taken) -> None:
         answer = self.answers[get_stamp(message.data.data)]
@@ -84,6 +90,11 @@ class AnswerMeter(Node):
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
             self.diagnostics[status.name] = {item.key: item.value for item in status.values}
+
+
+def answers_every_set(topic: str) -> bool:
+    """Whether the node publishes something on ``topic`` for every set of images."""
+    return topic.rpartition("/")[2] != MAP_POINTS.rpartition("/")[2]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

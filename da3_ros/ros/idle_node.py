@@ -70,6 +70,7 @@ class IdlePipeline:
                     self._map if frame.camera in request.depth else None,
                     self._map if frame.camera in request.confidence else None,
                     PointBuffer(self._cloud, frame.frame_id, False) if frame.camera in request.points else None,
+                    dynamic=self._mask if frame.camera in request.dynamic else None,
                 )
             )
         merged = PointBuffer(self._merged, self._config.frames.odom, True) if request.merged_points else None
@@ -85,6 +86,7 @@ class IdlePipeline:
         _, _, height, width = plan.view.content
         self._size_hw = height, width
         self._map = np.ones((height, width), np.float32)
+        self._mask = np.zeros((height, width), np.uint8)
         self._cloud = np.ones((height, width, 16), np.uint8)
         self._merged = np.ones((1, height * width * len(self._config.cameras), 16), np.uint8)
 

@@ -7,14 +7,18 @@ import pytest
 
 from da3_ros.config import from_flat
 from da3_ros.datatypes import Frame, FrameSet, OutputRequest
+from da3_ros.egress.bag import message_builder
+from da3_ros.egress.estimates import EstimateMessages, output_request, output_topics
+from da3_ros.ros.answer_meter import answers_every_set
 from da3_ros.ros.idle_node import IdlePipeline
 
 CAMERAS = ("left", "right")
+CONFIG = from_flat({"cameras": list(CAMERAS), "model.variant": "da3-base", "model.process_res": 504})
 
 
 @pytest.fixture
 def pipeline():
-    return IdlePipeline(from_flat({"cameras": list(CAMERAS), "model.variant": "da3-base", "model.process_res": 504}))
+    return IdlePipeline(CONFIG)
 
 
 def frame_set(stamp_ns):
@@ -36,3 +40,12 @@ def test_what_nobody_asks_for_is_left_out(pipeline):
     left, right = pipeline.submit(frame_set(1), request).result().outputs
     assert left.depth is None and right.depth is not None
     assert right.confidence is None and right.points is None
+
+
+def test_every_topic_that_the_meter_counts_is_answered(pipeline):
+    """A topic without messages of the idle node, or with one now and then, would leave every set unanswered."""
+    topics = output_topics(CONFIG)
+    estimate = pipeline.submit(frame_set(1), output_request(CAMERAS, topics.__contains__)).result()
+    answered = {topic for topic, _ in EstimateMessages(message_builder(), CONFIG).of(estimate, pipeline.description)}
+    assert answered == {topic for topic in topics if answers_every_set(topic)}
+    assert answers_every_set("/left/points") and not answers_every_set("/da3_node/map_points")
