@@ -24,6 +24,9 @@ _MAD_TO_STDDEV = 1.4826
 _SMALLEST_ANGLE = 1e-5  # radians
 _SMALLEST_LENGTH = 1e-5  # relative to the largest distance from the mean centre
 _TINY = 1e-12
+# Of the weight, by which the deviation of residuals goes: of two views the further one, or it would be the first view's
+# own deviation from itself, and the second would count for nothing.
+_MORE_THAN_HALF = 0.5 + 1e-9
 _ALL_PAIRS = 128  # values, up to which all are compared with all to find their median
 
 
@@ -49,12 +52,13 @@ def fit_rigid(T_a_view: Tensor, T_b_view: Tensor, weights: Tensor | None = None)
     """
     a, b = T_a_view.double(), T_b_view.double()
     base = torch.ones_like(b[..., 0, 0]) if weights is None else weights.double()
-    half = base.sum(-1, keepdim=True) / 2
+    total = base.sum(-1, keepdim=True)
+    half = total * _MORE_THAN_HALF
     quaternion = quaternion_of(b[..., :3, :3] @ a[..., :3, :3].mT)  # each view's rotation from a to b
     rotation, weight_r, angle = _robust_rotation(quaternion, base, half)
 
     start, offset = a[..., :3, 3], b[..., :3, 3] - a[..., :3, 3] @ rotation.mT
-    centre = (base[..., None] * start).sum(-2) / (2 * half).clamp(min=_TINY)
+    centre = (base[..., None] * start).sum(-2) / total.clamp(min=_TINY)
     spread = ((start - centre[..., None, :]).norm(dim=-1) * (base > 0)).amax(-1, keepdim=True)
     smallest = (spread * (_CAUCHY * _SMALLEST_LENGTH)).clamp(min=_TINY)
     translation, weight_t, distance = _robust_mean(offset, base, half, smallest)
@@ -194,7 +198,7 @@ def _sign(values: Tensor) -> Tensor:
 
 
 def _median_of_pairs(values: Tensor, weights: Tensor, half: Tensor) -> Tensor:
-    """The same (..., 1), given ``half`` (..., 1) of the weights' sum, by comparing each value with each: to sort few
-    values takes the device longer."""
+    """The least value (..., 1) of those up to which there is ``half`` (..., 1) of the weight, by comparing each with each:
+    to sort few values takes the device longer."""
     upto = ((values[..., None, :] <= values[..., :, None]) * weights[..., None, :]).sum(-1)
     return torch.where(upto >= half, values, numbers(values.device).infinity).amin(-1, keepdim=True)

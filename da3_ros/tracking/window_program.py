@@ -130,10 +130,14 @@ def advance(
         torch.stack([T_world_cam, eye.expand_as(bodies)]), torch.stack([stored, bodies]), torch.stack([shared, aboard])
     )
     expected = torch.where(started, memory.body @ facts["motion"], eye)
-    lead = T_world_cam.index_select(0, facts["lead"].long()[None])[0]
-    T_apart = expected @ facts["lead_mount"] @ invert_rigid(lead)
+    lead = T_world_cam.index_select(0, facts["lead"].long()[None])[0] @ invert_rigid(facts["lead_mount"])
+    together = scale.metric & (aboard.sum() > 1)  # the rig is in metres
+    T_apart = expected @ invert_rigid(torch.where(started & together, fits.T_b_a[1], lead))
     T_odom_world = torch.where(facts["connected"] > 0, fits.T_b_a[0], T_apart)
-    T_odom_cam, body, misfits = _body(facts, T_odom_world, T_world_cam, bodies, fits.T_b_a[1], scale.metric, newest)
+    bodies = T_odom_world @ bodies[newest]
+    first = bodies.index_select(0, facts["mounted"][newest].argmax()[None])[0]  # of the largest
+    body = torch.where(together, T_odom_world @ fits.T_b_a[1], first)
+    T_odom_cam, misfits = _on_body(facts, T_odom_world @ T_world_cam, bodies, body, scale.metric, newest)
     # A view's pose is the mean of what its windows say: one window's noise then moves the frame by little.
     T_odom_cam = torch.where((shared > 0)[:, None, None], blend(stored, T_odom_cam, facts["share"]), T_odom_cam)
 
@@ -286,30 +290,18 @@ def _at_ranges(ranges: Tensor, depth: Tensor) -> tuple[Tensor, Tensor]:
     return ranges[:, 3], depth.flatten().index_select(0, index)
 
 
-def _body(
-    facts: dict[str, Tensor],
-    T_odom_world: Tensor,
-    T_world_cam: Tensor,
-    bodies: Tensor,
-    T_world_body: Tensor,
-    metric: Tensor,
-    newest: slice,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Poses with the newest set's cameras held together by the rig, the body's pose, and each one's misfit (M, 6).
+def _on_body(
+    facts: dict[str, Tensor], T_odom_cam: Tensor, bodies: Tensor, body: Tensor, metric: Tensor, newest: slice
+) -> tuple[Tensor, Tensor]:
+    """Poses with the newest set's cameras held together by the rig, and each one's misfit (M, 6).
 
-    ``bodies`` (N, 4, 4): in the window's world, as each camera has it; T_world_body (4, 4) their mean. The rig is in
-    metres: without a ``metric`` scale its cameras keep their own poses, and the first placed one leads. Without any
-    placed camera the first one is the body.
+    ``bodies`` (M, 4, 4): as each camera has it, ``body`` (4, 4). The rig is in metres: without a ``metric`` scale its
+    cameras keep their own poses.
     """
-    mounted, mount = facts["mounted"][newest], facts["mount"][newest]
-    T_odom_cam, each = T_odom_world @ torch.stack([T_world_cam, bodies])
-    each = each[newest]
-    body = each.index_select(0, mounted.argmax()[None])[0]  # the first of the largest
-    if len(each) > 1:
-        body = torch.where(metric & (mounted.sum() > 1), T_odom_world @ T_world_body, body)
-    held = torch.where((metric & (mounted > 0))[:, None, None], body @ mount, T_odom_cam[newest])
-    off = torch.where((mounted > 0)[:, None], misfit(each, body), numbers(each.device).nan)
-    return torch.cat([T_odom_cam[: newest.start], held]), body, off
+    mounted, mount = facts["mounted"][newest] > 0, facts["mount"][newest]
+    held = torch.where((metric & mounted)[:, None, None], body @ mount, T_odom_cam[newest])
+    off = torch.where(mounted[:, None], misfit(bodies, body), numbers(body.device).nan)
+    return torch.cat([T_odom_cam[: newest.start], held]), off
 
 
 def _report(
