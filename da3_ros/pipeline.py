@@ -64,6 +64,7 @@ class Pipeline:
             max_graphs=config.model.max_graphs,
             key_reduction=config.model.key_reduction,
             skip_below=config.window.skip_below,
+            relates=_related_views(config) if config.maps and config.loops.enabled else 0,
         )
         model, origin = load_network(config.model, self.device, dtype, window)
         self.description: dict[str, Any] = {
@@ -211,11 +212,16 @@ class Pipeline:
             self._tracking.note(frame_set)
 
 
+def _related_views(config: PipelineConfig) -> int:
+    """Of the network's window across two places."""
+    return max(2, config.window.sets * len(config.cameras))
+
+
 def mapping_settings(config: PipelineConfig) -> MappingSettings:
     """What ``config`` says of loops and map."""
     loops, map_ = config.loops, config.map
     return MappingSettings(
-        window_views=max(2, config.window.sets * len(config.cameras)),
+        window_views=_related_views(config),
         loops=loops.enabled,
         map=map_.enabled,
         keyframes=loops.keyframes,

@@ -87,3 +87,23 @@ def test_a_reset_starts_odom_anew():
     again = pipeline.step(make_set(1, seed=1), DEPTH)
     assert again.tracking.status == "started"
     np.testing.assert_array_equal(again.T_odom_base, first.T_odom_base)
+
+
+def test_anchors_do_not_depend_on_when_results_are_taken():
+    """On a GPU the choice goes by the step before the last one, which may have been settled, or the next one, too."""
+
+    def drive(take_at_once):
+        pipeline = make_pipeline(window__sets=3)
+        pipeline._tracking._lag = 1  # as on a GPU
+        windows, pending = [], []
+        for step in range(1, 9):
+            pending.append(pipeline.submit(make_set(step, seed=step), OutputRequest()))
+            if take_at_once:
+                pending[-1].result()
+            windows.append([slot.view.stamp_ns for slot in pipeline._stream.slots])
+        return windows, [np.stack([view.T_odom_cam for view in one.result().views]) for one in pending]
+
+    (windows, poses), (windows_late, poses_late) = drive(True), drive(False)
+    assert windows == windows_late
+    for now, late in zip(poses, poses_late, strict=True):
+        np.testing.assert_array_equal(now, late)

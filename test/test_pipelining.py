@@ -94,6 +94,15 @@ def test_a_skipped_set_has_no_result():
     assert pipeline.submit(make_set(2), EVERYTHING).result().step == 1
 
 
+def make_similar_set(step):
+    """Pictures that have most in common. From ones that have nothing a random network makes windows that contradict
+    each other, and which of them has the unit of length is decided by the last digits."""
+    common, own = make_set(step, seed=0), make_set(step, seed=step)
+    images = [(0.8 * a.image + 0.2 * b.image).astype(np.uint8) for a, b in zip(common.frames, own.frames, strict=True)]
+    frames = [dataclasses.replace(frame, image=image) for frame, image in zip(own.frames, images, strict=True)]
+    return dataclasses.replace(own, frames=tuple(frames))
+
+
 def assert_alike(found, expected):
     """Maps of the GPU and of the CPU: only single pixels may have changed from one surface to its neighbour's."""
     np.testing.assert_array_equal(np.isfinite(found), np.isfinite(expected))
@@ -114,10 +123,10 @@ def test_the_host_waits_for_nothing_until_the_result(voxel, resolution):
         if step > 4:  # everything has been seen once
             torch.cuda.set_sync_debug_mode("error")
         try:
-            pending = cuda.submit(make_set(step, seed=step), EVERYTHING)
+            pending = cuda.submit(make_similar_set(step), EVERYTHING)
         finally:
             torch.cuda.set_sync_debug_mode("default")
-        found, expected = pending.result(), cpu.step(make_set(step, seed=step), EVERYTHING)
+        found, expected = pending.result(), cpu.step(make_similar_set(step), EVERYTHING)
         for ours, theirs in zip(found.outputs, expected.outputs, strict=True):
             assert_alike(ours.depth, theirs.depth)
             assert_alike(ours.confidence, theirs.confidence)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from da3_ros.datatypes import WindowView
 from da3_ros.evaluation import simulated_windows as sim
 from da3_ros.evaluation.operations import Operations
 from da3_ros.evaluation.simulated_drives import Drive, DriveResult, figure_of_eight, scenarios
@@ -107,7 +108,9 @@ def _cost(device: torch.device, views: int, cameras: int, steps: int = 50) -> di
     }  # fmt: skip
 
 
-def track_inputs(window: sim.Window, device: torch.device, size: tuple[int, int] = (378, 504)) -> tuple:
+def track_inputs(
+    window: sim.Window, device: torch.device, size: tuple[int, int] = (378, 504)
+) -> tuple[Sequence[WindowView], torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """What Tracker.step takes of a simulated window, at the network's ``size`` (H, W), but for the rig."""
     depth = torch.nn.functional.interpolate(window.depth[:, None], size, mode="bilinear")[:, 0].to(device)
     views = [replace(view, view=replace(view.view, content=(0, 0, *size))) for view in window.views]

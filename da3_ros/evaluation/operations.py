@@ -6,14 +6,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class Operations(TorchDispatchMode):
     """Counts the operations that are made while it is entered, on whatever device, by name.
 
-    Views are none, and neither are Python's numbers on their way into an operation.
+    Views are none.
     """
 
     def __init__(self) -> None:
@@ -30,6 +29,6 @@ class Operations(TorchDispatchMode):
     ) -> Any:
         returned = [one.alias_info for one in func._schema.returns]
         is_view = any(alias is not None and not alias.is_write for alias in returned)
-        if not is_view and func is not torch.ops.aten.scalar_tensor.default:
+        if not is_view:
             self.counts[func.name()] += 1
         return func(*args, **(kwargs or {}))

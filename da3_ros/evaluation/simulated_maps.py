@@ -67,9 +67,7 @@ class Drive:
         where = np.array([*T_world_base[:2, 3], math.cos(heading), math.sin(heading)])
         picture = np.ascontiguousarray(colours.transpose(2, 0, 1))
         content = (0, 0, sim.HEIGHT, sim.WIDTH)
-        view = StepView(
-            "front", T_odom_cam, sim.K_SIMULATED, content, depth, np.ones_like(depth), colours, picture
-        )
+        view = StepView("front", T_odom_cam, sim.K_SIMULATED, content, depth, np.ones_like(depth), colours, picture)
         descriptors = np.cos(self._places @ where + self._phases)[None]
         return StepMaps(1_000_000_000 + step * 100_000_000, self.odom[step], (view,), descriptors)
 

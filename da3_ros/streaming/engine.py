@@ -53,6 +53,8 @@ class StreamingDA3:
         self._preparer: ImagePreparer | None = None
         self._network: WindowNetwork | None = None
         self._execution = choose_execution(config.execution, model.device)
+        # Of relate; one for good, since the allocator keeps what a stream has used for that stream alone.
+        self._beside = torch.cuda.Stream(model.device) if model.device.type == "cuda" else None
         self._rig = Odometry() if config.pose_conditioning == "odometry" else Rig()
         self._colours = ViewCache(config.views)  # of all views, where all are decoded
         self._window = SlidingWindow(config.sets, config.cameras)
@@ -154,17 +156,15 @@ class StreamingDA3:
         """Poses T_world_cam (N, 4, 4) float64 and depth (N, H, W) float32 of N pictures as one window, apart from ours.
 
         ``pictures`` (H, W, 3) uint8 RGB of the network's size, with ``contents`` (top, left, height, width) that are
-        no padding. May be called from another thread beside ``step``; waits for the device, on a stream of its own.
+        no padding. May be called from one other thread beside ``step``; waits for the device, on a stream of its own.
         """
         model = self._model
         if model is None:
             raise InputError("this StreamingDA3 is closed: make a new one")
         network = model.da3 if isinstance(model, NestedDepthAnything3) else model
         assert isinstance(network, DepthAnything3)
-        device = network.device
-        stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-        with torch.cuda.stream(stream):
-            images = normalise_pictures(torch.from_numpy(np.stack(pictures)).to(device), contents)
+        with torch.cuda.stream(self._beside):
+            images = normalise_pictures(torch.from_numpy(np.stack(pictures)).to(network.device), contents)
             prediction = network(images[None], use_ray_pose=self.config.use_ray_pose, ref_view=self.config.ref_view)
             T = torch.eye(4, dtype=torch.float64).repeat(len(pictures), 1, 1)
             T[:, :3] = prediction.extrinsics[0].double().cpu()

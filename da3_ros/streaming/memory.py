@@ -98,12 +98,13 @@ class MemoryNeed:
     weights: int  # parameters of the network
     kept: int  # what stays between steps: activations of the window's views, tables
     step: int  # the most that one step takes beside that, its outputs included
+    related: int  # what a window of other pictures takes beside a step (StreamingDA3.relate)
     pixels: int  # images, clouds and messages of the newest set on their way in and out
 
     @property
     def window(self) -> int:
         """All but the weights."""
-        return self.kept + self.step + self.pixels
+        return self.kept + self.step + self.related + self.pixels
 
     @property
     def total(self) -> int:
@@ -151,8 +152,20 @@ def predict_memory(
                 network.write(slots, images)
         kept = count.alive - images.nbytes
         network.predict(window.slots(), config.decoded(len(window.slots()), config.cameras))
+        step = count.most - kept
+        related = _related(blueprint, config, canvas_hw, count) if config.relates else 0
     pixels = input_pixels * _BYTES_PER_INPUT_PIXEL + images.nbytes
-    return MemoryNeed(weights, kept, count.most - kept, pixels)
+    return MemoryNeed(weights, kept, step, related, pixels)
+
+
+def _related(blueprint: Network, config: WindowConfig, canvas_hw: tuple[int, int], count: TensorBytes) -> int:
+    """The most bytes that the whole network takes for as many pictures as it is asked about at once."""
+    network = blueprint.da3 if isinstance(blueprint, NestedDepthAnything3) else blueprint
+    assert isinstance(network, DepthAnything3)
+    before = count.most = count.alive
+    images = torch.empty((1, config.relates, 3, *canvas_hw), device="meta")
+    network(images, use_ray_pose=config.use_ray_pose, ref_view=config.ref_view)
+    return count.most - before
 
 
 def free_memory(device: torch.device) -> int | None:
@@ -206,7 +219,7 @@ def _require(
     free = free_memory(device)
     weights = sum(parameter.nbytes for parameter in model.parameters())
     height, width = canvas_hw
-    rough = _ROUGH_FACTOR * config.views * (height * width // PATCH**2 + 1) * model.variant.dim * 4
+    rough = _ROUGH_FACTOR * (config.views + config.relates) * (height * width // PATCH**2 + 1) * model.variant.dim * 4
     if free is None or rough + input_pixels * _BYTES_PER_INPUT_PIXEL + weights <= free:
         return  # plainly enough; looking closely takes up to seconds
     need = predict_memory(_blueprint_of(model), config, canvas_hw, input_pixels)
@@ -220,7 +233,7 @@ def _require(
         f"{model.variant.name} with {config.views} views of {width}x{height} in {dtype} needs "
         f"{wanted / GIB:.1f} GiB, {need.weights / GIB:.1f} of them for weights{there}; "
         f"{max(free, 0) / GIB:.1f} GiB are free on {device}: lower window.sets or model.process_res, choose a smaller "
-        "model.variant, or end what else runs there"
+        f"model.variant, {'set loops.enabled to false, ' if config.relates else ''}or end what else runs there"
     )
 
 

@@ -21,7 +21,8 @@ class WindowConfig:
     all, of every view of the window. ``pose_conditioning``: none; rig, which tells the network where the cameras of
     its one set stand; or odometry, which tells it where those of all sets stood (each frame's ``T_odom_base``); with
     ``scale_from_cameras`` the result is put onto these poses. ``execution``, ``max_graphs`` and
-    ``key_reduction`` as in ``model.execution`` and so on, ``skip_below`` as in ``window.skip_below``.
+    ``key_reduction`` as in ``model.execution`` and so on, ``skip_below`` as in ``window.skip_below``. ``relates``: most
+    pictures that ``StreamingDA3.relate`` is asked about at once, for which there must be memory beside the steps.
     """
 
     sets: int = 4
@@ -40,6 +41,7 @@ class WindowConfig:
     max_graphs: int = 16
     key_reduction: int = 1
     skip_below: float = 0.0
+    relates: int = 0
 
     def __post_init__(self) -> None:
         for name in ("sets", "cameras", "stride"):

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from da3_ros.tracking.numbers import numbers
 from da3_ros.tracking.rigid import weighted_median
 
 _MAD_TO_STDDEV = 1.4826
@@ -140,6 +141,6 @@ def _location(log: Tensor, weight: Tensor) -> ScaleRatio:
     variance = variance + _VIEW_STDDEV**2 * (1 / new.clamp(min=1.0) + 1 / old.clamp(min=1.0))
     valid = (new > 0) & (spread <= _LARGEST_SPREAD)
     steady = (weight * (residual <= 3 * spread + 1e-6)).sum() / total
-    return ScaleRatio(
-        torch.where(valid, mean, 0.0).double(), torch.where(valid, variance, torch.inf), valid, steady.double()
-    )
+    some = numbers(log.device)
+    log = torch.where(valid, mean.double(), some.zero)
+    return ScaleRatio(log, torch.where(valid, variance, some.infinity), valid, steady.double())

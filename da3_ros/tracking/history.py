@@ -52,6 +52,15 @@ class PendingStep:
         return self.history.settle(self)
 
 
+@dataclass(frozen=True)
+class _Settled:
+    """A step for the choice of keyframes: ``sets``, the stamp of each view's set, and which of them are keyframes."""
+
+    result: TrackedStep
+    sets: Sequence[int]
+    keyframes: Mapping[int, bool]
+
+
 class TrackHistory:
     """Settles steps in the order of their submission, from whichever thread asks first.
 
@@ -63,9 +72,8 @@ class TrackHistory:
         self._memory_ns = round(2e9 * max(time_constant_s, 0.5))
         self._lock = threading.Lock()
         self._pending: deque[PendingStep] = deque()
-        self._settled: deque[TrackedStep] = deque(maxlen=_RECORDS)
+        self._settled: deque[_Settled] = deque(maxlen=_RECORDS)
         self._maps: dict[ViewKey, tuple[np.ndarray, np.ndarray, np.ndarray | None]] = {}
-        self._sets: dict[ViewKey, int] = {}
         self._keyframes: dict[int, bool] = {}  # stamp of a set -> whether it is a keyframe
         self._last_keyframe: SetGeometry | None = None
         self._covariance = OdometryCovariance()
@@ -91,16 +99,18 @@ class TrackHistory:
         ``stamps``: of the sets in the window, oldest first; those newer than that step stay.
         """
         with self._lock:
-            record = next((one for one in self._settled if one.step == step), None)
-            if record is None:
+            then = next((one for one in self._settled if one.result.step == step), None)
+            if then is None:
                 return None
-            known = [stamp for stamp in stamps if stamp <= record.stamp_ns]
-            sets = [_geometry([v for v in record.views if self._sets[v.camera, v.stamp_ns] == stamp])
-                    for stamp in known]  # fmt: skip
-            if not sets:
+            # As it was then, whatever was settled since: when that happens depends on who asks for results.
+            known = [stamp for stamp in stamps if stamp in then.sets]
+            if not known:
                 return None
-            keyframes = [self._keyframes.get(stamp, False) for stamp in known]
-            return known[self._policy.leaving(sets, keyframes)]
+            sets = [
+                _geometry([view for view, of in zip(then.result.views, then.sets, strict=True) if of == stamp])
+                for stamp in known
+            ]
+            return known[self._policy.leaving(sets, [then.keyframes.get(stamp, False) for stamp in known])]
 
     def _settle(self, pending: PendingStep) -> None:
         arrays = pending.arrays()
@@ -112,8 +122,8 @@ class TrackHistory:
         keyframe = self._last_keyframe is None or self._policy.elsewhere(self._last_keyframe, newest)
         if keyframe:
             self._last_keyframe = newest
-        self._keyframes[pending.sets[-1]] = keyframe
-        self._keyframes = {stamp: flag for stamp, flag in self._keyframes.items() if stamp in set(pending.sets)}
+        flags = {**self._keyframes, pending.sets[-1]: keyframe}
+        self._keyframes = {stamp: flag for stamp, flag in flags.items() if stamp in set(pending.sets)}
         status = self._status(pending, report, body)
         for source in report.used:
             self._heard[source] = pending.stamp_ns
@@ -131,7 +141,7 @@ class TrackHistory:
         )
         self._last = body
         pending.result = self.latest = record
-        self._settled.append(record)
+        self._settled.append(_Settled(record, pending.sets, self._keyframes))
 
     def _views(self, pending: PendingStep, arrays: Mapping[str, np.ndarray], growth: float) -> tuple[TrackedView, ...]:
         """The window's views; coarse maps of the newest ones are new, and those of older ones are remembered."""
@@ -147,7 +157,6 @@ class TrackHistory:
         for row, key in enumerate(keys[first_new:]):
             depth, weight = (arrays[name][row].reshape(shape).copy() for name in ("track_depth", "track_weight"))
             self._maps[key] = depth, weight, None if features is None else features[row].astype(np.float32)
-        self._sets = dict(zip(keys, pending.sets, strict=True))
         views = []
         for index, (view, key) in enumerate(zip(pending.views, keys, strict=True)):
             K = arrays["K"][index].astype(np.float64)

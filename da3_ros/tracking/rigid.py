@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from da3_ros.tracking.numbers import numbers
+
 _ITERATIONS = 5
 _CAUCHY = 2.385
 _MAD_TO_STDDEV = 1.4826
@@ -22,6 +24,9 @@ _MAD_TO_STDDEV = 1.4826
 _SMALLEST_ANGLE = 1e-5  # radians
 _SMALLEST_LENGTH = 1e-5  # relative to the largest distance from the mean centre
 _TINY = 1e-12
+# Of the weight, by which the deviation of residuals goes: of two views the further one, or it would be the first view's
+# own deviation from itself, and the second would count for nothing.
+_MORE_THAN_HALF = 0.5 + 1e-9
 _ALL_PAIRS = 128  # values, up to which all are compared with all to find their median
 
 
@@ -47,14 +52,15 @@ def fit_rigid(T_a_view: Tensor, T_b_view: Tensor, weights: Tensor | None = None)
     """
     a, b = T_a_view.double(), T_b_view.double()
     base = torch.ones_like(b[..., 0, 0]) if weights is None else weights.double()
-    half = base.sum(-1, keepdim=True) / 2
+    total = base.sum(-1, keepdim=True)
+    half = total * _MORE_THAN_HALF
     quaternion = quaternion_of(b[..., :3, :3] @ a[..., :3, :3].mT)  # each view's rotation from a to b
     rotation, weight_r, angle = _robust_rotation(quaternion, base, half)
 
     start, offset = a[..., :3, 3], b[..., :3, 3] - a[..., :3, 3] @ rotation.mT
-    centre = (base[..., None] * start).sum(-2) / (2 * half).clamp(min=_TINY)
+    centre = (base[..., None] * start).sum(-2) / total.clamp(min=_TINY)
     spread = ((start - centre[..., None, :]).norm(dim=-1) * (base > 0)).amax(-1, keepdim=True)
-    smallest = (spread * _SMALLEST_LENGTH).clamp(min=_TINY)
+    smallest = (spread * (_CAUCHY * _SMALLEST_LENGTH)).clamp(min=_TINY)
     translation, weight_t, distance = _robust_mean(offset, base, half, smallest)
     T = torch.zeros_like(b[..., 0, :, :])
     T[..., :3, :3], T[..., :3, 3] = rotation, translation
@@ -67,7 +73,7 @@ def blend(T_first: Tensor, T_second: Tensor, share: Tensor) -> Tensor:
     """Poses (V, 4, 4) that lie ``share`` (V,) 0..1 of the way from the first to the second, which are close by."""
     both = torch.stack([T_first, T_second])
     first, second = quaternion_of(both[..., :3, :3])
-    second = second * torch.where((first * second).sum(-1, keepdim=True) < 0, -1.0, 1.0)
+    second = second * _sign((first * second).sum(-1, keepdim=True))
     T = torch.lerp(T_first, T_second, share[:, None, None])
     T[:, :3, :3] = rotation_of(F.normalize(torch.lerp(first, second, share[:, None]), dim=-1))
     return T
@@ -133,16 +139,17 @@ def _robust_rotation(quaternion: Tensor, base: Tensor, half: Tensor) -> tuple[Te
     """Rotation (..., 3, 3), weights (..., V) and angles (..., V) of the mean of quaternions (..., V, 4)."""
     # The view that agrees best with all others, by the sum of |cos|, is the start: outliers cannot pull it.
     cosines = quaternion @ quaternion.mT
-    agreement = torch.where(base > 0, (cosines.abs() * base[..., None, :]).sum(-1), -1.0)
+    agreement = (cosines.abs() * base[..., None, :]).sum(-1) * (base > 0)
     best = agreement.argmax(-1)[..., None, None]
     centre = quaternion.take_along_dim(best, dim=-2)
-    quaternion = quaternion * torch.where(cosines.take_along_dim(best, dim=-2) < 0, -1.0, 1.0).mT
-    smallest = torch.full_like(half, _SMALLEST_ANGLE / 2)
+    quaternion = quaternion * _sign(cosines.take_along_dim(best, dim=-2)).mT
+    smallest = torch.full_like(half, _CAUCHY * _SMALLEST_ANGLE / 2)
     weight = base
     for _ in range(_ITERATIONS):
         # The chord between unit quaternions is half of the angle where it matters, and precise near zero.
         weight = _cauchy((quaternion - centre).norm(dim=-1), base, half, smallest)
-        centre = F.normalize((weight[..., None] * quaternion).sum(-2, keepdim=True), dim=-1)
+        centre = (weight[..., None] * quaternion).sum(-2, keepdim=True)
+        centre = centre / centre.norm(dim=-1, keepdim=True)
     chord = torch.minimum((quaternion - centre).norm(dim=-1), (quaternion + centre).norm(dim=-1))
     return rotation_of(centre[..., 0, :]), weight, 4 * torch.asin((chord / 2).clamp(max=1.0))
 
@@ -150,7 +157,7 @@ def _robust_rotation(quaternion: Tensor, base: Tensor, half: Tensor) -> tuple[Te
 def _robust_mean(points: Tensor, base: Tensor, half: Tensor, smallest: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Mean (..., 3), weights (..., V) and distances (..., V) of points (..., V, 3)."""
     apart = (points[..., :, None, :] - points[..., None, :, :]).norm(dim=-1)
-    medoid = torch.where(base > 0, (apart * base[..., None, :]).sum(-1), torch.inf).argmin(-1)
+    medoid = torch.where(base > 0, (apart * base[..., None, :]).sum(-1), numbers(base.device).infinity).argmin(-1)
     centre = points.take_along_dim(medoid[..., None, None], dim=-2)
     weight = base
     for _ in range(_ITERATIONS):
@@ -161,9 +168,9 @@ def _robust_mean(points: Tensor, base: Tensor, half: Tensor, smallest: Tensor) -
 
 
 def _cauchy(residual: Tensor, base: Tensor, half: Tensor, smallest: Tensor) -> Tensor:
-    """Weights of residuals (..., V) about their robust deviation, which is at least ``smallest`` (..., 1)."""
-    deviation = torch.maximum(_MAD_TO_STDDEV * _median_of_pairs(residual, base, half), smallest)
-    return base / (1 + (residual / (_CAUCHY * deviation)).square())
+    """Weights of residuals (..., V), of which Cauchy's width is ``smallest`` (..., 1) at least."""
+    ratio = residual / torch.maximum(_CAUCHY * _MAD_TO_STDDEV * _median_of_pairs(residual, base, half), smallest)
+    return base / torch.addcmul(numbers(base.device).one, ratio, ratio)
 
 
 def _variance_of_mean(residual: Tensor, weight: Tensor) -> Tensor:
@@ -185,8 +192,13 @@ def weighted_median(values: Tensor, weights: Tensor) -> Tensor:
     return ordered.gather(-1, index)[..., 0]
 
 
+def _sign(values: Tensor) -> Tensor:
+    """1 or -1, never 0."""
+    return torch.copysign(numbers(values.device).one, values)
+
+
 def _median_of_pairs(values: Tensor, weights: Tensor, half: Tensor) -> Tensor:
-    """The same (..., 1), given ``half`` (..., 1) of the weights' sum, by comparing each value with each: to sort few
-    values takes the device longer."""
+    """The least value (..., 1) up to which there is ``half`` (..., 1) of the weight, by comparing each with each: to sort
+    few values takes the device longer."""
     upto = ((values[..., None, :] <= values[..., :, None]) * weights[..., None, :]).sum(-1)
-    return torch.where(upto >= half, values, torch.inf).amin(-1, keepdim=True)
+    return torch.where(upto >= half, values, numbers(values.device).infinity).amin(-1, keepdim=True)

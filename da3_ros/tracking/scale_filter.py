@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from da3_ros.tracking.depth_scale import ScaleRatio
+from da3_ros.tracking.numbers import numbers
 from da3_ros.tracking.scale_sources import SOURCES, ScaleMeasurement, no_measurement
 
 _GATE = 16.0  # squared standard deviations beyond which a measurement does not fit
@@ -82,7 +83,8 @@ class ScaleFilter:
         ``inherited``: share of the ratio's variance that later windows inherit, for most compare with the same views.
         """
         added = torch.where(ratio.valid, ratio.variance * inherited, _KEPT_STDDEV**2) + _DRIFT_PER_S * elapsed_s
-        return replace(state, log=state.log + torch.where(ratio.valid, ratio.log, 0.0), variance=state.variance + added)
+        log = torch.where(ratio.valid, state.log + ratio.log, state.log)
+        return replace(state, log=log, variance=state.variance + added)
 
     def correct(
         self, state: ScaleState, measured: Sequence[ScaleMeasurement | None], elapsed_s: Tensor | float
@@ -95,11 +97,12 @@ class ScaleFilter:
         """
         elapsed = torch.as_tensor(elapsed_s, dtype=torch.float64, device=state.log.device).clamp(min=1e-3)
         most = 1.0 - torch.exp(-elapsed / max(self._time_constant_s, 1e-6))
-        nothing = no_measurement(elapsed.device)
+        nothing, some = no_measurement(elapsed.device), numbers(elapsed.device)
         all_ = [nothing if one is None else one for one in measured]
         logs, variances, valid = (torch.stack([getattr(one, n) for one in all_]) for n in ("log", "variance", "valid"))
-        variances = torch.where(valid, variances, 1.0)  # any: it counts nothing
+        variances = torch.where(valid, variances, some.one)  # any: it counts nothing
         repeated = (1.0 + self._time_constant_s / elapsed) * variances
+        repeating = _REPEATED * variances
         misfits, idle = state.misfits + 1, state.idle + 1
         long_idle = (idle > self._jump_after).long()
         others_idle = long_idle.sum() - long_idle == len(all_) - 1
@@ -118,9 +121,9 @@ class ScaleFilter:
             take_over = valid[source] & (first | jump)
             taken = valid[source] & (fits | jump)
             gain = torch.minimum(variance / (variance + repeated[source]), most)
-            gain = torch.where(take_over, 1.0, torch.where(taken, gain, 0.0))
-            log = log + gain * innovation
-            left = (1 - gain).square() * variance + gain.square() * _REPEATED * variances[source]
+            gain = torch.where(take_over, some.one, gain * taken)
+            log = torch.addcmul(log, gain, innovation)
+            left = torch.addcmul((1 - gain).square() * variance, gain.square(), repeating[source])
             variance = torch.where(take_over, variances[source], left)
             quiet = quiet & ~taken
             found[source] = fits, jump, take_over, taken
@@ -133,9 +136,9 @@ def combine(ratios: list[ScaleRatio]) -> ScaleRatio:
     """Inverse-variance mean of independent ratios; invalid ones count nothing."""
     valid = torch.stack([ratio.valid for ratio in ratios])
     # 1e-12: exact data would give infinite weights.
-    weight = torch.where(valid, 1 / torch.stack([ratio.variance for ratio in ratios]).clamp(min=1e-12), 0.0)
-    total = weight.sum()
+    weight = valid / torch.stack([ratio.variance for ratio in ratios]).clamp(min=1e-12)
+    total, some = weight.sum(), numbers(weight.device)
     any_valid = valid.any()
-    log = (weight * torch.stack([ratio.log for ratio in ratios])).sum() / torch.where(any_valid, total, 1.0)
+    log = (weight * torch.stack([ratio.log for ratio in ratios])).sum() / torch.where(any_valid, total, some.one)
     steady = torch.stack([ratio.steady for ratio in ratios]).amin()
-    return ScaleRatio(log, torch.where(any_valid, 1 / total, torch.inf), any_valid, steady)
+    return ScaleRatio(log, 1 / total, any_valid, steady)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from da3_ros.tracking.numbers import numbers
 from da3_ros.tracking.rigid import weighted_median
 
 # In the order in which they are heard: the strongest first.
@@ -32,7 +33,7 @@ class ScaleMeasurement:
     def unless(self, condition: Tensor) -> ScaleMeasurement:
         """The same, but not valid where ``condition`` (...) is true."""
         valid = self.valid & ~condition
-        return ScaleMeasurement(torch.where(valid, self.log, 0.0), torch.where(valid, self.variance, torch.inf), valid)
+        return _where(valid, self.log, self.variance)
 
     def unbind(self) -> list[ScaleMeasurement]:
         """One after the other, of the first dimension."""
@@ -81,7 +82,7 @@ def scale_from_ranges(known: Tensor, predicted: Tensor) -> ScaleMeasurement:
         return no_measurement(known.device)
     both = torch.stack([predicted.double(), known.double()])
     usable = ((both > 0) & (both < torch.inf)).all(0)
-    ratio = torch.where(usable, both[0] / both[1], 1.0)
+    ratio = torch.where(usable, both[0] / both[1], numbers(both.device).one)
     weight = usable.double()
     median = weighted_median(ratio, weight)
     spread = _MAD_TO_STDDEV * weighted_median((ratio - median).abs(), weight)
@@ -98,7 +99,7 @@ def scale_from_metres(metres_per_unit: Tensor, stddev: Tensor | None) -> ScaleMe
     """
     metres = metres_per_unit.double()
     spread = 0.1 * metres if stddev is None else torch.where(torch.isfinite(stddev), stddev.double(), 0.1 * metres)
-    units = 1 / torch.where(metres > 0, metres, 1.0)
+    units = 1 / torch.where(metres > 0, metres, numbers(metres.device).one)
     usable = torch.isfinite(metres) & (metres > 0)
     return measurement(units, spread * units.square(), usable, largest=torch.inf)
 
@@ -107,8 +108,12 @@ def measurement(units: Tensor, stddev: Tensor, usable: Tensor, largest: float = 
     """Of units per metre () and their standard deviation ()."""
     relative = (stddev / units.clamp(min=1e-12)).clamp(min=_SMALLEST_STDDEV)
     valid = usable & (units > 0) & (relative <= largest)
-    log = -torch.where(valid, units, 1.0).log()
-    return ScaleMeasurement(log, torch.where(valid, relative.square(), torch.inf), valid)
+    return _where(valid, -units.log(), relative.square())
+
+
+def _where(valid: Tensor, log: Tensor, variance: Tensor) -> ScaleMeasurement:
+    some = numbers(log.device)
+    return ScaleMeasurement(torch.where(valid, log, some.zero), torch.where(valid, variance, some.infinity), valid)
 
 
 def no_measurement(device: torch.device, shape: tuple[int, ...] = ()) -> ScaleMeasurement:

@@ -17,6 +17,7 @@ from torch import Tensor
 from da3_ros.tracking.depth_scale import NewViews, OldViews, ScaleRatio, scale_by_depth
 from da3_ros.tracking.facts import FactsLayout
 from da3_ros.tracking.gauge import invert_rigid
+from da3_ros.tracking.numbers import numbers
 from da3_ros.tracking.rigid import RigidFit, blend, fit_rigid, misfit, weighted_median
 from da3_ros.tracking.scale_filter import ScaleFilter, ScaleState, combine
 from da3_ros.tracking.scale_sources import (
@@ -117,7 +118,7 @@ def advance(
     T_world_cam[:, :3, 3] *= unit
 
     # What is remembered follows a correction, about the body, whose place in odom does not move.
-    growth = torch.where(started, torch.exp(scale.log - before), 1.0)
+    growth = torch.where(started, torch.exp(scale.log - before), numbers(device).one)
     stored = _grown(stored, memory.body, growth)
 
     # In one go: the window in odom by the views that are shared, and its newest body by the cameras of the rig.
@@ -129,10 +130,14 @@ def advance(
         torch.stack([T_world_cam, eye.expand_as(bodies)]), torch.stack([stored, bodies]), torch.stack([shared, aboard])
     )
     expected = torch.where(started, memory.body @ facts["motion"], eye)
-    lead = T_world_cam.index_select(0, facts["lead"].long()[None])[0]
-    T_apart = expected @ facts["lead_mount"] @ invert_rigid(lead)
+    lead = T_world_cam.index_select(0, facts["lead"].long()[None])[0] @ invert_rigid(facts["lead_mount"])
+    together = scale.metric & (aboard.sum() > 1)  # the rig is in metres
+    T_apart = expected @ invert_rigid(torch.where(started & together, fits.T_b_a[1], lead))
     T_odom_world = torch.where(facts["connected"] > 0, fits.T_b_a[0], T_apart)
-    T_odom_cam, body, misfits = _body(facts, T_odom_world, T_world_cam, bodies, fits.T_b_a[1], scale.metric, newest)
+    bodies = T_odom_world @ bodies[newest]
+    first = bodies.index_select(0, facts["mounted"][newest].argmax()[None])[0]  # of the largest
+    body = torch.where(together, T_odom_world @ fits.T_b_a[1], first)
+    T_odom_cam, misfits = _on_body(facts, T_odom_world @ T_world_cam, bodies, body, scale.metric, newest)
     # A view's pose is the mean of what its windows say: one window's noise then moves the frame by little.
     T_odom_cam = torch.where((shared > 0)[:, None, None], blend(stored, T_odom_cam, facts["share"]), T_odom_cam)
 
@@ -220,7 +225,7 @@ def _carry(
     measured = measured.unless(baseline < SHORTEST_BASELINE)
     by_baseline = ScaleRatio(measured.log, measured.variance, measured.valid, torch.ones_like(measured.log))
     # Without depth to compare, nothing is known of moving objects.
-    by_depth = replace(by_depth, steady=torch.where(by_depth.variance < torch.inf, by_depth.steady, 1.0))
+    by_depth = replace(by_depth, steady=torch.where(by_depth.valid, by_depth.steady, numbers(depth.device).one))
     return combine([by_depth, by_baseline]), seen, baseline, typical
 
 
@@ -249,9 +254,10 @@ def _compare_ways(facts: dict[str, Tensor], T_world_cam: Tensor, stored: Tensor)
     companions = ((group[:, None] == group) * mounted).sum(-1) * mounted > 1
     independent = (torch.stack([shared, companions.double(), given]).sum(-1) - 1).clamp(min=1.0)
     equally_noisy = torch.arange(3, device=device) == 0
-    measured = scale_from_vectors(known, predicted, independent, equally_noisy).unbind()
-    lengths = torch.stack([known[0], predicted[2]]).norm(dim=-1)
-    return _Ways(*measured, *F.pad(lengths, (0, 1)).amax(-1).unbind())  # 0 where there is but one view
+    baselines, rig, odometry = scale_from_vectors(known, predicted, independent, equally_noisy).unbind()
+    lengths = F.pad(torch.stack([known[0], predicted[2]]).norm(dim=-1), (0, 1))  # 0 where there is but one view
+    longest_baseline, longest_way = lengths.amax(-1).unbind()
+    return _Ways(baselines, rig, odometry, longest_baseline, longest_way)
 
 
 def _measure(
@@ -284,30 +290,18 @@ def _at_ranges(ranges: Tensor, depth: Tensor) -> tuple[Tensor, Tensor]:
     return ranges[:, 3], depth.flatten().index_select(0, index)
 
 
-def _body(
-    facts: dict[str, Tensor],
-    T_odom_world: Tensor,
-    T_world_cam: Tensor,
-    bodies: Tensor,
-    T_world_body: Tensor,
-    metric: Tensor,
-    newest: slice,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Poses with the newest set's cameras held together by the rig, the body's pose, and each one's misfit (M, 6).
+def _on_body(
+    facts: dict[str, Tensor], T_odom_cam: Tensor, bodies: Tensor, body: Tensor, metric: Tensor, newest: slice
+) -> tuple[Tensor, Tensor]:
+    """Poses with the newest set's cameras held together by the rig, and each one's misfit (M, 6).
 
-    ``bodies`` (N, 4, 4): in the window's world, as each camera has it; T_world_body (4, 4) their mean. The rig is in
-    metres: without a ``metric`` scale its cameras keep their own poses, and the first placed one leads. Without any
-    placed camera the first one is the body.
+    ``bodies`` (M, 4, 4): as each camera has it, ``body`` (4, 4). The rig is in metres: without a ``metric`` scale its
+    cameras keep their own poses.
     """
-    mounted, mount = facts["mounted"][newest], facts["mount"][newest]
-    T_odom_cam, each = T_odom_world @ torch.stack([T_world_cam, bodies])
-    each = each[newest]
-    body = each.index_select(0, mounted.argmax()[None])[0]  # the first of the largest
-    if len(each) > 1:
-        body = torch.where(metric & (mounted.sum() > 1), T_odom_world @ T_world_body, body)
-    held = torch.where((metric & (mounted > 0))[:, None, None], body @ mount, T_odom_cam[newest])
-    off = torch.where((mounted > 0)[:, None], misfit(each, body), torch.nan)
-    return torch.cat([T_odom_cam[: newest.start], held]), body, off
+    mounted, mount = facts["mounted"][newest] > 0, facts["mount"][newest]
+    held = torch.where((metric & mounted)[:, None, None], body @ mount, T_odom_cam[newest])
+    off = torch.where(mounted[:, None], misfit(bodies, body), numbers(body.device).nan)
+    return torch.cat([T_odom_cam[: newest.start], held]), off
 
 
 def _report(
@@ -326,7 +320,7 @@ def _report(
     total = weight.sum().clamp(min=1e-12)
     single = (weight * torch.stack([fits.angle[0], fits.distance[0]]).square()).sum(-1) / total / 3
     # A window's own error is part of its scale, though the next windows do not all inherit it.
-    own = torch.where(ratio.valid, ratio.variance, 0.0)
+    own = torch.where(ratio.valid, ratio.variance, numbers(shared.device).zero)
     values = [
         scale.log, scale.variance + own, ratio.valid.double(), ratio.steady, seen, baseline, texture, typical,
         fits.rotation_variance[0], fits.translation_variance[0], *single, growth,
@@ -337,7 +331,7 @@ def _report(
 
 def _relative(ratio: ScaleRatio, log: Tensor) -> ScaleRatio:
     """Metres per unit as the factor from the last window's."""
-    return replace(ratio, log=torch.where(ratio.valid, ratio.log - log, 0.0))
+    return replace(ratio, log=torch.where(ratio.valid, ratio.log - log, numbers(log.device).zero))
 
 
 def _choose(condition: Tensor, first: ScaleState, second: ScaleState) -> ScaleState:

@@ -42,6 +42,22 @@ def test_prediction_is_what_a_real_window_takes(name, sets, cameras):
     assert need.weights == sum(parameter.nbytes for parameter in model.parameters())
 
 
+@pytest.mark.parametrize("name", ["da3-base", "da3nested-giant-large"])
+def test_prediction_has_the_window_across_two_places_beside_a_step(name):
+    model = make_model(name)
+    config = WindowConfig(sets=2, cameras=1, process_res=56, relates=6)
+    need = predict_memory(_blueprint(model), config, _HW)
+    stream = StreamingDA3(model, config)
+    stream.step(make_set(np.random.default_rng(0), 0, ("camera0",)))
+    pictures = np.random.default_rng(0).integers(0, 256, (6, *_HW, 3), dtype=np.uint8)
+    with TensorBytes() as count:
+        stream.relate(list(pictures), [(0, 0, *_HW)] * 6)
+    assert need.related == pytest.approx(count.most, rel=0.25)
+    without = predict_memory(_blueprint(model), replace(config, relates=0), _HW)
+    assert need.window == pytest.approx(without.window + need.related, rel=1e-3)
+    assert without.related == 0
+
+
 def _calibration():
     return CameraCalibration(64, 48, np.array([[50.0, 0, 31.5], [0, 50.0, 23.5], [0, 0, 1]]))
 

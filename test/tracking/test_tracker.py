@@ -150,6 +150,18 @@ def test_a_moved_camera_shows_in_its_residual():
     assert np.abs(np.delete(turns, 1, axis=0)).max() < 0.1
 
 
+def test_of_two_cameras_both_show_half_of_a_turn():
+    """Nothing tells which one has moved, so neither is left out."""
+    turned = dict(sim.STEREO)
+    turned["right"] = turned["right"].copy()
+    turned["right"][:3, :3] = sim.yaw(math.radians(1.8)) @ turned["right"][:3, :3]
+    tracker = make_tracker()
+    for window in sim.windows(sim.circle(10), turned):
+        result = Step(tracker, window, sim.STEREO)
+    turns = np.degrees(result.report.misfit[:, :3])
+    np.testing.assert_allclose(turns, [[0.0, 0.0, -0.9], [0.0, 0.0, 0.9]], atol=0.05)
+
+
 def test_reset_starts_again_at_the_origin():
     tracker = make_tracker()
     for window in sim.windows(sim.straight(5), sim.STEREO):
