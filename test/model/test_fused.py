@@ -59,7 +59,7 @@ def test_a_view_that_is_not_finite_stays_alone(kernel, bad):
     found = KERNELS[kernel](q, k, v).float()
     for view in (0, 2):
         assert (found[view] - expected[view]).norm() / expected[view].norm() < 8 * torch.finfo(torch.float16).eps
-    assert found[1].isnan().all()
+    assert not found[1].isfinite().any()
 
 
 @pytest.mark.gpu
