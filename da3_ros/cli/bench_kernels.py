@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import logging
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -39,7 +41,7 @@ _NAME = 110  # characters of a kernel's name
 
 
 def main(given: Sequence[str] | None = None) -> None:
-    """Print the start, what a step's stages take, and the account of its kernels."""
+    """Print what attention kernels took at the start, what a step's stages take, and the account of its kernels."""
     parser = argparse.ArgumentParser(prog="python -m da3_ros.cli.bench_kernels", description=__doc__.splitlines()[0])
     parser.add_argument("--variant", default="da3-small", choices=ANY_VIEW_VARIANTS)
     parser.add_argument("--views", type=int, default=8, help="views in the window")
@@ -52,6 +54,9 @@ def main(given: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(given)
     if not torch.cuda.is_available():
         raise UnavailableError("there is no CUDA device: the CPU runs no kernels")
+    # What each attention kernel took when the fastest was chosen.
+    logging.basicConfig(stream=sys.stdout, format="%(message)s")
+    logging.getLogger("da3_ros.model.attention").setLevel(logging.INFO)
     device = torch.device("cuda")
     parameters = dict(map(parse_parameter, arguments.parameters))
     case = Case(arguments.variant, arguments.views, arguments.new, _IMAGE_HW, _PROCESS_RES, device, "auto", parameters)

@@ -64,8 +64,9 @@ def test_a_view_that_is_not_finite_stays_alone(kernel, bad):
 
 @pytest.mark.gpu
 @needs_cuda
-def test_the_fastest_kernel_is_chosen_and_used():
-    q = torch.randn(1, 700, 6, 64, device="cuda", dtype=torch.float16).transpose(1, 2)
+@pytest.mark.parametrize("tokens", [700, 20_000])
+def test_the_fastest_kernel_is_chosen_and_used(tokens):
+    q = torch.randn(1, tokens, 6, 64, device="cuda", dtype=torch.float16).transpose(1, 2)
     with measured():
         scaled_dot_product(q, q, q)
     chosen = attention._choice("cuda", q.dtype, tuple(q.shape), tuple(q.shape))
