@@ -63,9 +63,9 @@ class TrackHistory:
         self._memory_ns = round(2e9 * max(time_constant_s, 0.5))
         self._lock = threading.Lock()
         self._pending: deque[PendingStep] = deque()
-        self._settled: deque[TrackedStep] = deque(maxlen=_RECORDS)
+        # With the set that each of its views came with: later steps, whose windows others are in, may be settled too.
+        self._settled: deque[tuple[TrackedStep, Mapping[ViewKey, int]]] = deque(maxlen=_RECORDS)
         self._maps: dict[ViewKey, tuple[np.ndarray, np.ndarray, np.ndarray | None]] = {}
-        self._sets: dict[ViewKey, int] = {}
         self._keyframes: dict[int, bool] = {}  # stamp of a set -> whether it is a keyframe
         self._last_keyframe: SetGeometry | None = None
         self._covariance = OdometryCovariance()
@@ -91,11 +91,12 @@ class TrackHistory:
         ``stamps``: of the sets in the window, oldest first; those newer than that step stay.
         """
         with self._lock:
-            record = next((one for one in self._settled if one.step == step), None)
-            if record is None:
+            found = next((one for one in self._settled if one[0].step == step), None)
+            if found is None:
                 return None
+            record, set_of = found
             known = [stamp for stamp in stamps if stamp <= record.stamp_ns]
-            sets = [_geometry([v for v in record.views if self._sets[v.camera, v.stamp_ns] == stamp])
+            sets = [_geometry([v for v in record.views if set_of[v.camera, v.stamp_ns] == stamp])
                     for stamp in known]  # fmt: skip
             if not sets:
                 return None
@@ -131,7 +132,8 @@ class TrackHistory:
         )
         self._last = body
         pending.result = self.latest = record
-        self._settled.append(record)
+        keys = ((view.camera, view.stamp_ns) for view in pending.views)
+        self._settled.append((record, dict(zip(keys, pending.sets, strict=True))))
 
     def _views(self, pending: PendingStep, arrays: Mapping[str, np.ndarray], growth: float) -> tuple[TrackedView, ...]:
         """The window's views; coarse maps of the newest ones are new, and those of older ones are remembered."""
@@ -147,7 +149,6 @@ class TrackHistory:
         for row, key in enumerate(keys[first_new:]):
             depth, weight = (arrays[name][row].reshape(shape).copy() for name in ("track_depth", "track_weight"))
             self._maps[key] = depth, weight, None if features is None else features[row].astype(np.float32)
-        self._sets = dict(zip(keys, pending.sets, strict=True))
         views = []
         for index, (view, key) in enumerate(zip(pending.views, keys, strict=True)):
             K = arrays["K"][index].astype(np.float64)
