@@ -123,6 +123,7 @@ def test_the_set_that_leaves_is_the_same_whoever_took_which_result():
 def test_the_host_waits_for_nothing_until_the_result(voxel, resolution):
     settings = {"publish__depth_resolution": resolution, "points__voxel_m": voxel}
     cuda, cpu = make("cuda", loops__enabled=True, map__enabled=True, **settings), make("cpu", **settings)
+    cpu._tracking._lag = cuda._tracking._lag  # the step that chooses which set leaves
     for step in range(1, 8):
         if step > 4:  # everything has been seen once
             torch.cuda.set_sync_debug_mode("error")

@@ -29,6 +29,8 @@ def _flash(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def _cudnn(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    if q.dtype not in (torch.float16, torch.bfloat16):      # it takes them, and returns NaN
+        raise RuntimeError(f"cuDNN's attention is for 16 bits, not for {q.dtype}")
     return torch.ops.aten._scaled_dot_product_cudnn_attention(q, k, v, None, False)[0]
 
 
