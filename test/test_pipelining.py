@@ -112,6 +112,19 @@ def assert_alike(found, expected):
     assert error.max() < 0.1
 
 
+def test_the_set_that_leaves_is_the_same_whoever_took_which_result():
+    """On a GPU it is chosen by the step before the last, whether or not later results have been taken by then."""
+    at_once, at_the_end = make("cpu"), make("cpu")
+    for pipeline in (at_once, at_the_end):
+        pipeline._tracking._lag = 1
+    sets = [make_set(step, seed=step % 3) for step in range(1, 9)]
+    expected = [at_once.submit(one, EVERYTHING).result() for one in sets]
+    found = [one.result() for one in [at_the_end.submit(one, EVERYTHING) for one in sets]]
+    assert [view.stamp_ns for view in found[-1].views] == [view.stamp_ns for view in expected[-1].views]
+    for ours, theirs in zip(found, expected, strict=True):
+        assert_equal(ours, theirs)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("voxel", [0.0, 0.5])
@@ -119,6 +132,7 @@ def assert_alike(found, expected):
 def test_the_host_waits_for_nothing_until_the_result(voxel, resolution):
     settings = {"publish__depth_resolution": resolution, "points__voxel_m": voxel}
     cuda, cpu = make("cuda", loops__enabled=True, map__enabled=True, **settings), make("cpu", **settings)
+    cpu._tracking._lag = cuda._tracking._lag  # the step that chooses which set leaves
     for step in range(1, 8):
         if step > 4:  # everything has been seen once
             torch.cuda.set_sync_debug_mode("error")

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from da3_ros.cli import bench_ros
 from da3_ros.cli.bench_floor import matmul_tflops
-from da3_ros.cli.bench_growth import growth_cases, measure_growth
+from da3_ros.cli.bench_growth import GrowthPoint, growth_cases, measure_growth
 from da3_ros.cli.bench_plot import draw_growth, require_matplotlib, write_csv
 from da3_ros.cli.bench_precision import PrecisionRow, measure_precision, read_pictures
 from da3_ros.cli.bench_ray_pose import RayPoseRow, measure_ray_pose
@@ -173,22 +173,21 @@ def _plot(args: argparse.Namespace, device: torch.device, image_hw: tuple[int, i
         for variant in args.variants
     }
     total = sum(len(list(growth_cases(case))) for case in cases.values())
+    machine = f"{describe_device(device)}, torch {torch.__version__}, {date.today().isoformat()}"
+    tflops = _tflops(args, device)
     with tqdm(total=total, desc="bench", disable=not sys.stderr.isatty()) as bar:
 
         def progress(text: str) -> None:
             bar.set_postfix_str(text)
             bar.update()
 
-        points = measure_growth(
-            cases,
-            Repeats(args.seconds),
-            _tflops(args, device),
-            (lambda variant: Reference(variant, device)) if args.reference else None,
-            progress,
-        )
-    machine = f"{describe_device(device)}, torch {torch.__version__}, {date.today().isoformat()}"
-    write_csv(points, args.plot / "growth.csv")
-    files = draw_growth(points, machine, args.plot)
+        points: list[GrowthPoint] = []
+        for variant, case in cases.items():
+            reference = Reference(variant, device) if args.reference else None
+            points += measure_growth(case, Repeats(args.seconds), tflops, reference, progress)
+            # After each variant, so that a run that is stopped leaves those before.
+            write_csv(points, args.plot / "growth.csv")
+            files = draw_growth(points, machine, args.plot)
     code = _report(args, device, f"{image_hw[1]}x{image_hw[0]} rgb8", points)
     if args.json != "-":
         print(f"written: {', '.join(str(path) for path in [args.plot / 'growth.csv', *files])}")

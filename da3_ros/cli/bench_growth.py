@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from da3_ros.cli.bench_floor import step_gflop
@@ -50,23 +50,17 @@ def growth_cases(case: Case) -> Iterator[tuple[str, int, Case]]:
 
 
 def measure_growth(
-    cases: Mapping[str, Case],
-    repeats: Repeats,
-    tflops: float,
-    make_reference: Callable[[str], Reference] | None,
-    progress: Callable[[str], None],
+    base: Case, repeats: Repeats, tflops: float, reference: Reference | None, progress: Callable[[str], None]
 ) -> list[GrowthPoint]:
-    """Points for each case of ``cases`` (by variant); the same window is measured once, whatever sweeps it is in."""
+    """Points of all sweeps of ``base``; the same window is measured once, whatever sweeps it is in."""
     points = []
-    for variant, base in cases.items():
-        reference = make_reference(variant) if make_reference else None
-        known: dict[tuple[int, int, int], GrowthPoint] = {}
-        for sweep, x, case in growth_cases(base):
-            progress(f"{variant}, {sweep} {x}")
-            key = (case.views, case.new, case.process_res)
-            if key not in known:
-                known[key] = _measure(sweep, x, case, repeats, tflops, reference)
-            points.append(replace(known[key], sweep=sweep, x=x))
+    known: dict[tuple[int, int, int], GrowthPoint] = {}
+    for sweep, x, case in growth_cases(base):
+        progress(f"{case.variant}, {sweep} {x}")
+        key = (case.views, case.new, case.process_res)
+        if key not in known:
+            known[key] = _measure(sweep, x, case, repeats, tflops, reference)
+        points.append(replace(known[key], sweep=sweep, x=x))
     return points
 
 

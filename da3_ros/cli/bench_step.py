@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from da3_ros.cli.bench_floor import step_gflop
 from da3_ros.cli.bench_reference import ReferenceTimes
 from da3_ros.cli.bench_targets import find_target
 from da3_ros.cli.bench_timing import Repeats, run_times
-from da3_ros.config import RANDOM_CHECKPOINT, from_flat
+from da3_ros.config import RANDOM_CHECKPOINT, Config, from_flat
 from da3_ros.datatypes import Frame, FrameSet, OutputRequest
 from da3_ros.pipeline import Pipeline
 
@@ -38,6 +38,11 @@ class Case:
     device: torch.device
     dtype: str
     parameters: Mapping[str, Any]
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """Names of the cameras, each of which has one new view in each step."""
+        return tuple(f"camera{index}" for index in range(self.new))
 
 
 @dataclass(frozen=True)
@@ -82,15 +87,16 @@ class StepRow:
     stages: Mapping[str, float]
 
 
-class _Source:
+class Source:
     """Frame sets of one picture, at 30 Hz."""
 
-    def __init__(self, names: tuple[str, ...], image_hw: tuple[int, int]):
+    def __init__(self, names: Sequence[str], image_hw: tuple[int, int]):
         self._names = names
         self._image = np.random.default_rng(0).integers(0, 256, (*image_hw, 3), dtype=np.uint8)
         self._stamp_ns = 0
 
     def next(self) -> FrameSet:
+        """The next set."""
         self._stamp_ns += 33_000_000
         return FrameSet(self._stamp_ns, tuple(Frame(name, self._stamp_ns, self._image) for name in self._names))
 
@@ -100,8 +106,8 @@ def measure_step(case: Case, repeats: Repeats) -> StepTimes:
     if case.device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(case.device)
-    names = tuple(f"camera{index}" for index in range(case.new))
-    source = _Source(names, case.image_hw)
+    names = case.cameras
+    source = Source(names, case.image_hw)
     wanted = OutputRequest(depth=frozenset(names), confidence=frozenset(names))
     everything = OutputRequest.everything(names)
     stages: list[Mapping[str, float]] = []
@@ -112,7 +118,7 @@ def measure_step(case: Case, repeats: Repeats) -> StepTimes:
         stages.append(estimate.timings_ms)
 
     begun = time.perf_counter()
-    pipeline = Pipeline(_config(case, names))
+    pipeline = Pipeline(pipeline_config(case))
     try:
         for _ in range(case.views // case.new):
             step(wanted)
@@ -138,10 +144,11 @@ def measure_step(case: Case, repeats: Repeats) -> StepTimes:
     )
 
 
-def _config(case: Case, names: tuple[str, ...]) -> Any:
+def pipeline_config(case: Case) -> Config:
+    """The node's configuration for ``case``."""
     return from_flat(
         {
-            "cameras": names,
+            "cameras": case.cameras,
             "model.variant": case.variant,
             "model.checkpoint": RANDOM_CHECKPOINT,
             "model.device": str(case.device),

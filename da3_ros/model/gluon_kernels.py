@@ -28,7 +28,7 @@ def _softmax(score, most, total, scale):
 
 @gluon.jit
 def _fetch(
-    desc, bars, at, place, block, blocks, first, channel,
+    desc, bars, at, place, block, blocks, group, channel,
     COLUMNS: gl.constexpr, DIM: gl.constexpr, STAGES: gl.constexpr,
 ):  # fmt: skip
     """Begin to load a block of keys or values into its slot, if there is such a block."""
@@ -36,13 +36,13 @@ def _fetch(
     there = block < blocks
     mbarrier.expect(bars.index(at + slot), COLUMNS * DIM * 2, pred=there)
     tma.async_copy_global_to_shared(
-        desc, [first + block * COLUMNS, channel], bars.index(at + slot), place.index(slot), pred=there
+        desc, [group, block * COLUMNS, channel], bars.index(at + slot), place.index(slot), pred=there
     )
 
 
 @gluon.jit
 def _advance(
-    block, blocks, first, channel, keys, scale, q, p, mixed, most, total, k_desc, v_desc, k_slots, v_slots, bars,
+    block, blocks, group, channel, keys, scale, q, p, mixed, most, total, k_desc, v_desc, k_slots, v_slots, bars,
     COLUMNS: gl.constexpr, DIM: gl.constexpr, STAGES: gl.constexpr, LAST: gl.constexpr,
     SCORES: gl.constexpr, MIXED: gl.constexpr, WEIGHTS: gl.constexpr,
 ):  # fmt: skip
@@ -50,10 +50,10 @@ def _advance(
     following = block + 1
     nothing = gl.zeros([most.shape[0], COLUMNS], gl.float32, SCORES)
     mbarrier.wait(bars.index(following % STAGES), (following // STAGES) & 1)
-    k = k_slots.index(following % STAGES).permute((1, 0))
+    k = k_slots.index(following % STAGES).reshape([COLUMNS, DIM]).permute((1, 0))
     scoring = warpgroup_mma(q, k, nothing, use_acc=False, is_async=True)
     mbarrier.wait(bars.index(STAGES + block % STAGES), (block // STAGES) & 1)
-    mixing = warpgroup_mma(p, v_slots.index(block % STAGES), mixed, is_async=True)
+    mixing = warpgroup_mma(p, v_slots.index(block % STAGES).reshape([COLUMNS, DIM]), mixed, is_async=True)
     score = warpgroup_mma_wait(1, deps=[scoring])
     if LAST:
         column = following * COLUMNS + gl.arange(0, COLUMNS, gl.SliceLayout(0, SCORES))
@@ -62,8 +62,8 @@ def _advance(
     mixed, p = warpgroup_mma_wait(0, deps=[mixing, p])
     _barrier()
     if not LAST:
-        _fetch(k_desc, bars, 0, k_slots, following + STAGES, blocks, first, channel, COLUMNS, DIM, STAGES)
-        _fetch(v_desc, bars, STAGES, v_slots, block + STAGES, blocks, first, channel, COLUMNS, DIM, STAGES)
+        _fetch(k_desc, bars, 0, k_slots, following + STAGES, blocks, group, channel, COLUMNS, DIM, STAGES)
+        _fetch(v_desc, bars, STAGES, v_slots, block + STAGES, blocks, group, channel, COLUMNS, DIM, STAGES)
     p = gl.convert_layout(weight.to(v_desc.dtype), WEIGHTS)
     mixed = mixed * gl.convert_layout(fade, gl.SliceLayout(1, MIXED))[:, None]
     return p, mixed, most, total
@@ -77,7 +77,7 @@ def _attend(
     """Attention with a running softmax (Dao 2022) of ROWS queries of one head to all keys of their group, COLUMNS at
     a time. The tensor cores work on scores and values of neighbouring blocks while the exponentials of one are taken
     (Shah 2024). ``scale`` holds log2(e) too. Keys after the group's last, of which only the last block has any, get no
-    weight.
+    weight; their values are zeros, since no weight makes another group's NaN nothing.
     """
     SCORES: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [WARPS, 1], [16, COLUMNS, 16])
     MIXED: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [WARPS, 1], [16, DIM, 16])
@@ -85,28 +85,29 @@ def _attend(
     group = gl.program_id(1) // heads
     head = gl.program_id(1) % heads
     row = gl.program_id(0) * ROWS
-    first = group * keys
     channel = head * DIM
     blocks = gl.cdiv(keys, COLUMNS)
     half: gl.constexpr = q_desc.dtype
-    q = gl.allocate_shared_memory(half, [ROWS, DIM], q_desc.layout)
-    k_slots = gl.allocate_shared_memory(half, [STAGES, COLUMNS, DIM], k_desc.layout)
-    v_slots = gl.allocate_shared_memory(half, [STAGES, COLUMNS, DIM], v_desc.layout)
+    q_slot = gl.allocate_shared_memory(half, [1, ROWS, DIM], q_desc.layout)
+    k_slots = gl.allocate_shared_memory(half, [STAGES, 1, COLUMNS, DIM], k_desc.layout)
+    v_slots = gl.allocate_shared_memory(half, [STAGES, 1, COLUMNS, DIM], v_desc.layout)
     bars = gl.allocate_shared_memory(gl.int64, [2 * STAGES + 1, 1], mbarrier.MBarrierLayout())
     for i in gl.static_range(2 * STAGES + 1):
         mbarrier.init(bars.index(i), count=1)
     mbarrier.expect(bars.index(2 * STAGES), ROWS * DIM * 2)
-    tma.async_copy_global_to_shared(q_desc, [group * queries + row, channel], bars.index(2 * STAGES), q)
+    tma.async_copy_global_to_shared(q_desc, [group, row, channel], bars.index(2 * STAGES), q_slot)
     for block in gl.static_range(STAGES):
-        _fetch(k_desc, bars, 0, k_slots, block, blocks, first, channel, COLUMNS, DIM, STAGES)
-        _fetch(v_desc, bars, STAGES, v_slots, block, blocks, first, channel, COLUMNS, DIM, STAGES)
+        _fetch(k_desc, bars, 0, k_slots, block, blocks, group, channel, COLUMNS, DIM, STAGES)
+        _fetch(v_desc, bars, STAGES, v_slots, block, blocks, group, channel, COLUMNS, DIM, STAGES)
     mbarrier.wait(bars.index(2 * STAGES), 0)
     nothing = gl.zeros([ROWS, COLUMNS], gl.float32, SCORES)
     mbarrier.wait(bars.index(0), 0)
-    scoring = warpgroup_mma(q, k_slots.index(0).permute((1, 0)), nothing, use_acc=False, is_async=True)
+    q = q_slot.reshape([ROWS, DIM])
+    k = k_slots.index(0).reshape([COLUMNS, DIM]).permute((1, 0))
+    scoring = warpgroup_mma(q, k, nothing, use_acc=False, is_async=True)
     score = warpgroup_mma_wait(0, deps=[scoring])
     _barrier()
-    _fetch(k_desc, bars, 0, k_slots, STAGES, blocks, first, channel, COLUMNS, DIM, STAGES)
+    _fetch(k_desc, bars, 0, k_slots, STAGES, blocks, group, channel, COLUMNS, DIM, STAGES)
     most = gl.full([ROWS], -float("inf"), gl.float32, gl.SliceLayout(1, SCORES))
     total = gl.full([ROWS], 0.0, gl.float32, gl.SliceLayout(1, SCORES))
     column = gl.arange(0, COLUMNS, gl.SliceLayout(0, SCORES))
@@ -116,17 +117,17 @@ def _attend(
     mixed = gl.zeros([ROWS, DIM], gl.float32, MIXED)
     for block in range(blocks - 2):
         p, mixed, most, total = _advance(
-            block, blocks, first, channel, keys, scale, q, p, mixed, most, total, k_desc, v_desc, k_slots, v_slots,
+            block, blocks, group, channel, keys, scale, q, p, mixed, most, total, k_desc, v_desc, k_slots, v_slots,
             bars, COLUMNS, DIM, STAGES, False, SCORES, MIXED, WEIGHTS,
         )  # fmt: skip
     if blocks > 1:
         p, mixed, most, total = _advance(
-            blocks - 2, blocks, first, channel, keys, scale, q, p, mixed, most, total, k_desc, v_desc, k_slots, v_slots,
+            blocks - 2, blocks, group, channel, keys, scale, q, p, mixed, most, total, k_desc, v_desc, k_slots, v_slots,
             bars, COLUMNS, DIM, STAGES, True, SCORES, MIXED, WEIGHTS,
         )  # fmt: skip
     last = blocks - 1
     mbarrier.wait(bars.index(STAGES + last % STAGES), (last // STAGES) & 1)
-    mixing = warpgroup_mma(p, v_slots.index(last % STAGES), mixed, is_async=True)
+    mixing = warpgroup_mma(p, v_slots.index(last % STAGES).reshape([COLUMNS, DIM]), mixed, is_async=True)
     mixed = warpgroup_mma_wait(0, deps=[mixing])
     mixed = mixed / gl.convert_layout(total, gl.SliceLayout(1, MIXED))[:, None]
     rows = row + gl.arange(0, ROWS, gl.SliceLayout(1, MIXED))
@@ -147,16 +148,17 @@ def attend(q: Tensor, k: Tensor, v: Tensor, rows: int, columns: int, warps: int,
 
 
 def _tokens(x: Tensor, rows: int) -> TensorDescriptor:
-    """x (G, heads, T, d) as a matrix (G * T, heads * d), of which ``rows`` and d channels are loaded at a time.
+    """x (G, heads, T, d) as (G, T, heads * d), of which ``rows`` and d channels of one group are loaded at a time.
 
-    Blocks at the end of a group hold tokens of the next one, and zeros after the last.
+    Blocks at the end of a group hold zeros after its last token.
     """
     groups, heads, tokens, dim = x.shape
-    heads_beside = heads == 1 or x.stride(1) == dim
-    groups_behind = groups == 1 or x.stride(0) == tokens * x.stride(2)
-    suits = x.stride(3) == 1 and heads_beside and groups_behind
-    if not suits or x.data_ptr() % 16 or x.stride(2) * x.element_size() % 16:
+    sixteen_bytes = 16 // x.element_size()
+    suits = x.stride(3) == 1 and (heads == 1 or x.stride(1) == dim) and not x.data_ptr() % 16
+    if not suits or x.stride(2) % sixteen_bytes or (groups > 1 and x.stride(0) % sixteen_bytes):
         x = x.transpose(1, 2).contiguous().transpose(1, 2)
     dtype = gl.float16 if x.dtype == torch.float16 else gl.bfloat16
-    layout = gl.NVMMASharedLayout.get_default_for([rows, dim], dtype)
-    return TensorDescriptor(x, [groups * tokens, heads * dim], [x.stride(2), 1], [rows, dim], layout)
+    block = [1, rows, dim]
+    layout = gl.NVMMASharedLayout.get_default_for(block, dtype)
+    strides = [x.stride(0) if groups > 1 else tokens * x.stride(2), x.stride(2), 1]
+    return TensorDescriptor(x, [groups, tokens, heads * dim], strides, block, layout)

@@ -27,6 +27,11 @@ class PixelMessage:
         self._rest = message_class(**fields)
         self.data = data
 
+    @property
+    def size(self) -> int:
+        """Bytes of ``data``."""
+        return self.data.size
+
     def serialize(self, memory: Memory) -> np.ndarray:
         """The whole message, (n,) uint8 in ``memory``."""
         rest = serialize_message(self._rest)

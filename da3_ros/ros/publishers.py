@@ -14,11 +14,13 @@ from da3_ros.config import Config
 from da3_ros.datatypes import Estimate, OutputRequest
 from da3_ros.egress.estimates import MAP_POINTS, EstimateMessages, output_request, output_topics
 from da3_ros.ros import rcl, to_msg
+from da3_ros.ros.path_message import PathMessage
 from da3_ros.ros.pixel_messages import Memory, PixelMessage
 from da3_ros.ros.qos import clear_topic_errors, latched_profile, overridable, publication_profile
 
-# Images and clouds are serialized and sent side by side, without the interpreter's lock; on few cores, which the
+# Images, clouds and paths are serialized and sent side by side, without the interpreter's lock; on few cores, which the
 # network needs too, one after the other.
+_LARGE = (PixelMessage, PathMessage)
 _SENDERS = max(1, min(4, len(os.sched_getaffinity(0)) // 2))
 
 
@@ -63,13 +65,13 @@ class EstimatePublishers:
             if self._heard(topic)
         ]
         # The largest first, so that no thread is left with it in the end.
-        pixels = sorted(
-            ((topic, message) for topic, message in messages if isinstance(message, PixelMessage)),
-            key=lambda item: -item[1].data.size,
+        large = sorted(
+            ((topic, message) for topic, message in messages if isinstance(message, _LARGE)),
+            key=lambda item: -item[1].size,
         )
-        sent = [self._senders.submit(self._send, *item) for item in pixels]
+        sent = [self._senders.submit(self._send, *item) for item in large]
         for topic, message in messages:
-            if not isinstance(message, PixelMessage):
+            if not isinstance(message, _LARGE):
                 self._publishers[topic].publish(message)
         for future in sent:
             future.result()
@@ -90,7 +92,7 @@ class EstimatePublishers:
             self._node.destroy_lifecycle_publisher(publisher)
         self._publishers.clear()
 
-    def _send(self, topic: str, message: PixelMessage) -> None:
+    def _send(self, topic: str, message: PixelMessage | PathMessage) -> None:
         publisher = self._publishers[topic]
         if publisher.is_activated:
             rcl.publish(publisher, message.serialize(self._memory[topic]))

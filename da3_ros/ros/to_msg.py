@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
 from functools import cache, partial
 from importlib import import_module
 from typing import Any
@@ -14,6 +15,7 @@ from da3_ros.egress.estimates import CLOUD, IMAGE
 from da3_ros.egress.messages import MessageBuilder
 from da3_ros.errors import UnavailableError
 from da3_ros.ros.compat import tf_transformations
+from da3_ros.ros.path_message import PathMessage, PathPose
 from da3_ros.ros.pixel_messages import PixelMessage
 
 
@@ -39,9 +41,15 @@ def to_array(values: np.ndarray) -> array:
     return data
 
 
-def _pixel_class(name: str) -> Any:
-    kind = message_class(name)
-    return partial(PixelMessage, kind) if name in (IMAGE, CLOUD) else kind
+_SERIALIZED: dict[str, Callable[..., Any]] = {
+    **{name: partial(PixelMessage, message_class(name)) for name in (IMAGE, CLOUD)},
+    "geometry_msgs/msg/PoseStamped": PathPose,
+    "nav_msgs/msg/Path": PathMessage,
+}
+
+
+def _class_for_sending(name: str) -> Any:
+    return _SERIALIZED.get(name) or message_class(name)
 
 
 def _pixel_data(values: np.ndarray) -> Any:
@@ -49,8 +57,8 @@ def _pixel_data(values: np.ndarray) -> Any:
 
 
 build = MessageBuilder(message_class, to_array)
-# The same, but images and clouds are PixelMessages.
-build_for_sending = MessageBuilder(_pixel_class, _pixel_data)
+# The same, but images and clouds are PixelMessages, poses PathPoses and paths PathMessages.
+build_for_sending = MessageBuilder(_class_for_sending, _pixel_data)
 to_transform = build.transform
 
 

@@ -9,7 +9,7 @@ import types
 import pytest
 import torch
 
-from da3_ros.cli import bench_growth
+from da3_ros.cli import bench, bench_growth
 from da3_ros.cli.bench_floor import step_gflop
 from da3_ros.cli.bench_growth import GrowthPoint
 from da3_ros.cli.bench_plot import draw_growth, write_csv
@@ -17,6 +17,7 @@ from da3_ros.cli.bench_reference import ReferenceTimes
 from da3_ros.cli.bench_step import Case, StepTimes, make_row
 from da3_ros.cli.bench_targets import find_target
 from da3_ros.cli.main import main
+from da3_ros.errors import UnavailableError
 
 SMALL = ["--variants", "da3-small", "--process-res", "56", "--image-size", "80x60", "--device", "cpu", "--seconds", "0"]
 
@@ -201,6 +202,20 @@ def test_growth_is_measured_drawn_and_written(capsys, monkeypatch, tmp_path):
     assert pictures == ["growth-cameras.png", "growth-size.png", "growth-views.png"]
     said = capsys.readouterr().out
     assert all(name in said for name in ("growth.csv", "growth-size.png"))
+
+
+def test_a_variant_that_cannot_be_measured_leaves_those_before(capsys, monkeypatch, tmp_path):
+    def measure(case, *_):
+        if case.variant == "da3-base":
+            raise UnavailableError("out of memory")
+        return [GrowthPoint("views", x, case.variant, x, 1, 42, 56, 1.0, 1.1, 0.1, None) for x in (2, 4)]
+
+    monkeypatch.setattr(bench, "measure_growth", measure)
+    options = [*SMALL, "--plot", str(tmp_path), "--matmul-tflops", "1", "--variants", "da3-small", "da3-base"]
+    assert main(["bench", *options]) == 2
+    assert "out of memory" in capsys.readouterr().err
+    assert (tmp_path / "growth-views.png").stat().st_size > 0
+    assert (tmp_path / "growth.csv").read_text().count("da3-small") == 2
 
 
 def test_only_sweeps_with_points_are_drawn(tmp_path):
