@@ -14,7 +14,7 @@ from torch import Tensor
 from da3_ros.training.targets import Targets, at_rays
 
 _GRADIENT_STRIDES = (1, 2, 4, 8)        # pixels between the two ends of a depth difference
-_STILL = 0.03           # of the unit: errors of shorter motions count no more than this one's
+_STILL = 0.01           # of the unit: errors of shorter ways count no more than this one's
 _SKY_ERROR = 1.0                        # error that a sky pixel counts with, whatever depth is predicted there
 
 
@@ -105,13 +105,14 @@ def camera_loss(answer: Answer, targets: Targets) -> Tensor:
 
 
 def relative_loss(centre: Tensor, wanted: Tensor) -> Tensor:
-    """Error of the way from each view to each other one, relative to its length; centres (B, N, 3), N > 1.
+    """Error e of the way from each view to each other one, relative to its length, as log(1 + e); (B, N, 3), N > 1.
 
-    Alone, the camera term leaves a short way's direction open, as what it can win there is little.
+    Alone, the camera term leaves the direction of a short way open, as there is little that it could win there. The
+    logarithm keeps ways too short to be seen from outweighing those that can be.
     """
     found, true = (c[:, None] - c[:, :, None] for c in (centre, wanted))        # (B, N, N, 3)
     square = (found - true).square().sum(-1) + 1e-12                            # the root has no slope at zero
-    error = square.sqrt() / (true.norm(dim=-1) + _STILL)
+    error = (square.sqrt() / (true.norm(dim=-1) + _STILL)).log1p()
     views = centre.shape[1]
     return error.sum((1, 2)).mean() / (views * (views - 1))
 

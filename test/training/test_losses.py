@@ -209,10 +209,10 @@ def test_pixels_under_the_rays():
 
 
 def test_ways_count_relative_to_their_length():
-    """Ways of 0.07 and 0.97, off by 0.05 each, from there and back: (0.05 / 0.1 + 0.05 / 1) / 2, and no way between."""
-    wanted = torch.tensor([[[0.0, 0, 0], [0.07, 0, 0]], [[0.0, 0, 0], [0, 0.97, 0]]])
+    """Ways of 0.09 and 0.99, off by 0.05 each, from there and back: half of ln(1 + 0.05 / 0.1) + ln(1 + 0.05 / 1)."""
+    wanted = torch.tensor([[[0.0, 0, 0], [0.09, 0, 0]], [[0.0, 0, 0], [0, 0.99, 0]]])
     found = wanted + torch.tensor([[[0.0, 0, 0], [0, 0, 0.05]], [[0.0, 0, 0], [0, 0.05, 0]]])
-    assert relative_loss(found, wanted).item() == pytest.approx(0.275, rel=1e-3)
+    assert relative_loss(found, wanted).item() == pytest.approx((math.log(1.5) + math.log(1.05)) / 2, rel=1e-3)
     assert relative_loss(wanted + 5.0, wanted).item() < 1e-2
 
 
@@ -220,5 +220,5 @@ def test_ways_are_part_of_the_objective():
     targets = make_targets(scene(views=2), torch.zeros(1, dtype=torch.int64)).flat()
     off = change(perfect(targets), centre=targets.camera[..., :3] + torch.tensor([[0.0], [0.3]]))
     plain, more = (objective(off, targets, LossWeights(relative=weight), 2) for weight in (0.0, 2.0))
-    assert more["relative"].item() == pytest.approx(0.3 * 3**0.5 / 0.03, rel=1e-4)      # both cameras in one place
+    assert more["relative"].item() == pytest.approx(math.log1p(0.3 * 3**0.5 / 0.01), rel=1e-4)      # both cameras in one place
     assert more["loss"].item() == pytest.approx(plain["loss"].item() + 2 * more["relative"].item(), rel=1e-4)
