@@ -31,9 +31,9 @@ def match_loss(
 ) -> Tensor:
     """How far the attention of two heads is from the true matches: Kullback-Leibler divergence, 0 where perfect.
 
-    ``q``, ``k`` (B, N, 1 + P, heads, d) are those of a layer across views. The first head shall find each patch in the view
-    ``reference`` (B,) int64, among all tokens of all views; the last one in every other view, among its patches. The
-    match is shared out to the four patches around it as by bilinear interpolation, so that what attention fetches
+    ``q``, ``k`` (B, N, 1 + P, heads, d) are those of a layer across views. The first head shall find each patch in the
+    view ``reference`` (B,) int64, among all tokens of all views; the last one in every other view, among its patches.
+    The match is shared out to the four patches around it as by bilinear interpolation, so that what attention fetches
     moves with the match by less than a patch. Patches that the other view does not see teach nothing. ``depth``,
     ``valid`` (B, N, H, W), ``K`` (B, N, 3, 3) as in SceneBatch, ``T_to_from`` as of relative_poses.
     """
