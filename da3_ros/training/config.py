@@ -56,7 +56,6 @@ class RunConfig:
     together: int = 1               # batches of one kind in a row that are made at once
     uses: int = 1                   # steps in a row that see each batch, with other reference views
     losses: LossWeights = field(default_factory=LossWeights)
-    muon_camera: bool = False       # Muon for the layers of the camera decoder
     bf16: bool = True
     compile: bool = True
     log_every: int = 50             # steps

@@ -50,7 +50,7 @@ class Trainer:
         for name, parameter in self.network.named_parameters():
             parameter.requires_grad_(not _is_unused(name))
         self.step_module = TrainingStep(self.network, config.losses, bf16=config.bf16)
-        self.stepper = Stepper(make_optimizers(self.network, config.weight_decay, config.muon_camera), config.clip)
+        self.stepper = Stepper(make_optimizers(self.network, config.weight_decay), config.clip)
         self.mean = RunningMean(self.network, config.ema)
         decay_start = max(config.warmup, round(config.steps * (1 - config.decay)))
         self.schedule = Schedule(config.learning_rate, config.warmup, decay_start, config.steps)

@@ -63,8 +63,8 @@ def test_half_a_patch_is_shared_by_two():
 def test_attention_to_the_reference_view_only():
     """The patches of view 1 have their match in view 0 at token 2 and 4; logit ln 3 there, for every query.
 
-    The first head: ln(8 + 2 x 3) - ln 3. The last one: of view 1, whose patches have the same keys, ln(2 + 2 x 3) - ln 3,
-    and of view 0, whose matches are in view 1 at tokens 1 and 3, ln 4.
+    The first head: ln(8 + 2 x 3) - ln 3. The last one: of view 1, among the patches of view 0, ln(2 + 2 x 3) - ln 3;
+    of view 0, whose matches are in view 1 at tokens 1 and 3, ln 4.
     """
     q = torch.zeros(1, 2, 5, 2, 64)
     q[..., 0] = 8.0         # the root of the channels
