@@ -82,3 +82,14 @@ def test_unknown_depth_leaves_gradients_finite():
     q = tokens({}).requires_grad_()
     match_loss(q, q, depth, valid, K, T, torch.tensor([1])).backward()
     assert q.grad is not None and q.grad.isfinite().all()
+
+
+def test_relative_poses_take_points_from_camera_to_camera():
+    """Camera 1 stands a metre to the right of camera 0 and looks to the right: what was right is ahead, ahead is left."""
+    T = torch.eye(4).repeat(1, 2, 1, 1)
+    T[0, 1] = torch.tensor([[0.0, 0, -1, 0], [0, 1, 0, 0], [1, 0, 0, -1], [0, 0, 0, 1]])
+    found = relative_poses(T)
+    point = torch.tensor([4.0, 0.5, 2.0, 1.0])              # right, down, ahead of camera 0
+    assert (found[0, 0, 1] @ point).tolist() == [-2.0, 0.5, 3.0]
+    assert (found[0, 1, 0] @ torch.tensor([-2.0, 0.5, 3.0, 1.0])).tolist() == point[:3].tolist()
+    assert found[0, 1, 1].equal(torch.eye(4)[:3])
