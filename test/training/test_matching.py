@@ -85,7 +85,7 @@ def test_unknown_depth_leaves_gradients_finite():
 
 
 def test_relative_poses_take_points_from_camera_to_camera():
-    """Camera 1 stands a metre to the right of camera 0 and looks to the right: what was right is ahead, ahead is left."""
+    """Camera 1 is a metre to the right of camera 0 and looks to the right: what was right is ahead, ahead is left."""
     T = torch.eye(4).repeat(1, 2, 1, 1)
     T[0, 1] = torch.tensor([[0.0, 0, -1, 0], [0, 1, 0, 0], [1, 0, 0, -1], [0, 0, 0, 1]])
     found = relative_poses(T)
