@@ -71,15 +71,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def table(scores: dict[str, Scores]) -> str:
-    """A line for each recording: medians over its windows of views, AUC the mean, as in percent."""
+    """A line for each recording: medians over its windows of views, AUC the mean, as in percent; moved: of pairs that
+    are at least a twentieth of the mean depth apart."""
     lines = [
-        f"{'':<34}{'windows':>8}{'AbsRel':>8}{'delta1':>8}{'AUC@30':>8}{'rotation':>10}{'direction':>11}{'FoV':>7}",
-        f"{'':<34}{'':>8}{'':>8}{'':>8}{'%':>8}{'deg':>10}{'deg':>11}{'deg':>7}",
+        f"{'':<34}{'windows':>8}{'AbsRel':>8}{'delta1':>8}{'AUC@30':>8}{'moved':>8}{'rotation':>10}{'direction':>11}{'FoV':>7}",
+        f"{'':<34}{'':>8}{'':>8}{'':>8}{'%':>8}{'%':>8}{'deg':>10}{'deg':>11}{'deg':>7}",
     ]
     for name, s in scores.items():
         lines.append(
-            f"{name[:33]:<34}{s.windows:>8}{s.abs_rel:>8.3f}{s.delta1:>8.3f}{s.auc30:>8.1f}{s.rotation_deg:>10.2f}"
-            f"{s.direction_deg:>11.2f}{s.fov_deg:>7.2f}"
+            f"{name[:33]:<34}{s.windows:>8}{s.abs_rel:>8.3f}{s.delta1:>8.3f}{s.auc30:>8.1f}{s.auc30_moved:>8.1f}"
+            f"{s.rotation_deg:>10.2f}{s.direction_deg:>11.2f}{s.fov_deg:>7.2f}"
         )
     return "\n".join(lines)
 

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from da3_ros.evaluation.depth import depth_errors, pair_depths
-from da3_ros.evaluation.relative_pose import relative_pose_errors
+from da3_ros.evaluation.relative_pose import RelativePoseErrors, relative_pose_errors
 from da3_ros.training.batch import SceneBatch
 from da3_ros.training.data import FIRST_TRAINING_SEED
 
 SEQUENCES, STEPS, CAMERAS, SIZE = 200, 4, 2, (168, 224)
 AUC_DEG = 30
+MOVED = 0.05            # of the mean depth: pairs of views that are at least so far apart
 _AT_ONCE = {"cuda": 20, "cpu": 1}
 
 
@@ -35,7 +36,8 @@ Predictor = Callable[[Tensor], Predicted]  # of images (B, N, 3, H, W) uint8
 class WindowScore:
     """Errors in one window. Depth is scaled by the ratio of the medians over all its views; NaN where nothing is known.
 
-    ``auc30``: 0..1, of all pairs of views, as the Depth Anything 3 benchmark has it. ``rotation_deg`` and
+    ``auc30``: 0..1, of all pairs of views, as the Depth Anything 3 benchmark has it; ``auc30_moved`` of those that are
+    at least MOVED of the window's mean depth apart, where a direction can be seen at all. ``rotation_deg`` and
     ``direction_deg``: medians over the pairs. ``fov_deg``: mean over the views of the error of the horizontal field
     of view.
     """
@@ -43,6 +45,7 @@ class WindowScore:
     abs_rel: float
     delta1: float
     auc30: float
+    auc30_moved: float
     rotation_deg: float
     direction_deg: float
     fov_deg: float
@@ -50,7 +53,7 @@ class WindowScore:
 
 @dataclass(frozen=True)
 class Scores:
-    """Over windows: medians, but ``auc30``, which is the mean, in percent; depth and delta1 also as means."""
+    """Over windows: medians, but of AUC the means, in percent; depth and delta1 also as means."""
 
     windows: int
     abs_rel: float
@@ -58,6 +61,7 @@ class Scores:
     delta1: float
     delta1_mean: float
     auc30: float
+    auc30_moved: float
     rotation_deg: float
     direction_deg: float
     fov_deg: float
@@ -71,12 +75,14 @@ class Scores:
             known = values[np.isfinite(values)]
             return known if len(known) else np.array([np.nan])
 
-        medians = {name: float(np.median(column(name))) for name in WindowScore.__dataclass_fields__ if name != "auc30"}
+        names = WindowScore.__dataclass_fields__
+        medians = {name: float(np.median(column(name))) for name in names if not name.startswith("auc30")}
         return Scores(
             windows=len(windows),
             abs_rel_mean=float(column("abs_rel").mean()),
             delta1_mean=float(column("delta1").mean()),
             auc30=100.0 * float(column("auc30").mean()),
+            auc30_moved=100.0 * float(column("auc30_moved").mean()),
             **medians,
         )
 
@@ -129,15 +135,23 @@ def score_window(
     """Score of N views: depth (N, H, W), true depth NaN where unknown; T_cam_world (N, 4, 4); fields of view (N,)."""
     errors = depth_errors(pair_depths(depth, true_depth.to(depth.device)), "median")
     nan = float("nan")
-    auc, rotation, direction = nan, nan, nan
+    auc, auc_moved, rotation, direction = nan, nan, nan, nan
     if len(T) > 1:
         pairs = relative_pose_errors(T.double().cpu().numpy(), true_T.double().cpu().numpy())
-        auc, rotation, direction = (
-            pairs.auc(AUC_DEG),
-            *(float(np.median(values)) for values in (pairs.rotation, pairs.translation)),
-        )
+        moved = _baselines(true_T) >= MOVED * float(true_depth.nanmean())
+        auc = pairs.auc(AUC_DEG)
+        if moved.any():
+            auc_moved = RelativePoseErrors(pairs.rotation[moved], pairs.translation[moved]).auc(AUC_DEG)
+        rotation, direction = (float(np.median(values)) for values in (pairs.rotation, pairs.translation))
     fov = float((fov_deg.cpu() - true_fov_deg.cpu()).abs().mean())
-    return WindowScore(errors.abs_rel, errors.delta1, auc, rotation, direction, fov)
+    return WindowScore(errors.abs_rel, errors.delta1, auc, auc_moved, rotation, direction, fov)
+
+
+def _baselines(T_cam_world: Tensor) -> np.ndarray:
+    """Distances of the pairs i < j of cameras (N, 4, 4), in the order of relative_pose_errors."""
+    centre = T_cam_world.double().cpu().inverse()[:, :3, 3]
+    first, second = torch.triu_indices(len(centre), len(centre), 1)
+    return (centre[first] - centre[second]).norm(dim=-1).numpy()
 
 
 def horizontal_fov_deg(K: Tensor, width: int) -> Tensor:

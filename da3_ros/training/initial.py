@@ -51,7 +51,8 @@ def _draw(name: str, shape: torch.Size, owner: nn.Module, generator: torch.Gener
         small = (".resConfUnit" in name and ".conv2." in name) or isinstance(owner, OutputConv)
         return noise * ((_SMALL if small else 1.0) / math.sqrt(shape[1:].numel()))
     if name.startswith("cam_dec.backbone."):
-        return noise * math.sqrt(2 / shape[-1])     # kept alive through its ReLUs
+        # Kept alive through its ReLUs; features come with a magnitude of about ten and go on with one.
+        return noise * math.sqrt(2 / shape[-1]) * (_SMALL if name.startswith("cam_dec.backbone.0.") else 1.0)
     return noise * _STD         # linear layers and tokens
 
 

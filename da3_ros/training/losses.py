@@ -14,6 +14,7 @@ from torch import Tensor
 from da3_ros.training.targets import Targets, at_rays
 
 _GRADIENT_STRIDES = (1, 2, 4, 8)        # pixels between the two ends of a depth difference
+_STILL = 0.01           # of the unit: errors of shorter ways count no more than this one's
 _SKY_ERROR = 1.0                        # error that a sky pixel counts with, whatever depth is predicted there
 
 
@@ -21,6 +22,7 @@ _SKY_ERROR = 1.0                        # error that a sky pixel counts with, wh
 class LossWeights:
     """Weights of the terms; ``confidence`` is lambda in c |error| - lambda log c.
 
+    ``relative`` and ``match`` are not the paper's: of relative_loss, and of matching.match_loss.
     ``log_depth``: depth and its gradient are compared as logarithms, so that an error counts relative to its distance.
     """
 
@@ -29,6 +31,8 @@ class LossWeights:
     point: float = 1.0
     camera: float = 1.0
     gradient: float = 1.0
+    relative: float = 0.0
+    match: float = 0.0
     confidence: float = 0.2
     log_depth: bool = False
 
@@ -46,8 +50,9 @@ class Answer:
     fov: Tensor             # (..., 2) radians, vertical and horizontal
 
 
-def objective(answer: Answer, targets: Targets, weights: LossWeights) -> dict[str, Tensor]:
-    """Every term, unweighted, and their weighted sum ``loss``; scalars."""
+def objective(answer: Answer, targets: Targets, weights: LossWeights, views: int = 1) -> dict[str, Tensor]:
+    """Every term, unweighted, and their weighted sum ``loss``; scalars. ``views`` of a sample are next to each other in
+    the row of cameras."""
     found, wanted = answer.depth, targets.depth
     if weights.log_depth:
         found, wanted = found.log(), torch.where(targets.valid, wanted, 1.0).log()
@@ -58,6 +63,9 @@ def objective(answer: Answer, targets: Targets, weights: LossWeights) -> dict[st
         "camera": camera_loss(answer, targets),
         "gradient": gradient_loss(found, wanted, targets.valid),
     }
+    if weights.relative and views > 1:
+        centres = (centre.unflatten(0, (-1, views)) for centre in (answer.centre, targets.camera[..., :3]))
+        terms["relative"] = relative_loss(*centres)
     total = torch.stack([getattr(weights, name) * value for name, value in terms.items()]).sum()
     return {"loss": total, **terms}
 
@@ -94,6 +102,19 @@ def camera_loss(answer: Answer, targets: Targets) -> Tensor:
     opposite = (answer.quat_xyzw + quaternion).abs().mean(-1)
     rotation = torch.minimum(same, opposite).mean()
     return (answer.centre - centre).abs().mean() + rotation + (answer.fov - fov).abs().mean()
+
+
+def relative_loss(centre: Tensor, wanted: Tensor) -> Tensor:
+    """Error e of the way from each view to each other one, relative to its length, as log(1 + e); (B, N, 3), N > 1.
+
+    Alone, the camera term leaves the direction of a short way open, as there is little that it could win there. The
+    logarithm keeps ways too short to be seen from outweighing those that can be.
+    """
+    found, true = (c[:, None] - c[:, :, None] for c in (centre, wanted))        # (B, N, N, 3)
+    square = (found - true).square().sum(-1) + 1e-12                            # the root has no slope at zero
+    error = (square.sqrt() / (true.norm(dim=-1) + _STILL)).log1p()
+    views = centre.shape[1]
+    return error.sum((1, 2)).mean() / (views * (views - 1))
 
 
 def gradient_loss(depth: Tensor, wanted: Tensor, valid: Tensor) -> Tensor:

@@ -15,8 +15,11 @@ _BETAS = (0.9, 0.95)
 _EMBEDDINGS = ("pos_embed", "cls_token", "camera_token")
 _LAYERS = ("backbone.pretrained.blocks.", "cam_enc.trunk.")
 # The camera decoder is plain layers with ReLU on features that are not normalised (their magnitude is about 10 over
-# hundreds of channels): at the rate of the rest all its units die within the first steps, and never learn again.
-_CAMERA_PACE = 0.05
+# hundreds of channels): at the rate of the rest all its units die within the first steps, and never learn again. AdamW
+# moves each weight alike, so that what all features have in common shifts all cameras by more than most of them differ;
+# Muon bounds what a step does to a layer's output.
+_CAMERA, _CAMERA_LAYERS = "cam_dec.", "cam_dec.backbone."
+_CAMERA_PACE, _CAMERA_LAYERS_PACE = 0.05, 0.25
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Schedule:
 
 
 def make_optimizers(network: nn.Module, weight_decay: float) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the transformer layers, fused AdamW for all else that learns.
+    """Muon for the matrices of transformer layers and of those of the camera decoder, fused AdamW for all else.
 
     Weight decay is for matrices and kernels only; the camera decoder is slower. Learning rates are tensors, so that
     changing one neither recompiles nor waits.
@@ -53,8 +56,10 @@ def make_optimizers(network: nn.Module, weight_decay: float) -> list[torch.optim
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
             decays = parameter.ndim > 1 and name.rpartition(".")[2] not in _EMBEDDINGS
-            turned = parameter.ndim == 2 and any(part in name for part in _LAYERS)
-            pace = _CAMERA_PACE if name.startswith("cam_dec.") else 1.0
+            turned = parameter.ndim == 2 and any(part in name for part in (*_LAYERS, _CAMERA_LAYERS))
+            pace = _CAMERA_PACE if name.startswith(_CAMERA) else 1.0
+            if turned and name.startswith(_CAMERA_LAYERS):
+                pace = _CAMERA_LAYERS_PACE
             groups.setdefault((turned, weight_decay if decays else 0.0, pace), []).append(parameter)
 
     def settings(muon: bool) -> list[dict]:

@@ -7,7 +7,7 @@ import torch
 
 from da3_ros.training.batch import SceneBatch
 from da3_ros.training.data import sample_seeds
-from da3_ros.training.held_out import SEQUENCES, Predicted, Scores, evaluate, held_out_sequences, score
+from da3_ros.training.held_out import SEQUENCES, Predicted, Scores, evaluate, held_out_sequences, score, score_window
 from da3_ros.training.scenes.rig import rotation
 from da3_ros.training.worlds import SceneSource
 
@@ -69,6 +69,19 @@ def test_turned_cameras_cost_pose_alone(batch):
     found = only(batch, Predicted(perfect.depth, T, perfect.K))
     assert found.abs_rel < 1e-6 and 40 < found.auc30 < 90
     assert found.rotation_deg == pytest.approx(12.0, abs=0.1), "the pairs of unlike cameras are the majority"
+
+
+def test_pairs_that_hardly_moved_are_told_apart():
+    """Depth 2; cameras at 0, 0.05 and 1.05: one pair is nearer than a twentieth of the depth, and only it is wrong."""
+    T = torch.eye(4).repeat(3, 1, 1)
+    T[:, 0, 3] = -torch.tensor([0.0, 0.05, 1.05])
+    wrong = T.clone()
+    wrong[1, :2, 3] = torch.tensor([0.0, -0.05])        # sideways instead of ahead: seen from far away hardly wrong
+    depth, fov = torch.full((3, 4, 4), 2.0), torch.full((3,), 60.0)
+    found = score_window(depth, depth, wrong, T, fov, fov)
+    assert found.auc30_moved > 0.9 > 0.75 > found.auc30
+    still = score_window(100 * depth, 100 * depth, wrong, T, fov, fov)
+    assert math.isnan(still.auc30_moved) and still.auc30 == found.auc30
 
 
 def test_a_field_of_view_is_off_by_its_degrees(batch):

@@ -16,6 +16,7 @@ from da3_ros.training.losses import (
     objective,
     point_loss,
     ray_loss,
+    relative_loss,
 )
 from da3_ros.training.targets import Targets, at_rays, make_targets, ray_map
 
@@ -205,3 +206,20 @@ def test_pixels_under_the_rays():
     found = at_rays(rows)
     assert found.shape == (16, 8)
     assert found[:, 0].tolist() == [math.floor((i + 0.5) * 14 / 8) for i in range(16)]
+
+
+def test_ways_count_relative_to_their_length():
+    """Ways of 0.09 and 0.99, off by 0.05 each, from there and back: half of ln(1 + 0.05 / 0.1) + ln(1 + 0.05 / 1)."""
+    wanted = torch.tensor([[[0.0, 0, 0], [0.09, 0, 0]], [[0.0, 0, 0], [0, 0.99, 0]]])
+    found = wanted + torch.tensor([[[0.0, 0, 0], [0, 0, 0.05]], [[0.0, 0, 0], [0, 0.05, 0]]])
+    assert relative_loss(found, wanted).item() == pytest.approx((math.log(1.5) + math.log(1.05)) / 2, rel=1e-3)
+    assert relative_loss(wanted + 5.0, wanted).item() < 1e-2
+
+
+def test_ways_are_part_of_the_objective():
+    targets = make_targets(scene(views=2), torch.zeros(1, dtype=torch.int64)).flat()
+    off = change(perfect(targets), centre=targets.camera[..., :3] + torch.tensor([[0.0], [0.3]]))
+    plain, more = (objective(off, targets, LossWeights(relative=weight), 2) for weight in (0.0, 2.0))
+    in_one_place = math.log1p(0.3 * 3**0.5 / 0.01)
+    assert more["relative"].item() == pytest.approx(in_one_place, rel=1e-4)
+    assert more["loss"].item() == pytest.approx(plain["loss"].item() + 2 * more["relative"].item(), rel=1e-4)

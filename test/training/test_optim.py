@@ -8,6 +8,7 @@ from torch import nn
 
 from da3_ros.model import VARIANTS
 from da3_ros.training.initial import initial_network
+from da3_ros.training.muon import Muon
 from da3_ros.training.optim import RunningMean, Schedule, Stepper, make_optimizers
 
 
@@ -69,6 +70,10 @@ def test_the_camera_decoder_learns_at_a_pace_of_its_own():
     paces = {id(p): group["pace"] for each in one.optimizers for group in each.param_groups for p in group["params"]}
     slow = {name for name, p in network.named_parameters() if paces[id(p)] < 1}
     assert slow == {name for name, _ in network.named_parameters() if name.startswith("cam_dec.")}
+    muon = next(each for each in one.optimizers if isinstance(each, Muon))
+    turned = {id(p) for group in muon.param_groups for p in group["params"]}
+    names = {name for name, p in network.named_parameters() if id(p) in turned and name.startswith("cam_dec.")}
+    assert names == {"cam_dec.backbone.0.weight", "cam_dec.backbone.2.weight"}
 
 
 def test_running_mean():

@@ -42,7 +42,7 @@ def render(tables: ViewTables, atlas: Atlas, size: tuple[int, int], compiled: bo
 @lru_cache(maxsize=8)
 def stage(function: Callable) -> Callable:
     """``function`` compiled; each stage on its own, so that none is computed again within another."""
-    return torch.compile(function)
+    return torch.compile(function, dynamic=False)
 
 
 def _plain(function: Callable) -> Callable:
