@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -43,9 +44,9 @@ def main(given: Sequence[str] | None = None) -> None:
             print(f"{name} | nvJPEG cannot read it")
             continue
         times = [
-            median_ms(lambda data=data: decode_by_cpu(data), torch.device("cpu"), repeats),
-            median_ms(lambda data=data: decoder.decode([data]), device, repeats),
-            median_ms(lambda data=data: decoder.decode([data] * _TOGETHER), device, repeats),
+            median_ms(partial(decode_by_cpu, data), torch.device("cpu"), repeats),
+            median_ms(partial(decoder.decode, [data]), device, repeats),
+            median_ms(partial(decoder.decode, [data] * _TOGETHER), device, repeats),
         ]
         height, width = expected.shape[:2]
         figures = [f"{value:.3g}" for value in (*times, *differences(together[0].cpu().numpy(), expected))]
@@ -64,8 +65,11 @@ def read_jpeg(path: Path) -> np.ndarray:
 
 
 def decode_by_cpu(data: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8, red first."""
-    return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    """(H, W, 3) uint8, red first. Raises InputError where the picture is damaged."""
+    picture = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    if picture is None:
+        raise InputError("a picture is damaged")
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
 def differences(found: np.ndarray, expected: np.ndarray) -> tuple[float, float, float, float, float]:
