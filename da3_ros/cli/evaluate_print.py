@@ -23,6 +23,9 @@ def print_metrics(metrics: dict[str, Any], output: Path, report: Path | None) ->
     notes = [*metrics["notes"], *((metrics["trajectory"] or {}).get("notes", ()))]
     for text in notes:
         print(f"note: {text}", file=sys.stderr)
+    run = metrics["run"]
+    for what, count in run.get("dropped", {}).items():
+        print(f"not used: {count} images of {what}", file=sys.stderr)
     if "recordings" in metrics:
         for name, each in metrics["recordings"].items():
             frames, abs_rel, aligned, delta1, ate, auc, scale, parts = recording_row(each)
@@ -62,6 +65,12 @@ def print_metrics(metrics: dict[str, Any], output: Path, report: Path | None) ->
     if surface:
         values = "  ".join(f"{name} {show(surface[name])}" for name in ("accuracy", "completeness", "chamfer", "f1"))
         print(f"surface of {surface['views']} views: {values}")
+    if "sets" in run:
+        print(f"run: {run['estimates']} estimates of {run['sets']} sets, {show(run['rate_hz'], 1)} a second, "
+              f"{show(run['real_time_factor'], 1)} times real time")  # fmt: skip
+        for stage, times in run["latency_ms"].items():
+            values = "  ".join(f"{name} {show(value, 1)}" for name, value in times.items())
+            print(f"  {stage:12s} ms  {values}")
     print(f"all numbers: {output}")
     if report is not None:
         print(f"page: {report}")

@@ -131,6 +131,7 @@ def _tiles(metrics: Mapping[str, Any]) -> str:
         found.append(("Pose AUC@30", (trajectory["auc"] or {}).get("30"), ""))
         found.append(("Length error", trajectory["scale_error"] and 100 * trajectory["scale_error"], " %"))
     found.append(("Estimates per second", run.get("rate_hz"), ""))
+    found.append(("Times real time", run.get("real_time_factor"), ""))
     tiles = "".join(
         f'<div class="tile"><b>{value:.3g}{unit}</b><span class="dim">{escape(name)}</span></div>'
         for name, value, unit in found

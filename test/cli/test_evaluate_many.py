@@ -122,7 +122,7 @@ def test_parts_find_what_the_whole_finds(bag, tmp_path):
     assert len(parts["trajectory"]["positions"]["starts"]) == 3
 
 
-def test_images_that_cannot_be_used_are_counted_once(bag, tmp_path):
+def test_images_that_cannot_be_used_are_counted_once(bag, tmp_path, capsys):
     """Also those before a part, which are to fill its window, and those that are read beyond its end."""
     damaged = tmp_path / "damaged.mcap"
     with new_recording(damaged) as writer:
@@ -135,7 +135,8 @@ def test_images_that_cannot_be_used_are_counted_once(bag, tmp_path):
     for parts in ((), ("--segment", "0.25")):
         run = evaluate(tmp_path, damaged, *QUICK, "--report", "none", *parts)["run"]
         assert (run["sets"], run["estimates"]) == (STEPS, STEPS - 3)
-        assert list(run["dropped"].values()) == [3], run["dropped"]
+        assert run["dropped"] == {"front: encoding": 3}
+        assert "not used: 3 images of front: encoding" in capsys.readouterr().err
 
 
 def assert_equal(a, b):
