@@ -36,10 +36,13 @@ def print_metrics(metrics: dict[str, Any], output: Path, report: Path | None) ->
             print(f"failed: {failure_text(failed)}", file=sys.stderr)
         print("all together")
     for camera, score in metrics["depth"].items():
-        print(f"depth of {camera}, {score['frames']} frames")
-        for alignment, errors in score["per_frame"].items():
-            values = "  ".join(f"{name} {show(errors[name])}" for name in ("abs_rel", "rmse", "delta1", "covered"))
-            print(f"  {alignment:12s} {values}")
+        print(f"depth of {camera}, {score['frames']} frames, each aligned by itself")
+        for aligned in ("per_frame", "recording"):
+            if aligned == "recording":
+                print("  one alignment for the whole recording")
+            for alignment, errors in score[aligned].items():
+                values = "  ".join(f"{name} {show(errors[name])}" for name in ("abs_rel", "rmse", "delta1", "covered"))
+                print(f"  {alignment:12s} {values}")
         if score.get("confidence", {}).get("rank_correlation") is not None:
             print(f"  confidence against error: rank correlation {show(score['confidence']['rank_correlation'])}")
     trajectory = metrics["trajectory"]
