@@ -106,7 +106,7 @@ class Findings:
             "surface": self.surface,
             "novel_views": self.novel_views,
             "run": run,
-            "lost": self.lost,
+            "lost": list(self.lost),
             "notes": notes,
         }
 

@@ -122,6 +122,15 @@ def test_parts_find_what_the_whole_finds(bag, tmp_path):
     assert len(parts["trajectory"]["positions"]["starts"]) == 3
 
 
+def test_what_is_lost_of_one_recording_is_not_said_of_another(bag, tmp_path, monkeypatch, sequence):
+    knows_the_truth(monkeypatch, sequence)
+    cut = tmp_path / "cut.mcap"
+    cut.write_bytes(bag.read_bytes()[: bag.stat().st_size // 2])
+    metrics = evaluate(tmp_path, bag, cut, "--report", "none")
+    whole, part = (metrics["recordings"][str(path)]["lost"] for path in (bag, cut))
+    assert whole == [] and part and metrics["lost"] == [f"{cut}: {text}" for text in part]
+
+
 def test_images_that_cannot_be_used_are_counted_once(bag, tmp_path, capsys):
     """Also those before a part, which are to fill its window, and those that are read beyond its end."""
     damaged = tmp_path / "damaged.mcap"
