@@ -87,10 +87,10 @@ def run(args: argparse.Namespace) -> int:
         sequence = plain_sequence(args.folder, args.rate, args.steps)
     for note in sequence.notes:
         print(f"note: {note}", file=sys.stderr)
-    write_sequence(_watched(sequence), args.output, args.transport)
-    print(
-        f"{sequence.title}: {sequence.steps} moments of {', '.join(c.name for c in sequence.cameras)} in {args.output}"
-    )
+    steps = write_sequence(_watched(sequence), args.output, args.transport)
+    if steps < sequence.steps:
+        print(f"lost: {args.folder} announces {sequence.steps} pictures, and has {steps}", file=sys.stderr)
+    print(f"{sequence.title}: {steps} moments of {', '.join(c.name for c in sequence.cameras)} in {args.output}")
     return 0
 
 

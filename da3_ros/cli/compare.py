@@ -24,23 +24,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME=N",
         help="how much worse B may be, as 5%% of A or in the number's unit; NAME as in the table, or the end of it "
-        "(abs_rel), with * for anything. Past one of them the exit code is 1",
+        "(abs_rel), with * for anything. Past one of them the exit code is 1, and where a recording failed in B that "
+        "did not in A",
     )
     parser.add_argument("--json", action="store_true", help="print the comparison as JSON instead of a table")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compare: 0, or 1 where something is past a tolerance."""
+    """Compare: 0, or 1 where something is past a tolerance or could not be evaluated any more."""
     tolerances = [Tolerance.parse(text) for text in args.tolerance]
     found = compare(read_metrics(args.a), read_metrics(args.b), tolerances)
     if args.json:
-        print(json.dumps({**asdict(found), "passed": not found.past}, indent=1))
+        print(json.dumps({**asdict(found), "passed": found.passed}, indent=1))
     else:
         _print(found)
     for number in found.past:
         print(f"past {', '.join(number.past)}: {number.name} was {_shown(number.a)} and is {_shown(number.b)}",
               file=sys.stderr)  # fmt: skip
-    return 1 if found.past else 0
+    for text in found.failures:
+        print(f"failed in B, but not in A: {text}", file=sys.stderr)
+    return 0 if found.passed else 1
 
 
 def _print(found: Comparison) -> None:

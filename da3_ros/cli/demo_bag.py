@@ -37,22 +37,26 @@ def ground_truth_topic(camera: str) -> str:
     return f"/{camera}/ground_truth/depth"
 
 
-def write_sequence(sequence: Sequence, path: Path, transport: str) -> None:
-    """Write ``sequence`` to the new recording ``path``, a folder or a .mcap file; reads its steps one by one."""
+def write_sequence(sequence: Sequence, path: Path, transport: str) -> int:
+    """Write ``sequence`` to the new recording ``path``, a folder or a .mcap file; reads its steps one by one.
+
+    How many there were: a video may have fewer than its header says.
+    """
     build = message_builder()
     cameras = {camera.name: camera for camera in sequence.cameras}
     with new_recording(path) as bag:
-        static = False
+        steps = 0
         for step in sequence.read():
-            if not static:
+            if not steps:
                 transforms = _rig(sequence.cameras, step.stamp_ns)
                 if transforms:
                     bag.write("/tf_static", step.stamp_ns, build.transforms(transforms))
-                static = True
+            steps += 1
             for image in step.images:
                 _write_image(bag, cameras[image.camera], image, step.stamp_ns, transport)
             if step.T_world_tracked is not None:
                 _write_pose(bag, step.T_world_tracked, step.stamp_ns, sequence.tracked_frame)
+    return steps
 
 
 def _rig(cameras: Iterable[SequenceCamera], stamp_ns: int) -> list[Any]:

@@ -23,6 +23,9 @@ def print_metrics(metrics: dict[str, Any], output: Path, report: Path | None) ->
     notes = [*metrics["notes"], *((metrics["trajectory"] or {}).get("notes", ()))]
     for text in notes:
         print(f"note: {text}", file=sys.stderr)
+    run = metrics["run"]
+    for what, count in run.get("dropped", {}).items():
+        print(f"not used: {count} images of {what}", file=sys.stderr)
     if "recordings" in metrics:
         for name, each in metrics["recordings"].items():
             frames, abs_rel, aligned, delta1, ate, auc, scale, parts = recording_row(each)
@@ -33,10 +36,13 @@ def print_metrics(metrics: dict[str, Any], output: Path, report: Path | None) ->
             print(f"failed: {failure_text(failed)}", file=sys.stderr)
         print("all together")
     for camera, score in metrics["depth"].items():
-        print(f"depth of {camera}, {score['frames']} frames")
-        for alignment, errors in score["per_frame"].items():
-            values = "  ".join(f"{name} {show(errors[name])}" for name in ("abs_rel", "rmse", "delta1", "covered"))
-            print(f"  {alignment:12s} {values}")
+        print(f"depth of {camera}, {score['frames']} frames, each aligned by itself")
+        for aligned in ("per_frame", "recording"):
+            if aligned == "recording":
+                print("  one alignment for the whole recording")
+            for alignment, errors in score[aligned].items():
+                values = "  ".join(f"{name} {show(errors[name])}" for name in ("abs_rel", "rmse", "delta1", "covered"))
+                print(f"  {alignment:12s} {values}")
         if score.get("confidence", {}).get("rank_correlation") is not None:
             print(f"  confidence against error: rank correlation {show(score['confidence']['rank_correlation'])}")
     trajectory = metrics["trajectory"]
@@ -62,6 +68,12 @@ def print_metrics(metrics: dict[str, Any], output: Path, report: Path | None) ->
     if surface:
         values = "  ".join(f"{name} {show(surface[name])}" for name in ("accuracy", "completeness", "chamfer", "f1"))
         print(f"surface of {surface['views']} views: {values}")
+    if "sets" in run:
+        print(f"run: {run['estimates']} estimates of {run['sets']} sets, {show(run['rate_hz'], 1)} a second, "
+              f"{show(run['real_time_factor'], 1)} times real time")  # fmt: skip
+        for stage, times in run["latency_ms"].items():
+            values = "  ".join(f"{name} {show(value, 1)}" for name, value in times.items())
+            print(f"  {stage:12s} ms  {values}")
     print(f"all numbers: {output}")
     if report is not None:
         print(f"page: {report}")

@@ -13,6 +13,7 @@ from typing import Any
 
 SHIPPED_CAMERAS = ("front", "left", "rear", "right")
 _FARTHEST_M = 10.0  # of the colours of depth
+_DISTANCE_M = 8.0  # of the eye from odom's origin, at first
 
 
 def foxglove_layout(
@@ -30,6 +31,7 @@ def foxglove_layout(
         "3D!world": {
             "followTf": odom,
             "followMode": "follow-pose",
+            "cameraState": {"distance": _DISTANCE_M, "phi": 60, "thetaOffset": 45, "perspective": True},
             "topics": {
                 f"{prefix}/points": _cloud(visible=True),
                 **{f"{prefix}/{camera}/points": _cloud(visible=False) for camera in cameras},

@@ -7,10 +7,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
 from da3_ros.errors import InputError
+from da3_ros.evaluation.report_recordings import failure_text
 
 Better = Literal["lower", "higher", "nearer 0", "same"]
 # What da3-ros evaluate writes, and what of it every version has written.
@@ -19,7 +21,7 @@ _NEEDED = ("depth", "trajectory", "run")
 _HIGHER = {
     *("delta1", "delta2", "delta3", "covered", "pixels", "overlap", "within_1", "within_5", "within_10", "pairs"),
     *("precision", "recall", "f1", "views", "frames", "sets", "estimates", "poses", "estimated_poses"),
-    *("associated_poses", "rate_hz", "psnr", "ssim", "kept_psnr", "kept_ssim"),
+    *("associated_poses", "rate_hz", "real_time_factor", "recordings", "psnr", "ssim", "kept_psnr", "kept_ssim"),
 }
 _LOWER = {
     *("abs_rel", "rmse", "mean", "median", "std", "smallest", "largest", "median_error", "scale_flicker"),
@@ -79,15 +81,22 @@ class ComparedNumber:
 
 @dataclass(frozen=True)
 class Comparison:
-    """``settings``: what else differs between the runs (variant, device ...), as both have it."""
+    """``settings``: what else differs between the runs (variant, device ...), as both have it. ``failures``: what
+    the second run could not evaluate, although the first one could, a line each."""
 
     numbers: tuple[ComparedNumber, ...]
     settings: Mapping[str, tuple[Any, Any]]
+    failures: tuple[str, ...] = ()
 
     @property
     def past(self) -> list[ComparedNumber]:
         """The numbers that are past a tolerance."""
         return [number for number in self.numbers if number.past]
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing is past a tolerance, and nothing has failed."""
+        return not self.past and not self.failures
 
 
 def read_metrics(path: Path) -> dict[str, Any]:
@@ -106,10 +115,11 @@ def read_metrics(path: Path) -> dict[str, Any]:
 def compare(a: Mapping[str, Any], b: Mapping[str, Any], tolerances: Sequence[Tolerance] = ()) -> Comparison:
     """``b`` against ``a``, both from ``read_metrics``. Lists (errors over time, positions) are left out.
 
-    A number that only ``a`` has is past every tolerance that fits it: what cannot be computed any more is no pass.
-    Raises InputError for a tolerance that fits no number of ``a``, since it would never be past.
+    A number that only ``a`` has is past every tolerance that fits it: what cannot be computed any more is no pass. Nor
+    is a recording of which ``b`` could evaluate less than ``a``: the numbers do not know of the rest. Raises
+    InputError for a tolerance that fits no number of ``a``, since it would never be past.
     """
-    left, right = (dict(_leaves({part: each.get(part) for part in ("frames", *_PARTS)})) for each in (a, b))
+    left, right = (dict(_leaves(_counted(each))) for each in (a, b))
     names = [*left, *(name for name in right if name not in left)]
     numbers: list[ComparedNumber] = []
     settings: dict[str, tuple[Any, Any]] = {}
@@ -126,7 +136,7 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any], tolerances: Sequence[Tol
                 f"the tolerance {tolerance} fits no number of the first file: names are paths as in the table, or "
                 "their ends, such as depth.*.per_frame.none.abs_rel or abs_rel"
             )
-    return Comparison(tuple(numbers), settings)
+    return Comparison(tuple(numbers), settings, tuple(_failures(a, b)))
 
 
 def better(name: str) -> Better:
@@ -140,6 +150,29 @@ def better(name: str) -> Better:
         return "higher"
     # The median of the frames' scales is no error, but what the unit of the depth is.
     return "lower" if last in _LOWER and not name.endswith("scale.median") else "same"
+
+
+def _counted(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """What is compared of an evaluation: its numbers, and of how many frames and recordings they are."""
+    recordings = {"recordings": len(metrics["recordings"])} if "recordings" in metrics else {}
+    return {"frames": metrics.get("frames"), **recordings, **{part: metrics.get(part) for part in _PARTS}}
+
+
+def _failures(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[str]:
+    """Recordings of which ``b`` lost a larger share than ``a``."""
+    before, now = _lost_shares(a), _lost_shares(b)
+    for failed in b.get("failed", ()):
+        if now[failed["recording"]] > before.get(failed["recording"], 0):
+            yield failure_text(failed)
+
+
+def _lost_shares(metrics: Mapping[str, Any]) -> dict[str, Fraction]:
+    """Recording -> which share of its parts could not be evaluated."""
+    shares: dict[str, Fraction] = {}
+    for failed in metrics.get("failed", ()):
+        share = Fraction(1, failed["segments"])
+        shares[failed["recording"]] = shares.get(failed["recording"], Fraction()) + share
+    return shares
 
 
 def _compared(name: str, a: float | None, b: float | None, tolerances: Sequence[Tolerance]) -> ComparedNumber:

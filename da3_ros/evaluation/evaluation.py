@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -107,13 +108,20 @@ class Evaluation:
         tail_ns = round((self._config.sync.timeout_s + self._config.sync.slop_s) * 2 * _NS)
         from_ns, to_ns = max(0, span.start_ns - span.warm_ns), min(span.stop_ns, FOREVER_NS - tail_ns) + tail_ns
         now_ns = 0
+        # What had been dropped when this part began and when it ended: the rest is of the parts beside it.
+        before: Counter[tuple[str, str]] | None = None if span.start_ns else Counter()
+        until: Counter[tuple[str, str]] | None = None
         started = time.perf_counter()
         hidden = not (self._progress and sys.stderr.isatty())
         with tqdm(total=self._bag.count(replay.topics), unit="message", disable=hidden) as bar:
 
             def seen(raw: RawMessage) -> None:
-                nonlocal now_ns
+                nonlocal now_ns, before, until
                 now_ns = max(now_ns, raw.receive_ns)
+                if before is None and now_ns >= span.start_ns:
+                    before = replay.dropped
+                if until is None and now_ns >= span.stop_ns:
+                    until = replay.dropped
                 bar.update()
 
             def counted(_: int) -> bool:
@@ -131,7 +139,9 @@ class Evaluation:
                     yield from self._of_estimate(item.estimate)
         figures.elapsed_s = time.perf_counter() - started
         figures.recorded_s = (last_ns - first_ns) / _NS
-        figures.dropped.update({f"{camera}: {reason}": n for (camera, reason), n in replay.dropped.items()})
+        if before is not None:
+            dropped = (replay.dropped if until is None else until) - before
+            figures.dropped.update({f"{camera}: {reason}": n for (camera, reason), n in dropped.items()})
         self._found.source = {"source": "replay", **dict(pipeline.description)}
         self._found.notes += list(replay.notes.values())
 

@@ -41,6 +41,8 @@ class RunFigures:
             "estimates": self.estimates,
             "rate_hz": self.estimates / self.elapsed_s if self.elapsed_s else None,
             "recorded_s": self.recorded_s,
+            "elapsed_s": self.elapsed_s,
+            "real_time_factor": self.recorded_s / self.elapsed_s if self.elapsed_s else None,
             "latency_ms": {stage: _percentiles(values) for stage, values in self.timings_ms.items()},
             "dropped": dict(sorted(self.dropped.items())),
         }
@@ -104,7 +106,7 @@ class Findings:
             "surface": self.surface,
             "novel_views": self.novel_views,
             "run": run,
-            "lost": self.lost,
+            "lost": list(self.lost),
             "notes": notes,
         }
 

@@ -23,7 +23,7 @@ from da3_ros.evaluation.report_table import table
 _PACKAGES = ("da3_ros", "torch", "numpy", "opencv-python-headless", "rosbags", "scipy", "evo", "open3d")
 _ALIGNMENTS = {
     "none": "none",
-    "median": "median of the frame",
+    "median": "medians",
     "scale": "scale",
     "scale_shift": "scale and shift",
     "first": "first pose",
@@ -131,6 +131,7 @@ def _tiles(metrics: Mapping[str, Any]) -> str:
         found.append(("Pose AUC@30", (trajectory["auc"] or {}).get("30"), ""))
         found.append(("Length error", trajectory["scale_error"] and 100 * trajectory["scale_error"], " %"))
     found.append(("Estimates per second", run.get("rate_hz"), ""))
+    found.append(("Times real time", run.get("real_time_factor"), ""))
     tiles = "".join(
         f'<div class="tile"><b>{value:.3g}{unit}</b><span class="dim">{escape(name)}</span></div>'
         for name, value, unit in found
@@ -141,14 +142,18 @@ def _tiles(metrics: Mapping[str, Any]) -> str:
 
 def _summary(metrics: Mapping[str, Any]) -> str:
     parts = []
-    rows: list[list[Any]] = [
-        [camera, score["frames"], _ALIGNMENTS[alignment], *(errors[name] for name in _DEPTH_ERRORS)]
-        for camera, score in metrics["depth"].items()
-        for alignment, errors in score["per_frame"].items()
-    ]
-    if rows:
-        parts.append("<h3>Depth: means of the frames, each aligned by itself</h3>")
-        parts.append(table(("camera", "frames", "alignment", *_DEPTH_ERRORS.values()), rows))
+    for title, aligned in (
+        ("means of the frames, each aligned by itself", "per_frame"),
+        ("one alignment for the whole recording", "recording"),
+    ):
+        rows: list[list[Any]] = [
+            [camera, score["frames"], _ALIGNMENTS[alignment], *(errors[name] for name in _DEPTH_ERRORS)]
+            for camera, score in metrics["depth"].items()
+            for alignment, errors in score[aligned].items()
+        ]
+        if rows:
+            parts.append(f"<h3>Depth: {title}</h3>")
+            parts.append(table(("camera", "frames", "alignment", *_DEPTH_ERRORS.values()), rows))
     trajectory = metrics["trajectory"]
     if trajectory:
         rows = [

@@ -68,12 +68,18 @@ class DepthExamples:
             self._compare(worst)
 
     def chosen(self) -> list[tuple[str, DepthExample]]:
-        """What to show, each with why: by camera and time, and the worst one of a camera after the others."""
+        """What to show, each with why: by camera and time, and the worst one of a camera after the others, unless it
+        is among them."""
         found = []
         for camera, examples in self._even.items():
-            found += [("", example) for example in examples.kept]
-            if camera in self._worst:
-                found.append(("worst frame", self._worst[camera]))
+            worst = self._worst.get(camera)
+            shown = [*examples.kept]
+            if worst is not None and worst.stamp_ns not in [example.stamp_ns for example in shown]:
+                shown.append(worst)
+            found += [
+                ("worst frame" if worst is not None and example.stamp_ns == worst.stamp_ns else "", example)
+                for example in shown
+            ]
         return found
 
     def _compare(self, example: DepthExample) -> None:

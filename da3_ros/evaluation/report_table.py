@@ -15,9 +15,11 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[Any]], kind: str = "") -
 
 
 def shown(value: Any) -> str:
-    """A figure as the page has it: four digits, a dash for None."""
+    """A value as the page has it: four digits, a dash for None, what is in a list one after the other."""
     if value is None:
         return "\N{EN DASH}"
     if isinstance(value, float):
         return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}" if abs(value) >= 1e-6 else f"{value:.1g}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(shown, value))
     return str(value)

@@ -17,7 +17,7 @@ from da3_ros.evaluation.cloud_sample import cloud_frame, point_colours
 from da3_ros.evaluation.depth import depth_errors, pair_depths
 from da3_ros.evaluation.score import SeenFrame
 from da3_ros.evaluation.stamped import StampedMessages
-from da3_ros.evaluation.trajectory import fit_worlds
+from da3_ros.evaluation.trajectory import Similarity3, fit_worlds
 from da3_ros.evaluation.truth import depth_at_truth, scaled_intrinsics
 from da3_ros.ingest.bag import Bag
 from da3_ros.ingest.bag_cameras import COMPRESSED_IMAGE
@@ -43,9 +43,10 @@ def load_rerun() -> Any:
 class RerunFile:
     """Writes ``path`` while it is shown the frames of ``bag``; ``topics``: image topic by camera.
 
-    To be used in a with statement; the file appears when it is complete. Cameras are below ``estimate`` and ``truth``,
-    two worlds of which the first one is laid onto the second at the end. Raises UnavailableError without Rerun and
-    InputError for a file that cannot be written.
+    To be used in a with statement; the file appears when it is complete. Cameras are below ``estimate`` and ``truth``.
+    At the end the estimate's world is laid onto that of the truth: its poses are written then, and its unit of length
+    goes to depth and points, since the viewer draws no camera whose world is scaled. Raises UnavailableError without
+    Rerun and InputError for a file that cannot be written.
     """
 
     def __init__(self, path: Path, bag: Bag, topics: Mapping[str, str]):
@@ -91,14 +92,15 @@ class RerunFile:
         picture = self._picture(frame.camera, frame.stamp_ns)
         points = cloud_frame(seen)
         own = f"{_ESTIMATE}/{frame.camera}"
-        self._pose(_ESTIMATE, frame.camera, frame.stamp_ns, frame.T_world_cam)
+        if frame.T_world_cam is not None:
+            self._ways[_ESTIMATE][frame.camera, frame.stamp_ns] = frame.T_world_cam
         self._log(f"{own}/depth", _pinhole(rr, frame.K, frame.depth.shape))
-        self._log(f"{own}/depth", rr.DepthImage(_finite(frame.depth), meter=1.0))
+        self._log(f"{own}/depth", rr.DepthImage(_finite(frame.depth)))
         if frame.confidence is not None:
             self._log(f"{own}/confidence", rr.Image(_finite(frame.confidence)))
         self._log(f"{own}/points", rr.Points3D(points.points, colors=point_colours(points, picture), radii=-1.5))
         if true is not None:
-            self._pose(_TRUTH, frame.camera, frame.stamp_ns, T_world_cam)
+            self._true_pose(frame.camera, frame.stamp_ns, T_world_cam)
             K = scaled_intrinsics(calibration.K, calibration, *true.shape)
             self._log(f"{_TRUTH}/{frame.camera}/depth", _pinhole(rr, K, true.shape))
             self._log(f"{_TRUTH}/{frame.camera}/depth", rr.DepthImage(_finite(true), meter=1.0))
@@ -113,7 +115,7 @@ class RerunFile:
                 if np.isfinite(value):
                     self._log(f"errors/{frame.camera}/{name}", rr.Scalars(value))
         elif T_world_cam is not None:
-            self._pose(_TRUTH, frame.camera, frame.stamp_ns, T_world_cam)
+            self._true_pose(frame.camera, frame.stamp_ns, T_world_cam)
 
     def _picture(self, camera: str, stamp_ns: int) -> np.ndarray | None:
         """Log the picture; BGR pixels for the colours of the points, None where it is missing or not readable."""
@@ -136,32 +138,35 @@ class RerunFile:
         self._log(f"pictures/{camera}", logged)
         return pixels
 
-    def _pose(self, world: str, camera: str, stamp_ns: int, T: np.ndarray | None) -> None:
+    def _true_pose(self, camera: str, stamp_ns: int, T: np.ndarray | None) -> None:
         if T is not None:
-            self._log(f"{world}/{camera}", self._rr.Transform3D(translation=T[:3, 3], mat3x3=T[:3, :3]))
-            self._ways[world][camera, stamp_ns] = T
+            self._log(f"{_TRUTH}/{camera}", _transform(self._rr, T))
+            self._ways[_TRUTH][camera, stamp_ns] = T
 
     def _finish(self) -> None:
-        """The ways of all cameras, and what lays the estimate's world onto that of the truth."""
-        rr = self._rr
+        """The estimated poses in the world of the truth, their unit, and the ways of all cameras."""
+        estimate, truth = self._ways[_ESTIMATE], self._ways[_TRUTH]
+        both = [(estimate[key], truth[key]) for key in sorted(estimate.keys() & truth.keys(), key=lambda key: key[1])]
+        similarity = fit_worlds(both)[0] if both else Similarity3(1.0, np.eye(3), np.zeros(3))
+        for (camera, stamp_ns), T in sorted(estimate.items(), key=lambda item: item[0][1]):
+            aligned = similarity.poses(T[None])[0]
+            estimate[camera, stamp_ns] = aligned
+            self._stream.set_time(_TIMELINE, timestamp=np.datetime64(stamp_ns, "ns"))
+            self._log(f"{_ESTIMATE}/{camera}", _transform(self._rr, aligned))
         self._stream.reset_time()
+        for camera in self._cameras:
+            own, scale = f"{_ESTIMATE}/{camera}", similarity.scale
+            # Static values stand for those of all times.
+            self._log(f"{own}/depth", self._rr.DepthImage.from_fields(meter=1.0 / scale), static=True)
+            self._log(f"{own}/points", self._rr.Transform3D(scale=scale), static=True)
         for world, ways in self._ways.items():
             lines = [
                 np.stack([T[:3, 3] for (name, _), T in sorted(ways.items()) if name == camera])
                 for camera in dict.fromkeys(name for name, _ in ways)
             ]
             if lines:
-                self._log(f"{world}/trajectory", rr.LineStrips3D(lines, colors=_COLOURS[world]), static=True)
-        both = [
-            (self._ways[_ESTIMATE][key], self._ways[_TRUTH][key])
-            for key in sorted(self._ways[_ESTIMATE].keys() & self._ways[_TRUTH].keys(), key=lambda key: key[1])
-        ]
-        if both:
-            similarity, _ = fit_worlds(both)
-            transform = rr.Transform3D(
-                translation=similarity.translation, mat3x3=similarity.scale * similarity.rotation
-            )
-            self._log(_ESTIMATE, transform, static=True)
+                strips = self._rr.LineStrips3D(lines, colors=_COLOURS[world])
+                self._log(f"{world}/trajectory", strips, static=True)
 
     def _layout(self) -> Any:
         import rerun.blueprint as rrb
@@ -169,13 +174,19 @@ class RerunFile:
         views = [
             rrb.Vertical(
                 rrb.Spatial2DView(origin=f"pictures/{camera}", name=camera),
-                rrb.Spatial2DView(origin=f"{_ESTIMATE}/{camera}/depth", name=f"{camera}: depth"),
+                rrb.Tabs(
+                    rrb.Spatial2DView(origin=f"{_ESTIMATE}/{camera}/depth", name=f"{camera}: depth"),
+                    rrb.Spatial2DView(origin=f"{_ESTIMATE}/{camera}/confidence", name="confidence"),
+                    rrb.Spatial2DView(origin=f"{_TRUTH}/{camera}/depth", name="true depth"),
+                ),
             )
             for camera in self._cameras
         ]
+        # A picture that no camera projects cannot be in space.
+        flat = [f"- /{_ESTIMATE}/{camera}/confidence" for camera in self._cameras]
         return rrb.Blueprint(
             rrb.Horizontal(
-                rrb.Spatial3DView(origin="/", name="world", contents=[f"/{_ESTIMATE}/**", f"/{_TRUTH}/**"]),
+                rrb.Spatial3DView(origin="/", name="world", contents=[f"/{_ESTIMATE}/**", f"/{_TRUTH}/**", *flat]),
                 rrb.Vertical(rrb.Horizontal(*views), rrb.TimeSeriesView(origin="errors", name="errors")),
             ),
             collapse_panels=True,
@@ -183,6 +194,10 @@ class RerunFile:
 
     def _log(self, entity: str, what: Any, static: bool = False) -> None:
         self._stream.log(entity, what, static=static)
+
+
+def _transform(rr: Any, T: np.ndarray) -> Any:
+    return rr.Transform3D(translation=T[:3, 3], mat3x3=T[:3, :3])
 
 
 def _pinhole(rr: Any, K: np.ndarray, shape: tuple[int, ...]) -> Any:

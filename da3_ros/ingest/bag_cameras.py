@@ -15,6 +15,8 @@ CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 COMPRESSED_TOPIC = "/compressed"
 # What image topics of one camera are called, the ones that say most of the scene first.
 _PREFERRED = ("image_raw", "image_color", "image_rect_color", "image_rect", "image", "image_mono")
+# Masks that the node publishes beside a camera's images.
+_MASKS = ("dynamic", "sky")
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,9 @@ def find_cameras(bag: Bag, topics: Sequence[str] = ()) -> list[BagCamera]:
 
 
 def _holds_pictures(bag: Bag, topic: str) -> bool:
-    """Whether the first message is a picture: not depth, masks of numbers, or an empty topic."""
+    """Whether the first message is a picture: not depth, masks, or an empty topic."""
+    if _split(topic)[1] in _MASKS:
+        return False
     for found in bag.messages([topic]):
         if found.type == IMAGE:
             return re.match(r"(16U|32F|64F|8S|16S|32S)", found.message.encoding) is None

@@ -79,14 +79,13 @@ class Boundary:
 class BagReplay:
     """Replays ``bag`` for the cameras of ``config``; ``namespace`` is that of the node.
 
-    ``dropped`` counts images and estimates that could not be used by (camera, reason); ``notes`` explains each reason
-    once. Raises InputError for topics that the recording lacks.
+    ``notes`` explains each reason of ``dropped`` once. Raises InputError for topics that the recording lacks.
     """
 
     def __init__(self, bag: Bag, config: Config, pipeline: StepPipeline, namespace: str = ""):
         self._bag, self._config, self._pipeline = bag, config, pipeline
         self._namespace = namespace
-        self.dropped: Counter[tuple[str, str]] = Counter()
+        self._unusable: Counter[tuple[str, str]] = Counter()
         self.notes: dict[tuple[str, str], str] = {}
         self.sets = 0
         self._images = {resolve(config.image_topic(name), namespace): name for name in config.cameras}
@@ -121,6 +120,14 @@ class BagReplay:
     def topics(self) -> set[str]:
         """Everything that is read of the recording."""
         return {*self._images, *self._infos, *self._transforms, *self._ranges}
+
+    @property
+    def dropped(self) -> Counter[tuple[str, str]]:
+        """Images and estimates so far that could not be used, by (camera, reason)."""
+        found = self._unusable.copy()
+        for camera, statistics in self._sync.statistics().items():
+            found.update({(camera, reason): count for reason, count in statistics.dropped.items()})
+        return found
 
     def run(
         self,
@@ -162,9 +169,6 @@ class BagReplay:
             polled = self._sync.poll(now_ns + (number + 1) * self._timeout_ns // 2)
             yield from self._steps(polled, now_ns, request, skip, pending, boundary)
         yield from self._finish(pending, 0)
-        for camera, statistics in self._sync.statistics().items():
-            for reason, count in statistics.dropped.items():
-                self.dropped[camera, reason] += count
 
     def _check_topics(self) -> None:
         for topics, kinds, mend in (
@@ -323,7 +327,7 @@ class BagReplay:
 
     def _drop(self, error: FrameError) -> None:
         key = error.camera, error.reason
-        self.dropped[key] += 1
+        self._unusable[key] += 1
         self.notes.setdefault(key, str(error))
 
 

@@ -88,6 +88,21 @@ def test_pictures_and_videos_of_which_nothing_is_known(folder, tmp_path, capsys)
     assert "neither a folder of pictures nor a video" in capsys.readouterr().err
 
 
+def test_a_video_with_fewer_pictures_than_it_announces(tmp_path, capsys):
+    """As of a camera that was switched off."""
+    whole, cut = tmp_path / "whole.avi", tmp_path / "cut.avi"
+    video = cv2.VideoWriter(str(whole), cv2.VideoWriter_fourcc(*"MJPG"), 25.0, (32, 16))
+    for number in range(20):
+        video.write(np.full((16, 32, 3), 10 * number, np.uint8))
+    video.release()
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
+    assert main(["bags", "from-images", str(cut), "--output", str(tmp_path / "cut.mcap")]) == 0
+    written = Bag([tmp_path / "cut.mcap"]).topics["/camera/image_raw/compressed"].messages
+    told = capsys.readouterr()
+    assert 0 < written < 20 and f"{written} moments of camera" in told.out
+    assert f"announces 20 pictures, and has {written}" in told.err
+
+
 def test_what_is_in_a_recording_is_told(folder, tmp_path, capsys):
     out = tmp_path / "bag"
     assert main(["bags", "from-images", str(folder), "--output", str(out), "--transport", "raw", "--steps", "2"]) == 0

@@ -105,6 +105,38 @@ def test_json(compared):
     assert json.loads(compared({}, "--json", "--tolerance", "abs_rel=0%")[1])["passed"] is True
 
 
+def failed(recording, segment=0, segments=1) -> dict:
+    return {"recording": recording, "segment": segment, "segments": segments, "attempts": 1, "error": "no such topic"}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "wanted"),
+    [
+        ([], [failed("b.mcap")], ["b.mcap: no such topic"]),
+        ([failed("b.mcap")], [failed("b.mcap")], []),
+        ([failed("b.mcap")], [], []),
+        ([failed("b.mcap")], [failed("b.mcap"), failed("a.mcap")], ["a.mcap: no such topic"]),
+        ([failed("b.mcap", 2, 3)], [failed("b.mcap", 0, 3)], []),  # as much of it as before
+        ([failed("b.mcap", 1, 3)], [failed("b.mcap", 0, 2)], ["b.mcap, part 1 of 2: no such topic"]),
+    ],
+)
+def test_a_recording_that_could_be_evaluated_before_must_not_fail(tmp_path, capsys, before, now, wanted):
+    """Whatever the tolerances say: the numbers are of the other recordings only."""
+    recordings = dict.fromkeys(("a.mcap", "b.mcap"), METRICS)
+    for name, failures in (("a", before), ("b", now)):
+        left = {key: value for key, value in recordings.items() if key not in [each["recording"] for each in failures]}
+        (tmp_path / name).write_text(json.dumps({**METRICS, "recordings": left, "failed": failures}))
+    arguments = ["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--tolerance", "abs_rel=5%"]
+    code = main(arguments)
+    printed = capsys.readouterr()
+    assert code == (1 if wanted else 0)
+    assert printed.err.splitlines() == [f"failed in B, but not in A: {text}" for text in wanted]
+    assert any(line.split()[:2] == ["+", "recordings"] for line in printed.out.splitlines())
+    assert main([*arguments, "--json"]) == code
+    found = json.loads(capsys.readouterr().out)
+    assert (found["failures"], found["passed"]) == (wanted, not wanted)
+
+
 @pytest.mark.parametrize(
     ("content", "wanted"),
     [

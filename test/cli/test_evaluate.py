@@ -114,8 +114,11 @@ def test_poses_of_the_robot_are_compared_with_true_ones_of_its_camera(bag, exter
     assert metrics["trajectory"] is None and any("no transform connects them" in note for note in metrics["notes"])
 
 
-def test_the_pipeline_s_and_a_recording_of_it_score_alike(bag, tmp_path):
+def test_the_pipeline_s_and_a_recording_of_it_score_alike(bag, tmp_path, capsys):
     direct = evaluate(bag, tmp_path, *QUICK)
+    run = direct["run"]
+    assert run["real_time_factor"] == pytest.approx(run["recorded_s"] / run["elapsed_s"]) and run["elapsed_s"] > 0
+    assert f"{run['real_time_factor']:.1f} times real time" in capsys.readouterr().out
     assert direct["frames"] == direct["run"]["estimates"] == STEPS
     assert direct["run"]["weights_trained"] is False and direct["run"]["rate_hz"] > 0
     assert direct["depth"]["front"]["frames"] == STEPS and direct["consistency"]["front"]["pairs"] > 0

@@ -10,11 +10,13 @@ from recording_helpers import STEPS, TruthfulPipeline
 
 from da3_ros.cli.main import main
 from da3_ros.config import from_flat
+from da3_ros.egress.bag import new_recording
 from da3_ros.errors import ConfigError
 from da3_ros.evaluation import segments
 from da3_ros.evaluation.findings import Findings
 from da3_ros.evaluation.segments import Failure, Recording, Segment, SegmentQueue, SegmentResult, run_segments
 from da3_ros.evaluation.settings import EvaluationSettings, Span
+from da3_ros.ingest.bag import Bag
 
 QUICK = ["--set", "model.checkpoint=random", "model.variant=da3-small", "model.process_res=56", "window.sets=2",
          "model.device=cpu", "model.cpu_threads=1"]  # fmt: skip
@@ -118,6 +120,32 @@ def test_parts_find_what_the_whole_finds(bag, tmp_path):
     assert parts["trajectory"]["pieces"] == 3 and parts["trajectory"]["associated_poses"] == STEPS
     assert whole["trajectory"]["positions"]["starts"] == [0]
     assert len(parts["trajectory"]["positions"]["starts"]) == 3
+
+
+def test_what_is_lost_of_one_recording_is_not_said_of_another(bag, tmp_path, monkeypatch, sequence):
+    knows_the_truth(monkeypatch, sequence)
+    cut = tmp_path / "cut.mcap"
+    cut.write_bytes(bag.read_bytes()[: bag.stat().st_size // 2])
+    metrics = evaluate(tmp_path, bag, cut, "--report", "none")
+    whole, part = (metrics["recordings"][str(path)]["lost"] for path in (bag, cut))
+    assert whole == [] and part and metrics["lost"] == [f"{cut}: {text}" for text in part]
+
+
+def test_images_that_cannot_be_used_are_counted_once(bag, tmp_path, capsys):
+    """Also those before a part, which are to fill its window, and those that are read beyond its end."""
+    damaged = tmp_path / "damaged.mcap"
+    with new_recording(damaged) as writer:
+        source, images = Bag([bag]), 0
+        for raw in source.raw():
+            images += raw.topic == "/front/image_raw"
+            bad = raw.topic == "/front/image_raw" and images in (1, 3, 6)
+            data = raw.data.replace(b"rgb8", b"rgb9") if bad else raw.data
+            writer.write_raw(raw.topic, source.topics[raw.topic].type, raw.receive_ns, data, source.ros2_types())
+    for parts in ((), ("--segment", "0.25")):
+        run = evaluate(tmp_path, damaged, *QUICK, "--report", "none", *parts)["run"]
+        assert (run["sets"], run["estimates"]) == (STEPS, STEPS - 3)
+        assert run["dropped"] == {"front: encoding": 3}
+        assert "not used: 3 images of front: encoding" in capsys.readouterr().err
 
 
 def assert_equal(a, b):

@@ -52,13 +52,14 @@ def test_everything_is_in_the_recording(bag, sequence, tmp_path, monkeypatch):
         ("truth/front/depth", "DepthImage"), ("truth/front/points", "Points3D"), ("errors/front/abs_rel", "Scalars"),
         ("errors/front/abs_rel_medians_aligned", "Scalars"), ("errors/front/scale", "Scalars"),
     }  # fmt: skip
-    # For the whole time: both ways, both worlds' axes, and where the estimate's world is in that of the truth.
+    # For the whole time: both ways, both worlds' axes, and the unit of the estimate's points and depth.
     once = {
         ("estimate/trajectory", "LineStrips3D"), ("truth/trajectory", "LineStrips3D"), ("estimate", "ViewCoordinates"),
-        ("truth", "ViewCoordinates"), ("estimate", "Transform3D"),
+        ("truth", "ViewCoordinates"), ("estimate/front/points", "Transform3D"),
     }  # fmt: skip
     found = rows(tmp_path / "out.rrd")
     found["pictures/front", "Image"] += found.pop(("pictures/front", "EncodedImage"), 0)
+    found["estimate/front/depth", "DepthImage"] -= 1
     assert found == {**dict.fromkeys(each, STEPS), **dict.fromkeys(once, 1)}
     assert not list(tmp_path.glob(".*"))
 
@@ -72,6 +73,39 @@ def test_a_replay_writes_one_too(bag, tmp_path):
     again = ["--output", str(tmp_path / "b.mcap"), *out[2:], *QUICK]
     assert main(["replay", str(bag), *again, "publish.depth=false"]) == 2
     assert not (tmp_path / "b.mcap").exists()
+
+
+def test_an_estimate_in_another_unit_lies_on_the_truth_and_its_cameras_are_drawn(bag, sequence, tmp_path, monkeypatch):
+    """The viewer draws no camera below a transform that scales."""
+    pytest.importorskip("rerun", reason="recordings for Rerun need the extra rerun")
+
+    class HalfPipeline(TruthfulPipeline):
+        def submit(self, frame_set, request):
+            estimate = super().submit(frame_set, request).result()
+            estimate.outputs[0].depth[:] *= 0.5
+            for view in estimate.views:
+                if view.newest:
+                    view.T_odom_cam[:3, 3] *= 0.5
+            return type("Done", (), {"result": lambda self: estimate})()
+
+    logged: dict[tuple[str, bool], dict] = {}
+    log = RerunFile._log
+
+    def noted(self, entity, what, static=False):
+        values = {name: getattr(what, name).as_arrow_array().to_pylist() for name in ("translation", "scale", "meter")
+                  if getattr(what, name, None) is not None}  # fmt: skip
+        logged.setdefault((entity, static), {}).update(values)
+        log(self, entity, what, static)
+
+    monkeypatch.setattr(RerunFile, "_log", noted)
+    monkeypatch.setattr(segments, "Pipeline", lambda config: HalfPipeline(sequence.cameras[0]))
+    out = ["--output", str(tmp_path / "m.json"), "--rerun", str(tmp_path / "out.rrd"), "--report", "none"]
+    assert main(["evaluate", str(bag), *out]) == 0
+    assert logged["estimate/front/points", True]["scale"][0] == pytest.approx([2, 2, 2])
+    assert logged["estimate/front/depth", True]["meter"] == pytest.approx([0.5])
+    estimated, true = (logged[f"{world}/front", False] for world in ("estimate", "truth"))
+    assert estimated["translation"][0] == pytest.approx(true["translation"][0], abs=1e-5)
+    assert "scale" not in estimated and not logged["estimate", True]
 
 
 def test_without_rerun_the_mend_is_said_before_the_work(bag, tmp_path, monkeypatch, capsys):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from da3_ros.errors import InputError, UnavailableError
+from da3_ros.evaluation import fusion
 from da3_ros.evaluation.fusion import FusionView, fuse, sample_surface
 from da3_ros.evaluation.points import cloud_errors
 from da3_ros.geometry.se3 import T_from, invert
@@ -35,6 +36,17 @@ def test_depth_out_of_range_or_invalid_makes_no_surface():
     nothing = FusionView(np.full((120, 160), np.nan, np.float32), wall(0.0).rgb, K, np.eye(4))
     with pytest.raises(InputError, match="2 views makes no surface"):
         fuse([wall(0.0), nothing], voxel=0.02, truncation=0.1, max_depth=1.0)
+
+
+def test_depth_that_fills_space_is_refused_before_it_fills_memory(monkeypatch):
+    """The same wall, by poses that contradict each other, in places far apart."""
+    pytest.importorskip("open3d", reason="fusion needs the extra tsdf (Open3D)")
+    memory = {"SC_PHYS_PAGES": 25_000, "SC_PAGE_SIZE": 4096}  # 0.1 GB
+    monkeypatch.setattr(fusion.os, "sysconf", memory.__getitem__)
+    fuse([wall(0.0)] * 8, voxel=0.02, truncation=0.1, max_depth=5.0)
+    far = (wall(30.0 * number) for number in range(8))
+    with pytest.raises(InputError, match=r"voxels of 0\.02 m takes more than 0\.1 GB: do their poses"):
+        fuse(far, voxel=0.02, truncation=0.1, max_depth=5.0)
 
 
 def test_without_open3d_the_mend_is_said(monkeypatch):

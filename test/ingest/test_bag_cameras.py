@@ -11,6 +11,7 @@ from da3_ros.ingest.bag_cameras import BagCamera, find_cameras
 M = Messages(ROS2)
 COLOUR = M.image(START_NS, np.zeros((4, 4, 3), np.uint8))
 DEPTH = M.image(START_NS, np.zeros((4, 4), np.float32), "32FC1")
+MASK = M.image(START_NS, np.zeros((4, 4), np.uint8), "mono8")
 JPEG = M.compressed(START_NS, b"\xff\xd8\xff")
 
 
@@ -48,7 +49,10 @@ def test_one_topic_for_each_camera(tmp_path):
             __front__image_raw=COLOUR,
             __front__image_raw__compressed=JPEG,
             __front__image_rect=COLOUR,
+            __front__dynamic=MASK,
             __image_raw__compressed=JPEG,
+            __left__dynamic=MASK,  # of a recording of the node alone
+            __left__sky=MASK,
         )
     )
     assert [(camera.name, camera.image_topic) for camera in found] == [
