@@ -280,6 +280,7 @@ class MapReport:
     voxels: int = 0
     map_full: bool = False
     restarts: int = 0  # for jumps of the scale
+    left_out: int = 0  # steps that came faster than keyframes and map were done with them
     correction_m: float = 0.0
     correction_rad: float = 0.0
     durations_ms: Mapping[str, float] = field(default_factory=dict)  # part -> longest in a step so far

@@ -79,7 +79,7 @@ class StepRecord:
     config: PipelineConfig
     trained: bool
     tracked: Callable[[], TrackedStep] | None = None  # once the step's numbers are there
-    mapping: Callable[[], MapEstimate] | None = None
+    mapping: MapEstimate | None = None
 
     def estimate(self, arrays: Mapping[str, np.ndarray], timer: StageTimer) -> Estimate:
         """Gather what came back from the device; ``arrays`` are those of ``assembly.assemble``."""
@@ -127,7 +127,7 @@ class StepRecord:
             if merged is None
             else PointBuffer(merged[:, : int(arrays["points_count"])], self.points_frame_id, dense=True),
             tracking=None if tracked is None else _tracking_estimate(tracked, not self.config.frames.publish_tf),
-            mapping=None if self.mapping is None else self.mapping(),
+            mapping=self.mapping,
             warnings=self._warnings(views, unknown, {} if tracked is None else tracked.moved),
             timings_ms=timer.durations_ms(),
         )

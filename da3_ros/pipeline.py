@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
@@ -35,13 +36,14 @@ __all__ = ["PendingEstimate", "Pipeline", "PipelineConfig"]
 class Pipeline:
     """Loads the network once; ``step`` then turns every frame set into an estimate. Not thread-safe.
 
-    ``submit`` does not wait for the device: whoever calls it bounds how many results are pending.
+    ``submit`` does not wait for the device: whoever calls it bounds how many results are pending. ``live``: nor does it
+    wait for keyframes, loops and map, which then depend on timing; else the same sets give the same map each time.
 
     Raises ConfigError, WeightsError or UnavailableError when the configuration, the checkpoint or the machine do
     not allow it.
     """
 
-    def __init__(self, config: PipelineConfig):
+    def __init__(self, config: PipelineConfig, live: bool = False):
         config.validate()
         self.config = config
         self.device = choose_device(config.model.device)
@@ -87,7 +89,7 @@ class Pipeline:
         self._dynamic = (
             DynamicStep(config.map.dynamic_tolerance, self.device, settings.execution) if config.tracks else None
         )
-        self._mapping = self._make_mapping() if config.maps else None
+        self._mapping = self._make_mapping(live) if config.maps else None
         self._placement = Placement(
             self.device, graphs, self._tracking, config.scale_required, stands_back=not config.frames.publish_tf
         )
@@ -172,8 +174,8 @@ class Pipeline:
         if tracking is not None and window.tracked is not None:
             pending = tracking.submit(self._steps, frame_set.stamp_ns, prediction, window.tracked, download)
             if self._mapping is not None:
-                self._mapping.submit(pending, prediction, window.tracked, masks)
-                mapping = self._mapping.estimate(frame_set.stamp_ns, request.map_points)
+                self._mapping.submit(pending, prediction, window.tracked, masks, request.map_points)
+                mapping = self._mapping.estimate()
                 timer.mark("mapping")
         frames = self.config.frames
         record = StepRecord(
@@ -190,14 +192,14 @@ class Pipeline:
         )
         return PendingEstimate(download, functools.partial(record.estimate, timer=timer))
 
-    def map_snapshot(self) -> VoxelMap | None:
-        """The map as it is now, None without one; to be called by the thread that submits."""
+    def map_snapshot(self) -> Future[VoxelMap] | None:
+        """The map as it is now, None without one; to be called by the thread that submits, waited for by any."""
         return self._mapping.snapshot() if self._mapping is not None and self.config.map.enabled else None
 
-    def _make_mapping(self) -> MapSession:
+    def _make_mapping(self, live: bool) -> MapSession:
         config = self.config
         return MapSession(
-            mapping_settings(config),
+            replace(mapping_settings(config), waits=not live),
             self._stream.relate,
             self.device,
             body=config.cameras[0],

@@ -36,7 +36,10 @@ def main(args: Sequence[str] | None = None) -> int:
     """Print the tables."""
     parser = argparse.ArgumentParser(prog="python -m da3_ros.cli.bench_mapping", description=__doc__)
     parser.add_argument("--steps", type=int, default=2000, help="of the figure of eight (default: 2000); 0: none")
-    parser.add_argument("--hours", type=float, default=1.0, help="of the drive at 10 Hz and 10 m/s; 0: none")
+    parser.add_argument("--hours", type=float, default=1.0, help="of the drive at 10 m/s; 0: none")
+    parser.add_argument(
+        "--every", type=int, default=4, help="one step of so many at 10 Hz is simulated in the drive (default: 4)"
+    )
     parser.add_argument("--keyframes", type=int, default=1000, help="as loops.keyframes")
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
     options = parser.parse_args(args)
@@ -49,7 +52,7 @@ def main(args: Sequence[str] | None = None) -> int:
     figures["solver"] = measure_solver(options.keyframes)
     _table([figures["solver"]])
     if options.hours:
-        figures["drive"] = measure_drive(round(options.hours * 3600 * _RATE_HZ), options.keyframes)
+        figures["drive"] = measure_drive(round(options.hours * 3600 * _RATE_HZ), options.keyframes, options.every)
         for name, value in figures["drive"].items():
             print(f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}")
     if options.json:
@@ -116,27 +119,37 @@ def measure_solver(keyframes: int, laps: int = 4) -> dict[str, Any]:
     }
 
 
-def measure_drive(steps: int, keyframes: int) -> dict[str, Any]:
-    """Memory and work of a long drive on a ring road of 4 km with one camera at 504x378."""
+def measure_drive(steps: int, keyframes: int, every: int) -> dict[str, Any]:
+    """Memory and work of a long drive on a ring road of 4 km with one camera at 504x378.
+
+    Steps between keyframes leave nothing behind: with ``every`` small enough the drive has as many keyframes.
+    """
     drive, settings = StreetDrive(), replace(MappingSettings(window_views=8), keyframes=keyframes)
     mapper, took = Mapper(settings, drive.look), []
     errors: list[float] = []
-    for step in tqdm(range(steps), unit="step", disable=not sys.stderr.isatty()):
+    resident: list[float] = []
+    simulated = range(0, steps, every)
+    for number, step in enumerate(tqdm(simulated, unit="step", disable=not sys.stderr.isatty()), 1):
         maps = drive.maps(step)
         took.append(_step(mapper, maps))
         off = mapper.T_map_odom @ maps.T_odom_body - drive.true_pose(step)
         errors.append(float(np.linalg.norm(off[:3, 3])))
+        if number * 4 // len(simulated) > len(resident):
+            resident.append(_resident_mib())
     mapper.close()
     report = mapper.report()
     late = took[len(took) // 2 :]
     return {
         "hours": steps / _RATE_HZ / 3600,
         "way (km)": steps / 1000.0,
+        "steps simulated": len(simulated),
+        "keyframes made": mapper.keyframes_made,
         "keyframes": report.keyframes,
         "keyframe memory (MiB)": report.keyframe_bytes / _MIB,
         "memory for each keyframe (KiB)": report.keyframe_bytes / report.keyframes / 1024,
         "voxels": report.voxels,
         "map memory (MiB)": mapper.map_bytes / _MIB,
+        "process, resident after each quarter (MiB)": ", ".join(f"{size:.0f}" for size in resident),
         "process, peak (MiB)": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "windows across two places": report.windows,
         "loops in the graph": report.loops,
@@ -147,6 +160,11 @@ def measure_drive(steps: int, keyframes: int) -> dict[str, Any]:
         **{f"{part}, longest wall time (ms)": value for part, value in report.durations_ms.items()},
         "refused": dict(report.refused),
     }
+
+
+def _resident_mib() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / _MIB
 
 
 def _step(mapper: Mapper, maps: Any) -> float:

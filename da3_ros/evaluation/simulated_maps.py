@@ -118,7 +118,7 @@ class StreetDrive:
             ]
         )
         self._mount = T_from(np.eye(3), np.array([0.0, 0.0, _CAMERA_HEIGHT])) @ T_BODY_OPTICAL
-        self._T_odom_body = np.eye(4)
+        self._T_odom_body, self._last = np.eye(4), 0
         self._true: dict[bytes, np.ndarray] = {}
 
     def true_pose(self, step: int) -> np.ndarray:
@@ -128,10 +128,12 @@ class StreetDrive:
         return T_from(sim.yaw(angle), centre)
 
     def maps(self, step: int) -> StepMaps:
-        """To be called for every step in order."""
-        if step:
-            T = invert(self.true_pose(step - 1)) @ self.true_pose(step)
-            self._T_odom_body = self._T_odom_body @ T @ T_from(sim.yaw(self._yaw_drift), np.zeros(3))
+        """To be called for steps in order, of which some may be left out."""
+        if step > self._last:
+            T = invert(self.true_pose(self._last)) @ self.true_pose(step)
+            turn = self._yaw_drift * (step - self._last)
+            self._T_odom_body = self._T_odom_body @ T @ T_from(sim.yaw(turn), np.zeros(3))
+            self._last = step
         T_odom_cam = self._T_odom_body @ self._mount
         T_world_body = self.true_pose(step)
         self._true[T_odom_cam.tobytes()] = T_world_body @ self._mount

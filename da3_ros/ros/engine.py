@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,7 +20,7 @@ from da3_ros.config import Config, PointsConfig
 from da3_ros.datatypes import Estimate, FrameSet, OutputRequest
 from da3_ros.errors import FrameError, UnavailableError
 from da3_ros.ros.stats import Stats
-from da3_ros.ros.worker import Worker
+from da3_ros.worker import Worker
 from da3_ros.tracking.voxel_map import VoxelMap
 from da3_ros.usable import pose_problem, submit_usable
 
@@ -57,7 +57,7 @@ class StepPipeline(Protocol):
     def set_rig(self, T_base_cam: Mapping[str, np.ndarray]) -> None:
         """Known extrinsics by camera name."""
 
-    def map_snapshot(self) -> VoxelMap | None:
+    def map_snapshot(self) -> Future[VoxelMap] | None:
         """The map of now, None without one."""
 
     def update_points(self, points: PointsConfig) -> None:
@@ -155,7 +155,8 @@ class Engine:
     def map_snapshot(self, timeout_s: float) -> VoxelMap | None:
         """The map as it is after the step in work; None without one. Raises UnavailableError after ``timeout_s``."""
         try:
-            return self._inference.call(self._pipeline.map_snapshot).result(timeout_s)
+            coming = self._inference.call(self._pipeline.map_snapshot).result(timeout_s)
+            return None if coming is None else coming.result(timeout_s)
         except (TimeoutError, CancelledError) as error:
             raise UnavailableError(f"the step in work has not ended within {timeout_s:.0f} s: no map") from error
 

@@ -26,6 +26,7 @@ def map_report(sources: Sources) -> Report:
         "map -> odom (m)": report.correction_m,
         "map -> odom (deg)": math.degrees(report.correction_rad),
         "restarts for jumps of the scale": report.restarts,
+        "steps left out of keyframes": report.left_out,
     }
     values |= {f"refused, {reason}": count for reason, count in report.refused.items()}
     values |= {f"{part} longest (ms)": duration for part, duration in report.durations_ms.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -96,7 +97,7 @@ class Da3Node(LifecycleNode):
             from da3_ros.ros.session import Session
         except ImportError as error:
             raise UnavailableError(f"a library that the node needs is missing: {error}") from error
-        make_pipeline: Callable[[Config], StepPipeline] = self._make_pipeline or Pipeline
+        make_pipeline: Callable[[Config], StepPipeline] = self._make_pipeline or functools.partial(Pipeline, live=True)
         self._session = Session(self, config, make_pipeline, self._fail)
         self._parameter_values.freeze(self._session.update)
 

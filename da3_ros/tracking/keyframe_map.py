@@ -1,12 +1,15 @@
 """The cloud of all keyframes, where the pose graph has them: kept up to date in pieces that fit into a step.
 
-What later views contradict fades out. After the graph has moved, a second map is built beside the first one, some
-keyframes at each step, and takes its place when it is complete.
+What later views contradict fades out. After the graph has moved a few keyframes, those are taken out and put in anew,
+some at each step; after it has moved many, a second map is built beside the first one and takes its place when it is
+complete. So a loop costs what it moves, and not the whole way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,10 +22,20 @@ from da3_ros.tracking.similarity import transform
 from da3_ros.tracking.voxel_map import VoxelMap
 
 _REBUILT_PER_STEP = 8  # keyframes
+_FEW = 0.25  # share of the keyframes up to which those that moved are put in anew, each at twice the cost
 _MOST_COMPARED = 6  # pairs of views, for each new keyframe
 _LEAST_ALIKE = 0.5  # cosine of the angle between the optical axes of views that are compared
 _LEAST_KEPT = 0.5  # belief below which a pixel is no part of the map
 _MOST_COUNTED = 250  # of uint8
+
+
+class _Pair(NamedTuple):
+    """A new keyframe's ``view`` and the view ``seen`` of the keyframe ``other`` that may show the same."""
+
+    view: KeyframeView
+    other: Keyframe
+    seen: KeyframeView
+    S_seen_view: np.ndarray
 
 
 class _Layer:
@@ -73,8 +86,9 @@ class KeyframeMap:
         self._tolerance = tolerance
         self._layer = _Layer(*self._size)
         self._next: _Layer | None = None
-        self._queue: list[int] = []
+        self._queue: list[int] = []  # keyframes to be put in anew, into the next layer if there is one
         self._stale = False
+        self._taken_out = 0  # keyframes since the last layer began, whose voxels still have slots
         self.version = 0  # counts changes
 
     def __len__(self) -> int:
@@ -96,10 +110,15 @@ class KeyframeMap:
 
     def add(self, keyframe: Keyframe, others: Iterable[Keyframe]) -> None:
         """Put in a new keyframe, after a comparison of its surfaces with those of ``others`` that may show the same."""
-        pairs = [(view, other, seen) for other in others for seen in other.views for view in keyframe.views]
-        apart = [(view, other, seen) for view, other, seen in pairs if self._alike(keyframe, view, other, seen)]
-        for view, other, seen in apart[:_MOST_COMPARED]:
-            self._compare(keyframe, view, other, seen)
+        pairs = (
+            _Pair(view, other, seen, self._S_cam_cam(keyframe, view, other, seen))
+            for other in others
+            for seen in other.views
+            for view in keyframe.views
+            if seen.depth.shape == view.depth.shape
+        )
+        alike = (pair for pair in pairs if pair.S_seen_view[2, 2] > _LEAST_ALIKE)
+        self._compare(list(itertools.islice(alike, _MOST_COMPARED)))
         self._layer.put(keyframe, self._pose(keyframe.number))
         if self._next is not None:
             self._queue.append(keyframe.number)
@@ -110,47 +129,53 @@ class KeyframeMap:
         for layer in self._layers():
             if keyframe.number in layer:
                 layer.take_out(keyframe)
+        self._taken_out += 1
         self._queue = [number for number in self._queue if number != keyframe.number]
         self.version += 1
 
     def correct(self) -> None:
-        """The graph has moved keyframes: build the map anew over the next steps."""
-        if self._next is not None:
-            self._stale = True  # the one under way is finished first, or frequent loops would starve it
+        """The graph has moved keyframes: put them where they are now over the next steps."""
+        if self._queue:
+            self._stale = True  # what is under way is finished first, or frequent loops would starve it
             return
         numbers = self._store.numbers
-        moved = [number for number in numbers if number in self._layer and self._moved(number)]
-        if moved:
-            self._next, self._queue = _Layer(*self._size), numbers
+        moved = self._moved([number for number in numbers if number in self._layer])
+        if len(moved) > _FEW * len(numbers) or self._taken_out > len(numbers):
+            self._next, self._queue, self._taken_out = _Layer(*self._size), numbers, 0
+        else:
+            self._queue = moved
 
     def advance(self) -> None:
         """Some keyframes' worth of building, if there is any to do."""
-        if self._next is None:
+        if not self._queue and self._next is None:
             return
         now, self._queue = self._queue[:_REBUILT_PER_STEP], self._queue[_REBUILT_PER_STEP:]
         for number in now:
-            self._next.put(self._store[number], self._pose(number))
+            if self._next is None:
+                self._layer.take_out(self._store[number])
+                self._taken_out += 1
+            (self._next or self._layer).put(self._store[number], self._pose(number))
         if not self._queue:
-            self._layer, self._next = self._next, None
+            self._layer, self._next = self._next or self._layer, None
             self.version += 1
             if self._stale:
                 self._stale = False
                 self.correct()
 
-    @property
-    def building(self) -> bool:
-        """Whether a corrected map is under way."""
-        return self._next is not None
-
     def _layers(self) -> list[_Layer]:
         return [self._layer] if self._next is None else [self._layer, self._next]
 
-    def _moved(self, number: int) -> bool:
-        """Whether a keyframe's points would move by more than half a voxel, 1 or 2 median depths away."""
-        reach = self._store[number].median_depth
-        corners = reach * np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
-        apart = transform(self._layer.pose(number), corners) - transform(self._pose(number), corners)
-        return float(np.linalg.norm(apart, axis=-1).max()) > 0.5 * self._size[0]
+    def _moved(self, numbers: Sequence[int]) -> list[int]:
+        """Those of ``numbers`` whose points would move by more than half a voxel, a median depth away."""
+        if not numbers:
+            return []
+        reach = np.array([self._store[number].median_depth for number in numbers])
+        corners = np.array([[0.0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+        now, then = (np.stack([pose(number) for number in numbers]) for pose in (self._pose, self._layer.pose))
+        off = now - then
+        apart = reach[:, None, None] * (off[:, :3, :3] @ corners) + off[:, :3, 3:]
+        far = np.linalg.norm(apart, axis=1).max(1) > 0.5 * self._size[0]
+        return [number for number, one in zip(numbers, far, strict=True) if one]
 
     def _S_cam_cam(self, keyframe: Keyframe, view: KeyframeView, other: Keyframe, seen: KeyframeView) -> np.ndarray:
         """From the camera ``view`` to the camera ``seen``, by the map."""
@@ -160,28 +185,28 @@ class KeyframeMap:
         ]
         return np.linalg.inv(S[0]) @ S[1]
 
-    def _alike(self, keyframe: Keyframe, view: KeyframeView, other: Keyframe, seen: KeyframeView) -> bool:
-        return self._S_cam_cam(keyframe, view, other, seen)[2, 2] > _LEAST_ALIKE
-
-    def _compare(self, keyframe: Keyframe, view: KeyframeView, other: Keyframe, seen: KeyframeView) -> None:
-        """Count what each of two views says of the other one's surfaces."""
-        S = self._S_cam_cam(keyframe, view, other, seen)
-        before = _worth(seen)
-        for one, by, S_by_one in ((view, seen, S), (seen, view, np.linalg.inv(S))):
-            says = compare_surfaces(
-                torch.from_numpy(one.depth.astype(np.float32)),
-                torch.from_numpy(one.K),
-                torch.from_numpy(by.depth.astype(np.float32)),
-                torch.from_numpy(by.K),
-                torch.from_numpy(S_by_one),
-                self._tolerance,
-            ).numpy()
-            one.against[...] = np.minimum(one.against.astype(np.int32) + (says == IN_FRONT), _MOST_COUNTED)
-            one.agreed[...] = np.minimum(one.agreed.astype(np.int32) + (says == AGREES), _MOST_COUNTED)
-        change = _worth(seen) - before
-        for layer in self._layers():
-            if other.number in layer:
-                layer.change(other, seen, change)
+    def _compare(self, pairs: Sequence[_Pair]) -> None:
+        """Count what each of the two views of a pair says of the other one's surfaces; all pairs at once."""
+        if not pairs:
+            return
+        new, old = [pair.view for pair in pairs], [pair.seen for pair in pairs]
+        S = np.stack([pair.S_seen_view for pair in pairs])
+        S = np.concatenate([S, np.linalg.inv(S)])
+        depth = torch.from_numpy(np.stack([view.depth for view in (*new, *old)]).astype(np.float32))
+        K = torch.from_numpy(np.stack([view.K for view in (*new, *old)]))
+        half = len(pairs)
+        says = compare_surfaces(
+            depth, K, depth.roll(half, 0), K.roll(half, 0), torch.from_numpy(S), self._tolerance
+        ).numpy()
+        for pair, of_new, of_old in zip(pairs, says[:half], says[half:], strict=True):
+            before = _worth(pair.seen)
+            for view, votes in ((pair.view, of_new), (pair.seen, of_old)):
+                view.against[...] = np.minimum(view.against.astype(np.int32) + (votes == IN_FRONT), _MOST_COUNTED)
+                view.agreed[...] = np.minimum(view.agreed.astype(np.int32) + (votes == AGREES), _MOST_COUNTED)
+            change = _worth(pair.seen) - before
+            for layer in self._layers():
+                if pair.other.number in layer:
+                    layer.change(pair.other, pair.seen, change)
 
 
 def _worth(view: KeyframeView) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Finds loops: a place that looks like an old one, one window of the network across the two, a verdict.
 
-The window runs on a thread of its own beside the steps. Its verdict enters exactly ``delay`` steps after it was asked
-for, so a recording gives the same map each time it is replayed; should it not be there by then, that step waits.
+The window runs on a thread of its own. Its verdict enters ``delay`` steps after it was asked for; should it not be there
+by then, that step waits where a recording is to give the same map each time, else it enters at the first step after it.
 """
 
 from __future__ import annotations
@@ -29,12 +29,14 @@ Look = Callable[[Sequence[KeyframeView]], SharedWindow]
 @dataclass(frozen=True)
 class SearchSettings:
     """``min_similarity``: cosine from which on two places are looked at; ``interval``: steps from one window to the
-    next at least; ``delay``: steps after which its verdict counts; ``views``: of the window."""
+    next at least; ``delay``: steps after which its verdict counts; ``views``: of the window; ``waits``: a step waits for
+    a verdict that is due."""
 
     min_similarity: float
     interval: int
     delay: int
     views: int
+    waits: bool = True
 
 
 class LoopSearch:
@@ -84,6 +86,8 @@ class LoopSearch:
         if self._asked is None or step - self._asked[0] < self._settings.delay:
             return None
         _, candidate, answer = self._asked
+        if not (self._settings.waits or answer.done()):
+            return None
         self._asked = None
         verdict = answer.result()
         if verdict.constraint is None:

@@ -1,16 +1,22 @@
-"""Between the pipeline's steps and the mapper: what a step gives to the map, and what the map gives to an estimate."""
+"""Between the pipeline's steps and the mapper: what a step gives to the map, and what the map gives to an estimate.
+
+On a robot the mapper has a thread of its own with a bounded inbox, so that no step waits for keyframes, loops or map.
+A recording that is replayed is to give the same map each time: there the mapper does its work within the steps.
+"""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from threading import Lock
 
 import numpy as np
 import torch
 
 from da3_ros.cuda_graphs import Replay
-from da3_ros.datatypes import MapEstimate, PointBuffer, WindowPrediction
+from da3_ros.datatypes import MapEstimate, MapReport, PointBuffer, WindowPrediction
 from da3_ros.geometry.clouds import pack_points
 from da3_ros.streaming.programs import Programs
 from da3_ros.streaming.transfer import Download, Downloader
@@ -18,11 +24,12 @@ from da3_ros.tracking.dynamic import DynamicFilter
 from da3_ros.tracking.history import PendingStep
 from da3_ros.tracking.keyframe_store import KeyframeView
 from da3_ros.tracking.loop_closure import SharedWindow
-from da3_ros.tracking.mapping import Mapper, MappingSettings, StepMaps, StepView, map_grid
+from da3_ros.tracking.mapping import Mapper, MappingSettings, OdomChange, StepMaps, StepView, map_grid
 from da3_ros.tracking.records import TrackedStep, TrackedView
 from da3_ros.tracking.tracker import TrackedWindow
 from da3_ros.tracking.voxel_map import Cloud, VoxelMap
 from da3_ros.tracking.window_program import REPORT, thumbnail_grid
+from da3_ros.worker import Worker
 
 # ``relate(pictures, contents)``: poses T_world_cam (N, 4, 4) and depth (N, H, W) of N pictures (H, W, 3) uint8 RGB
 # that the network sees as one window.
@@ -30,12 +37,27 @@ Relate = Callable[[Sequence[np.ndarray], Sequence[tuple[int, int, int, int]]], t
 
 _LEAST_WEIGHT = 0.01
 _MOST_GRAPHS = 16
+# Steps that may wait for the mapper, with their pictures; beyond, the oldest one's motion alone is remembered.
+_MOST_WAITING = 8
+_CLOSE_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
 class _Waiting:
     pending: PendingStep
     pictures: Download
+    points: bool
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A step on its way to the mapper; ``change`` of odom since the one before it, ``generation`` of resets."""
+
+    tracked: TrackedStep
+    arrays: Mapping[str, np.ndarray]
+    points: bool
+    change: OdomChange
+    generation: int
 
 
 class MapSession:
@@ -43,7 +65,8 @@ class MapSession:
 
     ``body``: the camera that stands for the robot where no camera's place on it is known. ``percentile``: share of
     least confident pixels of a view that stay out of the map. ``map_frame``: where ``points`` are. ``period_s``: from
-    one cloud to the next.
+    one cloud to the next. The mapper works within ``submit`` if ``settings.waits``, else on a thread of its own, whose
+    failure the next ``submit`` raises.
     """
 
     def __init__(
@@ -65,30 +88,63 @@ class MapSession:
         self._period_ns = round(period_s * 1e9)
         self._waiting: deque[_Waiting] = deque()
         self._mapper = Mapper(settings, self._look)
+        # What follows is the mapper's side.
         self._sent = -1, -(2**62)  # version and stamp of the cloud that was given last
+        self._missed_change = OdomChange()  # of steps that were no use to the mapper
+        self._lock = Lock()  # for what both sides have
+        self._generation = self._left_out = 0
+        self._error: BaseException | None = None
+        self._now = MapEstimate(np.eye(4), MapReport())
+        self._centre = np.zeros(3)  # of the body in odom at the last step
+        self._worker = (
+            None if settings.waits else Worker("da3-map", self._take, _MOST_WAITING, self._count, self._fail, _merged)
+        )
 
     def reset(self) -> None:
         """Forget keyframes, loops and map."""
         self._waiting.clear()
-        self._mapper.reset()
-        self._sent = -1, -(2**62)
+        with self._lock:
+            self._generation += 1
+            self._left_out = 0
+            self._now = MapEstimate(np.eye(4), MapReport())
+        if self._worker is None:
+            self._forget()
+        else:
+            self._worker.clear()
+            self._worker.post(self._forget)
 
     def close(self) -> None:
-        """Wait for the window that is under way."""
+        """Wait for the window that is under way; what waits is left undone."""
+        if self._worker is not None:
+            self._worker.stop(_CLOSE_TIMEOUT_S)
         self._mapper.close()
 
-    def snapshot(self) -> VoxelMap:
-        """The map as it is now."""
-        return self._mapper.snapshot()
+    def snapshot(self) -> Future[VoxelMap]:
+        """The map as it is when the mapper's step in work, if any, is done."""
+        if self._worker is not None:
+            return self._worker.call(self._mapper.snapshot)
+        done: Future[VoxelMap] = Future()
+        done.set_result(self._mapper.snapshot())
+        return done
 
     def keyframe_poses(self) -> tuple[np.ndarray, np.ndarray]:
         """As Mapper.keyframe_poses."""
         return self._mapper.keyframe_poses()
 
     def submit(
-        self, pending: PendingStep, prediction: WindowPrediction, tracked: TrackedWindow, dynamic: torch.Tensor
+        self,
+        pending: PendingStep,
+        prediction: WindowPrediction,
+        tracked: TrackedWindow,
+        dynamic: torch.Tensor,
+        points: bool,
     ) -> None:
-        """A step whose numbers are on their way; ``dynamic`` (M, H, W) uint8 of its newest views, 0 where it is not."""
+        """A step whose numbers are on their way; ``dynamic`` (M, H, W) uint8 of its newest views, 0 where it is not.
+
+        With ``points`` somebody wants the map's cloud.
+        """
+        if self._error is not None:
+            raise self._error
         assert prediction.depth_conf is not None
         grid = (slice(None), *map_grid(*dynamic.shape[-2:]))
         depth = prediction.depth if prediction.sky is None else torch.where(prediction.sky, torch.nan, prediction.depth)
@@ -101,41 +157,72 @@ class MapSession:
                 "weight": torch.where(dynamic[grid] > 0, 0.0, weight).contiguous(),
             }
         )
-        self._waiting.append(_Waiting(pending, pictures))
+        self._waiting.append(_Waiting(pending, pictures, points))
         if len(self._waiting) > self._lag:
             waited = self._waiting.popleft()
-            self._mapper.step(self._maps(waited.pending.settle(), waited.pictures.wait()))
+            self._hand_over(waited.pending.settle(), waited.pictures, waited.points)
 
-    def estimate(self, stamp_ns: int, points: bool) -> Callable[[], MapEstimate]:
-        """What the map says now; with ``points`` its cloud, if that has changed and ``period_s`` has passed.
+    def estimate(self) -> MapEstimate:
+        """What the map says now; its cloud with it once, if it has changed and ``period_s`` has passed."""
+        with self._lock:
+            now, self._now = self._now, replace(self._now, points=None)
+        return now
 
-        To be called for the result in whatever thread has the time to make a cloud.
-        """
-        T_map_odom, report = self._mapper.T_map_odom, self._mapper.report()
-        snapshot, version = None, self._mapper.map_version
-        if points and version != self._sent[0] and stamp_ns - self._sent[1] >= self._period_ns:
+    def _hand_over(self, tracked: TrackedStep, pictures: Download, points: bool) -> None:
+        change = OdomChange.about(self._centre, tracked.report.growth, tracked.status == "lost")
+        T_odom_body = self._pose(tracked)
+        if T_odom_body is not None:
+            self._centre = T_odom_body[:3, 3].copy()
+        arrays = pictures.wait()
+        if self._worker is None:
+            self._take(_Step(tracked, arrays, points, change, self._generation))
+            return
+        if pictures.done is None:  # on the CPU the next step may overwrite them
+            arrays = {name: array.copy() for name, array in arrays.items()}
+        self._worker.submit(_Step(tracked, arrays, points, change, self._generation))
+
+    def _take(self, step: _Step) -> None:
+        change = self._missed_change.then(step.change)
+        maps = self._maps(step.tracked, step.arrays, change)
+        self._missed_change = change if maps is None else OdomChange()
+        self._mapper.step(maps)
+        points, version, stamp_ns = None, self._mapper.map_version, step.tracked.stamp_ns
+        if step.points and version != self._sent[0] and stamp_ns - self._sent[1] >= self._period_ns:
             self._sent = version, stamp_ns
-            snapshot = self._mapper.snapshot()
+            points = _point_buffer(self._mapper.cloud(), self._map_frame)
+        report = self._mapper.report()
+        with self._lock:
+            if step.generation == self._generation:
+                report = replace(report, left_out=self._left_out)
+                self._now = MapEstimate(self._mapper.T_map_odom, report, points or self._now.points)
 
-        def finish() -> MapEstimate:
-            cloud = None if snapshot is None else _point_buffer(snapshot.cloud(), self._map_frame)
-            return MapEstimate(T_map_odom, report, cloud)
+    def _forget(self) -> None:
+        self._mapper.reset()
+        self._sent = -1, -(2**62)
+        self._missed_change = OdomChange()
 
-        return finish
+    def _count(self, dropped: _Step) -> None:
+        self._left_out += 1
 
-    def _maps(self, tracked: TrackedStep, arrays: Mapping[str, np.ndarray]) -> StepMaps | None:
+    def _fail(self, error: BaseException) -> None:
+        self._error = error
+
+    def _pose(self, tracked: TrackedStep) -> np.ndarray | None:
+        """T_odom_body (4, 4) of a step."""
+        if tracked.T_odom_base is not None:
+            return tracked.T_odom_base
+        return next((view.T_odom_cam for view in tracked.newest if view.camera == self._body), None)
+
+    def _maps(self, tracked: TrackedStep, arrays: Mapping[str, np.ndarray], change: OdomChange) -> StepMaps | None:
         """What the mapper takes of a step; None without depth, or where the robot's pose is not among it."""
         newest = [view for view in tracked.newest if view.depth is not None]
-        T_odom_body = tracked.T_odom_base
-        if T_odom_body is None:
-            T_odom_body = next((view.T_odom_cam for view in newest if view.camera == self._body), None)
+        T_odom_body = self._pose(tracked)
         if T_odom_body is None or not newest or len(newest) != len(arrays["colours"]):
             return None
         maps = zip(newest, arrays["colours"], arrays["depth"], arrays["weight"], strict=True)
         views = [self._view(*one) for one in maps]
         descriptors = np.stack([np.zeros(1) if view.feature is None else view.feature for view in newest])
-        lost = tracked.status == "lost"
-        return StepMaps(tracked.stamp_ns, T_odom_body, tuple(views), descriptors, tracked.report.growth, lost)
+        return StepMaps(tracked.stamp_ns, T_odom_body, tuple(views), descriptors, change)
 
     def _view(self, view: TrackedView, picture: np.ndarray, depth: np.ndarray, weight: np.ndarray) -> StepView:
         rows, columns = map_grid(*picture.shape[-2:])
@@ -205,6 +292,12 @@ class DynamicStep:
     def full_size(self, dynamic: torch.Tensor, height: int, width: int) -> torch.Tensor:
         """As the function of that name. The next call may overwrite it."""
         return self._replay.run((height, width), (dynamic,), lambda: full_size(dynamic, height, width))
+
+
+def _merged(dropped: _Step, step: _Step) -> _Step:
+    """``step``, where the one before it is left out."""
+    points = step.points or dropped.points
+    return replace(step, points=points, change=dropped.change.then(step.change))
 
 
 def full_size(dynamic: torch.Tensor, height: int, width: int) -> torch.Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -43,7 +43,8 @@ def map_grid(height: int, width: int) -> tuple[slice, slice]:
 @dataclass(frozen=True)
 class MappingSettings:
     """As ``loops.*`` and ``map.*``; ``window_views``: of the window across two places. ``keyframe_motion``:
-    displacement over median depth, plus the turn in radians, from which on a set becomes a keyframe."""
+    displacement over median depth, plus the turn in radians, from which on a set becomes a keyframe. ``waits``: for a
+    window's verdict after ``delay`` steps, so that a recording gives the same map each time."""
 
     window_views: int
     loops: bool = True
@@ -53,6 +54,7 @@ class MappingSettings:
     min_similarity: float = 0.4
     interval: int = 10
     delay: int = 10
+    waits: bool = True
     voxel_m: float = 0.1
     max_voxels: int = 1_000_000
     tolerance: float = 0.15
@@ -77,19 +79,43 @@ class StepView:
 
 
 @dataclass(frozen=True)
-class StepMaps:
-    """What a step leaves behind. ``descriptors`` (C, D), see places; T_odom_body (4, 4).
+class OdomChange:
+    """What steps did to all that is remembered in odom: a place p has become growth p + shift.
 
-    ``growth``: factor by which a correction of the scale at this step has enlarged all that is remembered in odom,
-    about where the body was at the step before. ``lost``: nothing tells how the robot came here from there.
+    ``jumped``: one of them has changed the scale by so much that what was kept is useless. ``lost``: nothing tells how
+    the robot came from where it was before them to where it is after.
     """
+
+    growth: float = 1.0
+    shift: np.ndarray = field(default_factory=lambda: np.zeros(3))
+    jumped: bool = False
+    lost: bool = False
+
+    @staticmethod
+    def about(centre: np.ndarray, growth: float, lost: bool = False) -> OdomChange:
+        """Of one step that has enlarged everything by the factor ``growth`` about ``centre`` (3,)."""
+        return OdomChange(growth, (1 - growth) * centre, not 1 / _LARGEST_GROWTH <= growth <= _LARGEST_GROWTH, lost)
+
+    def then(self, later: OdomChange) -> OdomChange:
+        """Both, one after the other."""
+        return OdomChange(
+            self.growth * later.growth,
+            later.growth * self.shift + later.shift,
+            self.jumped or later.jumped,
+            self.lost or later.lost,
+        )
+
+
+@dataclass(frozen=True)
+class StepMaps:
+    """What a step leaves behind. ``descriptors`` (C, D), see places; T_odom_body (4, 4); ``change`` since the step that
+    was taken in before."""
 
     stamp_ns: int
     T_odom_body: np.ndarray
     views: tuple[StepView, ...]
     descriptors: np.ndarray
-    growth: float = 1.0
-    lost: bool = False
+    change: OdomChange = field(default_factory=OdomChange)
 
 
 class Mapper:
@@ -110,12 +136,13 @@ class Mapper:
         self._map = KeyframeMap(
             self._store, self._graph.pose, settings.voxel_m, settings.max_voxels, settings.tolerance
         )
-        search = SearchSettings(settings.min_similarity, settings.interval, settings.delay, settings.window_views)
+        search = SearchSettings(
+            settings.min_similarity, settings.interval, settings.delay, settings.window_views, settings.waits
+        )
         self._search = LoopSearch(self._store, self._look, search, self._policy)
         self._agreement = LoopAgreement()
         self._steps = self._numbered = self._dropped = 0
         self._T_odom_last = np.eye(4)  # the newest keyframe's body, where odom has it now
-        self._T_odom_body = np.eye(4)  # of the last step
         self._lost = False
         self.T_map_odom = np.eye(4)
 
@@ -146,6 +173,11 @@ class Mapper:
         """The map as it is now, for a thread that takes its time to make a cloud of it."""
         return self._map.snapshot()
 
+    @property
+    def keyframes_made(self) -> int:
+        """Since the start, those included that were given up again."""
+        return self._numbered
+
     def keyframe_poses(self) -> tuple[np.ndarray, np.ndarray]:
         """Stamps (K,) int64 and rigid poses T_map_body (K, 4, 4) of the keyframes, as corrected by now."""
         stamps = np.array([keyframe.stamp_ns for keyframe in self._store], dtype=np.int64)
@@ -160,9 +192,8 @@ class Mapper:
         if self._settings.map:
             self._timed("map", self._map.advance)
         if maps is not None:
-            self._follow(maps)
+            self._follow(maps.change)
             self._timed("keyframe", lambda: self._consider(maps))
-            self._T_odom_body = maps.T_odom_body
         verdict = self._timed("search", lambda: self._search.step(self._steps)) if self._settings.loops else None
         if verdict is not None and verdict.constraint is not None:
             loops = self._agreement.admit(verdict.constraint, self._graph)
@@ -199,17 +230,16 @@ class Mapper:
         if self._settings.map:
             self._map.correct()
 
-    def _follow(self, maps: StepMaps) -> None:
-        """Take in what happened to odom at this step."""
-        if self._store.last is not None and not 1 / _LARGEST_GROWTH <= maps.growth <= _LARGEST_GROWTH:
+    def _follow(self, change: OdomChange) -> None:
+        """Take in what happened to odom."""
+        if self._store.last is not None and change.jumped:
             self._restarts += 1
             self.reset()
             return
-        centre = self._T_odom_body[:3, 3]
         grown = self._T_odom_last.copy()
-        grown[:3, 3] = centre + maps.growth * (grown[:3, 3] - centre)
+        grown[:3, 3] = change.growth * grown[:3, 3] + change.shift
         self._T_odom_last = grown
-        self._lost |= maps.lost
+        self._lost |= change.lost
 
     def _consider(self, maps: StepMaps) -> None:
         """Make the set a keyframe if it has moved enough since the last one."""

@@ -24,7 +24,7 @@ _GATE = 24.3
 _PRIOR_STDDEV = 1e-6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Constraint:
     """Keyframe ``b`` as seen from keyframe ``a``: S_a_b (4, 4) and its variance (7,).
 
@@ -76,6 +76,9 @@ class PoseGraph:
         self._loops: list[Constraint] = []
         self._optimizer: Any = None
         self._solving: tuple[list[int], list[Constraint]] = ([], [])
+        # GTSAM's own objects for what is above: making them costs more than an iteration.
+        self._values: dict[int, Any] = {}
+        self._factors: dict[Constraint, Any] = {}
         self._error = 0.0
         self.dropped: list[Constraint] = []  # loops that contradicted the others, since the last ``start``
 
@@ -157,7 +160,8 @@ class PoseGraph:
             return False
         order, loops = self._solving
         values = self._optimizer.values()
-        solved = {number: self._matrix(values.atSimilarity3(number)) for number in order}
+        similarities = {number: values.atSimilarity3(number) for number in order}
+        solved = {number: self._matrix(similarity) for number, similarity in similarities.items()}
         worst = max(loops, key=lambda loop: self._misfit(loop, solved), default=None)
         if worst is not None and self._misfit(worst, solved) > _GATE:
             self._loops = [loop for loop in self._loops if loop is not worst]
@@ -170,24 +174,32 @@ class PoseGraph:
                 self._poses[number] = solved[number]
             else:
                 self._poses[number] = self._poses[odometry.a] @ odometry.S_a_b
-        self._optimizer = None
+        self._optimizer, self._values = None, similarities
         return True
 
     def _start(self) -> None:
         gtsam = self._gtsam
         graph, values = gtsam.NonlinearFactorGraph(), gtsam.Values()
         order, loops = list(self._poses), list(self._loops)
-        for number in order:
-            values.insert(number, self._similarity(self._poses[number]))
+        self._values = {
+            number: self._values.get(number) or self._similarity(pose) for number, pose in self._poses.items()
+        }
+        for number, value in self._values.items():
+            values.insert(number, value)
         fixed = gtsam.noiseModel.Isotropic.Sigma(7, _PRIOR_STDDEV)
         graph.add(gtsam.PriorFactorSimilarity3(order[0], values.atSimilarity3(order[0]), fixed))
-        for constraint in [*(self._odometry[number] for number in order[1:]), *loops]:
-            noise = gtsam.noiseModel.Diagonal.Variances(constraint.variance)
-            measured = self._similarity(constraint.S_a_b)
-            graph.add(gtsam.BetweenFactorSimilarity3(constraint.a, constraint.b, measured, noise))
+        constraints = [*(self._odometry[number] for number in order[1:]), *loops]
+        self._factors = {one: self._factors.get(one) or self._factor(one) for one in constraints}
+        for factor in self._factors.values():
+            graph.add(factor)
         self._optimizer = gtsam.LevenbergMarquardtOptimizer(graph, values)
         self._error = self._optimizer.error()
         self._solving = order, loops
+
+    def _factor(self, constraint: Constraint) -> Any:
+        noise = self._gtsam.noiseModel.Diagonal.Variances(constraint.variance)
+        measured = self._similarity(constraint.S_a_b)
+        return self._gtsam.BetweenFactorSimilarity3(constraint.a, constraint.b, measured, noise)
 
     def _misfit(self, loop: Constraint, poses: dict[int, np.ndarray]) -> float:
         """Squared deviations of a loop from ``poses``."""

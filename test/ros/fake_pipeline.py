@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import Future
 from dataclasses import replace
 
 import numpy as np
@@ -88,7 +89,9 @@ class FakePipeline:
             return None
         points = VoxelMap(0.1, 1000)
         points.add(self.map_points, np.full((len(self.map_points), 3), 200, np.uint8), np.ones(len(self.map_points)))
-        return points
+        coming = Future()
+        coming.set_result(points)
+        return coming
 
     def close(self):
         self._note("close")

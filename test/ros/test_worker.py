@@ -6,7 +6,7 @@ import time
 import pytest
 from ros_harness import wait_until
 
-from da3_ros.ros.worker import Worker
+from da3_ros.worker import Worker
 
 
 class Recorder:

@@ -1,6 +1,7 @@
 """From tracked windows to map, loops and masks: everything of a drive but the network, which is simulated."""
 
 import math
+import threading
 
 import numpy as np
 import pytest
@@ -13,15 +14,17 @@ from da3_ros.geometry.se3 import T_from, invert
 from da3_ros.streaming.transfer import Downloader
 from da3_ros.tracking import TrackingSettings, WindowTracking
 from da3_ros.tracking.map_session import DynamicStep, MapSession, full_size
-from da3_ros.tracking.mapping import MappingSettings
+from da3_ros.tracking.mapping import MappingSettings, OdomChange
 
 BITS = 14  # of the view's number, painted into its picture
 
 
 class Session:
-    """A drive with a rig; ``thing`` (step, T_world_cam, depth) -> depth puts something into the pictures."""
+    """A drive with a rig; ``thing`` (step, T_world_cam, depth) -> depth puts something into the pictures.
 
-    def __init__(self, way, rig=sim.STEREO, noise=None, seed=0, thing=None, loops=True):
+    ``before`` (session, step) is called before each step, and with None after the last one."""
+
+    def __init__(self, way, rig=sim.STEREO, noise=None, seed=0, thing=None, loops=True, before=None, **settings):
         self._rng = np.random.default_rng(seed + 7)
         self._views = []  # T_world_cam of each picture, by its number
         self._features = np.random.default_rng(99).normal(size=(64, 4)) * [0.8, 0.8, 1.5, 1.5]
@@ -29,7 +32,7 @@ class Session:
         tracking = WindowTracking(TrackingSettings(("rig",), 4, len(rig)), device)
         tracking.set_rig(rig)
         dynamic_step, downloader = DynamicStep(0.15), Downloader(device)
-        settings = MappingSettings(window_views=4, voxel_m=0.2, loops=loops, interval=4, delay=3)
+        settings = MappingSettings(window_views=4, voxel_m=0.2, loops=loops, interval=4, delay=3, **settings)
         self.session = MapSession(settings, self._relate, device, next(iter(rig)), 0.0, "map", 1.0)
         self.estimates, self.masks, self.steady, truth = [], [], [], []
         windows = sim.windows(way, rig, 4, noise, seed, leaving=tracking.leaving)
@@ -60,13 +63,17 @@ class Session:
             }  # fmt: skip
             pending = tracking.submit(number, stamp_ns, prediction, tracked, downloader.start(arrays))
             masks = full_size(dynamic, sim.HEIGHT, sim.WIDTH)
-            self.session.submit(pending, prediction, tracked, masks)
-            self.estimates.append(self.session.estimate(stamp_ns, points=True)())
+            if before is not None:
+                before(self.session, number)
+            self.session.submit(pending, prediction, tracked, masks, points=True)
+            self.estimates.append(self.session.estimate())
             self.masks.append(masks.numpy() > 0)
             self.steady.append(pending.settle().report.steady)
             truth.append(window.T_world_base)
         self.true = invert(truth[0]) @ np.stack(truth)
         self.T_world_odom = truth[0]
+        if before is not None:
+            before(self.session, None)
         self.session.close()
 
     def _picture(self, T_world_cam):
@@ -110,7 +117,7 @@ def test_a_tracked_drive_closes_loops_and_its_map_lies_on_the_walls(eight):
     assert report.restarts <= 1
     assert report.keyframes > 20
     assert errors(eight) < 0.25
-    xyz = eight.session.snapshot().cloud().xyz @ eight.T_world_odom[:3, :3].T + eight.T_world_odom[:3, 3]
+    xyz = eight.session.snapshot().result().cloud().xyz @ eight.T_world_odom[:3, :3].T + eight.T_world_odom[:3, 3]
     assert np.median(sim.surface_distance(xyz)) < 0.2
 
 
@@ -152,6 +159,91 @@ def test_without_anything_that_moves_nothing_is_masked(eight):
 
 def test_reset_starts_the_map_anew(eight):
     eight.session.reset()
-    assert len(eight.session.snapshot().cloud()) == 0
-    assert np.array_equal(eight.session.estimate(0, points=False)().T_map_odom, np.eye(4))
+    assert len(eight.session.snapshot().result().cloud()) == 0
+    assert np.array_equal(eight.session.estimate().T_map_odom, np.eye(4))
     eight.session.close()
+
+
+class Held:
+    """A mapper's thread that is held up from step ``begin`` to step ``end``, and let finish after the last step."""
+
+    def __init__(self, begin, end):
+        self._begin, self._end = begin, end
+        self._go, self._held = threading.Event(), threading.Event()
+
+    def __call__(self, session, step):
+        if step == self._begin:
+            wait_for(session)
+            session._worker.post(self._hold)
+            assert self._held.wait(10.0)
+        elif step == self._end:
+            self._go.set()
+        elif step is None or step < self._begin:
+            wait_for(session)
+
+    def _hold(self):
+        self._held.set()
+        assert self._go.wait(60.0)  # a step that waited for this thread would never let it go
+
+
+def wait_for(session):
+    """Until the mapper's thread has nothing left to do."""
+    session._worker.call(lambda: None).result(10.0)
+    while session._worker._items:
+        session._worker.call(lambda: None).result(10.0)
+    session._worker.call(lambda: None).result(10.0)
+
+
+def test_a_step_never_waits_for_the_mapper_and_its_motion_is_not_lost():
+    way = sim.circle(60)
+    prompt = Session(way, noise=sim.Noise(depth=0.02), loops=False)
+    late = Session(way, noise=sim.Noise(depth=0.02), loops=False, waits=False, before=Held(20, 40))
+    report = late.estimates[-1].report
+    assert report.left_out == 20 - 8
+    assert 0.5 < report.keyframes / prompt.estimates[-1].report.keyframes < 0.95
+    # Odom itself does not depend on the mapper, and no keyframe is elsewhere for the steps that were left out.
+    assert errors(late) == pytest.approx(errors(prompt), abs=0.02)
+    assert late.estimates[-1].points is None or late.estimates[-1].points.frame_id == "map"
+
+
+def test_a_map_on_its_own_thread_is_that_of_the_replay_where_time_is_left():
+    way = sim.circle(30)
+    replayed = Session(way, loops=False)
+    live = Session(way, loops=False, waits=False, before=lambda session, _: wait_for(session))
+    first, second = (one.session._mapper.cloud() for one in (replayed, live))
+    assert len(first) > 1000
+    assert first.xyz.tobytes() == second.xyz.tobytes() and first.rgb.tobytes() == second.rgb.tobytes()
+
+
+def test_a_failure_of_the_mapper_ends_the_next_step():
+    def broken(session, step):
+        if step == 3:
+            session._mapper.step = None
+        elif step == 4:
+            session._worker._thread.join(10.0)
+
+    with pytest.raises(TypeError):
+        Session(sim.circle(8), loops=False, waits=False, before=broken)
+
+
+def test_a_reset_forgets_what_waits_for_the_mapper():
+    def reset(session, step):
+        if step is None:
+            session.reset()
+            wait_for(session)
+            assert session.estimate().report.keyframes == 0
+            assert len(session.snapshot().result(10.0).cloud()) == 0
+
+    Session(sim.circle(8), loops=False, waits=False, before=reset)
+
+
+def test_changes_of_odom_add_up():
+    first = OdomChange.about(np.array([1.0, 2.0, 3.0]), 1.02)
+    second = OdomChange.about(np.array([-4.0, 0.0, 1.0]), 0.97, lost=True)
+    p = np.array([5.0, -6.0, 7.0])
+    both = first.then(second)
+    for change, centre in ((first, (1.0, 2.0, 3.0)), (second, (-4.0, 0.0, 1.0))):
+        p = np.array(centre) + change.growth * (p - np.array(centre))
+    assert np.allclose(both.growth * np.array([5.0, -6.0, 7.0]) + both.shift, p)
+    assert both.lost and not both.jumped
+    assert OdomChange.about(p, 1.06).then(first).jumped

@@ -16,7 +16,8 @@ class Worker(Generic[Item]):
     """Runs ``handle(item)`` for the items submitted, in order, in one thread of its own.
 
     When more than ``capacity`` items wait, the oldest is dropped and ``on_drop(item)`` is called (in the thread that
-    submitted). Calls go before items. An exception of ``handle`` ends the thread and goes to ``on_failure``.
+    submitted); where the items after it must know of it, ``merge(dropped, next)`` is what the next one becomes. Calls
+    go before items. An exception of ``handle`` ends the thread and goes to ``on_failure``.
     """
 
     def __init__(
@@ -26,11 +27,13 @@ class Worker(Generic[Item]):
         capacity: int,
         on_drop: Callable[[Item], None],
         on_failure: Callable[[BaseException], None],
+        merge: Callable[[Item, Item], Item] | None = None,
     ):
         self._handle = handle
         self._capacity = capacity
         self._on_drop = on_drop
         self._on_failure = on_failure
+        self._merge = merge
         self._wake = threading.Condition()
         self._items: deque[Item] = deque()
         self._calls: deque[tuple[Callable[[], Any], Future | None]] = deque()
@@ -48,6 +51,8 @@ class Worker(Generic[Item]):
             if len(self._items) >= self._capacity:
                 dropped = self._items.popleft()
             self._items.append(item)
+            if dropped is not None and self._merge is not None:
+                self._items[0] = self._merge(dropped, self._items[0])
             self._wake.notify()
         if dropped is not None:
             self._on_drop(dropped)
