@@ -19,6 +19,10 @@ from da3_ros.streaming.programs import Programs
 from da3_ros.tracking.gauge import invert_rigid
 
 AGREES, IN_FRONT, UNKNOWN = 1, -1, 0
+# Standard deviations of the depths' difference beyond which a surface is another one: with fewer, the noise of a weak
+# network is taken for motion, with more, what it sees only dimly in front of the scene is missed.
+_SPREADS = 1.5
+_MAD_TO_STDDEV = 1.4826
 
 
 def compare_surfaces(
@@ -30,7 +34,8 @@ def compare_surfaces(
     T_other_this (..., 4, 4); leading dimensions are broadcast. Depth that is not finite and positive is unknown; it
     may be +Inf for sky in ``other``, in front of which is all else. ``tolerance`` is relative. Surfaces are compared
     with the nearest of the 3 x 3 pixels about the point for IN_FRONT, since edges of objects are not where they seem.
-    No host synchronization.
+    Two maps contradict each other only by what stands out of their own noise: where the depths of a pair of views
+    spread by more than ``tolerance``, that counts. No host synchronization.
     """
     near, far = _around(other)
     height, width = depth.shape[-2:]
@@ -61,9 +66,18 @@ def compare_surfaces(
         part.flatten(-2).expand(*lead, -1).gather(-1, index).unflatten(-1, (height, width)) for part in (near, far)
     )
     known = inside & (near > 0)
-    in_front = known & (z < (1 - tolerance) * near)
-    agrees = known & (z >= (1 - tolerance) * near) & (z <= (1 + tolerance) * far)
+    noise = torch.exp(_SPREADS * _spread(torch.where(known, z / (near * far).sqrt(), torch.nan)))
+    low = torch.minimum(1 / noise, torch.full_like(noise, 1 - tolerance)) * near
+    in_front = known & (z < low)
+    agrees = known & (z >= low) & (z <= noise.clamp(min=1 + tolerance) * far)
     return agrees.to(torch.int8) * AGREES + in_front.to(torch.int8) * IN_FRONT
+
+
+def _spread(ratio: Tensor) -> Tensor:
+    """Robust standard deviation (..., 1, 1) of the logarithms of ratios (..., h, w); 0 where all are NaN."""
+    log = ratio.log().flatten(-2)
+    off = (log - log.nanmedian(-1, keepdim=True).values).abs()
+    return (_MAD_TO_STDDEV * off.nanmedian(-1, keepdim=True).values).nan_to_num(0.0)[..., None]
 
 
 def _around(depth: Tensor) -> tuple[Tensor, Tensor]:

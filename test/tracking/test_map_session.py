@@ -151,6 +151,19 @@ def test_what_moves_is_masked_and_what_stands_is_not():
     assert np.mean(false) < 0.02
 
 
+def test_noise_of_a_weak_network_is_no_motion_and_hides_none_that_is_clear():
+    session = Session(sim.circle(30), noise=sim.Noise(depth=0.25, view_depth=0.1), thing=box, loops=False)
+    found, false = [], []
+    for step, masks in enumerate(session.masks, 1):
+        there = box(step, np.full((sim.HEIGHT, sim.WIDTH), 9.0)) == 1.5
+        if step > 10:
+            false.append(masks[:, ~there].mean())
+            if there.sum() > 100:
+                found.append(masks[:, there].mean())
+    assert np.mean(false) < 0.02
+    assert np.mean(found) > 0.5
+
+
 def test_without_anything_that_moves_nothing_is_masked(eight):
     still = Session(sim.circle(40), noise=sim.Noise(depth=0.05))
     assert np.mean(still.masks) < 0.002
