@@ -11,6 +11,10 @@ from da3_ros.datatypes import Estimate
 from da3_ros.ros.findings import Finding, Report, Sources
 from da3_ros.tracking.records import TRACKING
 
+_CONTRADICTED = {
+    "rig": "scale, or the network sees the cameras in other directions from each other than /tf_static does,",
+    "odometry": "scale, or the network sees the robot move in other directions,",
+}
 _FINE = ("started", "tracking", "still", "rotating")
 
 
@@ -55,7 +59,7 @@ def _findings(config: PipelineConfig, estimate: Estimate) -> list[Finding]:
         )
         found.append(Finding(DiagnosticStatus.WARN, "no metres", text))
     for source in tracking.scale_rejected:
-        text = f"{source} contradicts the scale and is left out of it"
+        text = f"{source} contradicts the {_CONTRADICTED.get(source, 'scale')} and is left out of it"
         found.append(Finding(DiagnosticStatus.WARN, f"rejected {source}", text))
     for source in tracking.scale_jumped:
         found.append(Finding(DiagnosticStatus.WARN, f"jump {source}", f"the scale jumped to what {source} says"))

@@ -34,11 +34,11 @@ class ScaleState:
 
     log: Tensor  # () float64
     variance: Tensor  # () float64; UNKNOWN_VARIANCE or more before the first measurement
-    misfits: Tensor  # (S,) int64, consecutive measurements that did not fit
+    misfits: Tensor  # (S,) int64, consecutive measurements that did not fit; below zero after a refusal
     idle: Tensor  # (S,) int64, steps since a measurement was last used
     used: Tensor  # (S,) bool: this step's measurement was taken in
     jumped: Tensor  # (S,) bool: this step took over another scale after misfits
-    rejected: Tensor  # (S,) bool: this step's measurement did not fit and was left out
+    rejected: Tensor  # (S,) bool: this step's measurement did not fit, or was refused, and was left out
 
     @property
     def metric(self) -> Tensor:
@@ -93,13 +93,16 @@ class ScaleFilter:
 
         The first valid one is taken over as it is. A later one counts for as little as one of time_constant_s /
         elapsed_s that repeat each other; one that does not fit is left out, and the ``jump_after``-th in a row is taken
-        over with ``jumped`` set.
+        over with ``jumped`` set. A source that was refused is left out until it was not for ``jump_after`` times.
         """
         elapsed = torch.as_tensor(elapsed_s, dtype=torch.float64, device=state.log.device).clamp(min=1e-3)
         most = 1.0 - torch.exp(-elapsed / max(self._time_constant_s, 1e-6))
         nothing, some = no_measurement(elapsed.device), numbers(elapsed.device)
+        no = nothing.valid
         all_ = [nothing if one is None else one for one in measured]
         logs, variances, valid = (torch.stack([getattr(one, n) for one in all_]) for n in ("log", "variance", "valid"))
+        refused = torch.stack([no if one.refused is None else one.refused for one in all_])
+        said, valid = valid, valid & (state.misfits >= 0)
         variances = torch.where(valid, variances, some.one)  # any: it counts nothing
         repeated = (1.0 + self._time_constant_s / elapsed) * variances
         repeating = _REPEATED * variances
@@ -108,7 +111,6 @@ class ScaleFilter:
         others_idle = long_idle.sum() - long_idle == len(all_) - 1
         may_jump = valid & (misfits >= self._jump_after) & others_idle
         log, variance = state.log, state.variance
-        no = nothing.valid
         quiet = ~no  # no source has been taken in so far
         found = [(no, no, no, no)] * len(all_)  # of each: fits, jumps, is taken over, is taken in
         for source, one in enumerate(measured):
@@ -128,8 +130,10 @@ class ScaleFilter:
             quiet = quiet & ~taken
             found[source] = fits, jump, take_over, taken
         fits, jumped, taken_over, used = torch.stack([flag for flags in found for flag in flags]).view(-1, 4).unbind(1)
-        misfits = torch.where(valid, misfits * ~(fits | taken_over), state.misfits)
-        return ScaleState(log, variance, misfits, idle * ~used, used, jumped, valid & ~used)
+        # Below zero it counts how often a source that was refused must still say something before it is heard again.
+        misfits = torch.where(valid, misfits * ~(fits | taken_over), state.misfits + (said & ~valid))
+        misfits = misfits * ~refused - self._jump_after * refused
+        return ScaleState(log, variance, misfits, idle * ~used, used, jumped, said & ~used | refused)
 
 
 def combine(ratios: list[ScaleRatio]) -> ScaleRatio:

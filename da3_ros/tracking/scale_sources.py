@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -18,6 +18,9 @@ _MAD_TO_STDDEV = 1.4826
 _SMALLEST_STDDEV = 0.002  # relative
 # Of a single displacement: one alone, or few that happen to agree, say nothing of their own error.
 _SINGLE_STDDEV = 0.05
+# Tangent of the angle, root mean square by squared length, between predicted and known displacements beyond which the
+# prediction is refused: 17 degrees. Where one alone is further aside it counts as much as one at 45 degrees.
+_LARGEST_ASIDE, _MOST_ASIDE = 0.3, 1.0
 # Beyond this relative deviation a source says nothing.
 _LARGEST_STDDEV = 0.5
 
@@ -29,15 +32,18 @@ class ScaleMeasurement:
     log: Tensor  # 0 where not valid
     variance: Tensor  # of the logarithm; infinite where not valid
     valid: Tensor  # bool
+    refused: Tensor | None = None  # bool, not valid for contradicting what is known; None: it never does
 
     def unless(self, condition: Tensor) -> ScaleMeasurement:
-        """The same, but not valid where ``condition`` (...) is true."""
-        valid = self.valid & ~condition
-        return _where(valid, self.log, self.variance)
+        """The same, but it says nothing where ``condition`` (...) is true."""
+        says = ~condition
+        refused = None if self.refused is None else self.refused & says
+        return replace(_where(self.valid & says, self.log, self.variance), refused=refused)
 
     def unbind(self) -> list[ScaleMeasurement]:
         """One after the other, of the first dimension."""
-        return [ScaleMeasurement(*one) for one in zip(self.log, self.variance, self.valid, strict=True)]
+        refused = [None] * len(self.log) if self.refused is None else self.refused
+        return [ScaleMeasurement(*one) for one in zip(self.log, self.variance, self.valid, refused, strict=True)]
 
 
 def scale_from_vectors(
@@ -50,8 +56,9 @@ def scale_from_vectors(
     prediction onto what is known, which noise of the prediction does not lengthen, and counts by its squared length;
     the result is their weighted median. With ``equally_noisy`` both are estimates of one kind, and the scale is the
     ratio of lengths, which noise lengthens alike. Not valid where displacements are zero, contradict each other or
-    point backwards. Leading dimensions are measurements of their own, with ``independent`` (...) displacements and
-    ``equally_noisy`` (...) each.
+    point backwards; refused where what was predicted points elsewhere than what is known: a network that does not see
+    in which direction a camera stands from another one does not see how far either. Leading dimensions are
+    measurements of their own, with ``independent`` (...) displacements and ``equally_noisy`` (...) each.
     """
     if known.shape[-2] == 0:
         return no_measurement(known.device, known.shape[:-2])
@@ -64,13 +71,21 @@ def scale_from_vectors(
         units = alike if equally_noisy is True else torch.where(equally_noisy[..., None], alike, units)
     median = weighted_median(units, weight)
     # What lies across the known direction is error, too.
-    across = (predicted - units[..., None] * known).norm(dim=-1) / length.sqrt()
-    along, across = weighted_median(torch.stack([(units - median[..., None]).abs(), across]), weight)
+    across_each = (predicted - units[..., None] * known).norm(dim=-1) / length.sqrt()
+    along, across = weighted_median(torch.stack([(units - median[..., None]).abs(), across_each]), weight)
     spread = torch.maximum(_MAD_TO_STDDEV * along, across / 2**0.5)
     total = weight.sum(-1)
     effective = (total.square() / weight.square().sum(-1).clamp(min=1e-12)).clamp(max=independent).clamp(min=1.0)
     spread = torch.maximum(spread, _SINGLE_STDDEV * median / effective)
-    return measurement(median, spread / effective.sqrt(), usable=total > 1e-8)
+    somewhere = total > 1e-8
+    # Half a turn counts as the most, too: as if the scale along were none.
+    aside = (across_each / units.clamp(min=1e-12)).square().clamp(max=_MOST_ASIDE)
+    aside = torch.where(units > 0, aside, _MOST_ASIDE)
+    refused = somewhere & ((weight * aside).sum(-1) > _LARGEST_ASIDE**2 * total)
+    if equally_noisy is not False:
+        refused = refused & ~equally_noisy if torch.is_tensor(equally_noisy) else torch.zeros_like(refused)
+    found = measurement(median, spread / effective.sqrt(), usable=somewhere & ~refused)
+    return replace(found, refused=refused)
 
 
 def scale_from_ranges(known: Tensor, predicted: Tensor) -> ScaleMeasurement:

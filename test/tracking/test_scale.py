@@ -135,3 +135,37 @@ def test_a_correction_is_no_faster_than_the_time_constant(time_constant_s):
         state = scale_filter.correct(state, only("rig", measured(2.1)), 0.1)
     moved = (float(state.log) - math.log(2.0)) / math.log(2.1 / 2.0)
     assert 0.2 < moved <= 1 - math.exp(-1) + 1e-3
+
+
+def turned(vectors, degrees):
+    """``vectors`` (K, 3) turned about z, and a third as long: a network whose poses are wrong."""
+    c, s = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return vectors @ torch.tensor([[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, 1.0]]) / 3
+
+
+RIG = torch.tensor([[0.0, 0.3, 0.0], [0.2, -0.1, 0.0], [0.2, 0.2, 0.0]])
+
+
+@pytest.mark.parametrize("degrees, refused", [(0, False), (5, False), (12, False), (25, True), (90, True), (180, True)])
+def test_directions_that_contradict_the_rig_are_refused(degrees, refused):
+    found = scale_from_vectors(RIG, turned(RIG, degrees), independent=3)
+    assert bool(found.refused) == refused and bool(found.valid) == (not refused)
+    alike = scale_from_vectors(RIG, turned(RIG, degrees), independent=3, equally_noisy=True)
+    assert not bool(alike.refused)
+
+
+def test_a_rig_that_is_refused_leaves_the_scale_to_others_and_comes_back_only_when_it_stays_right():
+    scale_filter = ScaleFilter(time_constant_s=5.0, jump_after=3)
+    state = unknown_scale(torch.device("cpu"))
+    wrong, right = (scale_from_vectors(RIG, turned(RIG, degrees), independent=3) for degrees in (40, 0))
+    for measurement in (wrong, right, right, wrong):  # right by chance
+        state = scale_filter.correct(state, only("rig", measurement), 0.1)
+        assert bool(state.rejected[0]) and not bool(state.metric)
+    both = only("rig", wrong)
+    both[SOURCES.index("metric_model")] = measured(2.0)
+    state = scale_filter.correct(state, both, 0.1)
+    assert float(state.metres_per_unit) == pytest.approx(2.0) and bool(state.rejected[0])
+    state = scale_filter.correct(unknown_scale(torch.device("cpu")), only("rig", wrong), 0.1)
+    for _ in range(4):
+        state = scale_filter.correct(state, only("rig", right), 0.1)
+    assert bool(state.used[0]) and float(state.metres_per_unit) == pytest.approx(3.0, rel=1e-3)
