@@ -20,9 +20,9 @@ from da3_ros.config import Config, PointsConfig
 from da3_ros.datatypes import Estimate, FrameSet, OutputRequest
 from da3_ros.errors import FrameError, UnavailableError
 from da3_ros.ros.stats import Stats
-from da3_ros.worker import Worker
 from da3_ros.tracking.voxel_map import VoxelMap
 from da3_ros.usable import pose_problem, submit_usable
+from da3_ros.worker import Worker
 
 # Estimates that may wait for the publisher: one in hand and one fresh.
 _PENDING_ESTIMATES = 2

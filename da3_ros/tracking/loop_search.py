@@ -1,7 +1,7 @@
 """Finds loops: a place that looks like an old one, one window of the network across the two, a verdict.
 
-The window runs on a thread of its own. Its verdict enters ``delay`` steps after it was asked for; should it not be there
-by then, that step waits where a recording is to give the same map each time, else it enters at the first step after it.
+The window runs on a thread of its own. Its verdict enters ``delay`` steps after it was asked for; should it not be
+there by then, that step waits where a recording is to give the same map each time, else the first step after it has it.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ Look = Callable[[Sequence[KeyframeView]], SharedWindow]
 @dataclass(frozen=True)
 class SearchSettings:
     """``min_similarity``: cosine from which on two places are looked at; ``interval``: steps from one window to the
-    next at least; ``delay``: steps after which its verdict counts; ``views``: of the window; ``waits``: a step waits for
-    a verdict that is due."""
+    next at least; ``delay``: steps after which its verdict counts; ``views``: of the window; ``waits``: a step waits
+    for a verdict that is due."""
 
     min_similarity: float
     interval: int

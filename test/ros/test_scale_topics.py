@@ -54,7 +54,7 @@ def stamp(message):
 
 def test_a_range_finder_gives_metres(graph):
     cameras = Cameras(graph, textured=True)
-    windows, depth = graph.listen(WindowEstimate, "/window"), graph.listen(Image, "/left/depth")
+    windows, depth = graph.listen(WindowEstimate, "/window"), graph.listen(Image, "/left/depth/image_rect")
     diagnostics = DiagnosticsListener(graph)
     with network_node(graph, scale__source="range", scale__range_topic="/sonar", diagnostics__period_s=0.1):
         publisher = graph.node.create_publisher(Range, "/sonar", 10)
@@ -74,7 +74,7 @@ def test_a_range_finder_gives_metres(graph):
             cameras.send(step_ns=PERIOD_NS)
             time.sleep(0.05)
 
-        wait_until(lambda: len(depth) >= 2 and windows or send(), 20.0)
+        wait_until(lambda: (len(depth) >= 2 and windows) or send(), 20.0)
     assert windows[0].scale_source == "range" and 0 < windows[0].scale < np.inf
     image = depth[0]
     metres = np.frombuffer(image.data, np.float32).reshape(image.height, image.width)
