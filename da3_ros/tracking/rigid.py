@@ -198,7 +198,7 @@ def _sign(values: Tensor) -> Tensor:
 
 
 def _median_of_pairs(values: Tensor, weights: Tensor, half: Tensor) -> Tensor:
-    """The least value (..., 1) up to which there is ``half`` (..., 1) of the weight, by comparing each with each: to sort
-    few values takes the device longer."""
+    """The least value (..., 1) up to which there is ``half`` (..., 1) of the weight, by comparing each with each: to
+    sort few values takes the device longer."""
     upto = ((values[..., None, :] <= values[..., :, None]) * weights[..., None, :]).sum(-1)
     return torch.where(upto >= half, values, numbers(values.device).infinity).amin(-1, keepdim=True)
