@@ -9,6 +9,7 @@ from da3_ros.training.config import Shape
 from da3_ros.training.losses import LossWeights
 from da3_ros.training.processes import Processes
 from da3_ros.training.trainer import Trainer
+from da3_ros.training.worlds import SceneSource
 
 pytestmark = [
     pytest.mark.gpu,
@@ -68,3 +69,16 @@ def test_a_run_learns_and_goes_on(tmp_path, compiled):
     reference = torch.zeros(8, dtype=torch.int64, device=DEVICE)
     last = second._gradients(SHAPES[0], walls(torch.arange(8, device=DEVICE), 2, (28, 42)), reference)["loss"].item()
     assert last < 0.8 * losses[0]
+
+
+@pytest.mark.slow
+def test_a_long_run_of_several_kinds_of_batches(tmp_path):
+    """Rendered scenes, made ahead beside hundreds of captured steps, as in a real run."""
+    shapes = tuple(Shape(views, 112, 154, 32 // views) for views in (4, 8, 2))
+    config = tiny_run(
+        shapes=shapes, variant="da3-nano", steps=1500, log_every=25, checkpoint_every=500, bf16=True, posed=0.2,
+        decoded=0.25, together=4, losses=LossWeights(log_depth=True, relative=0.5, match=0.25),
+    )  # fmt: skip
+    trainer = Trainer(config, SceneSource(DEVICE, compiled=False), tmp_path, Processes(0, 1, DEVICE))
+    assert trainer.run()
+    assert all(value.isfinite().all() for value in trainer.mean.weights.values())

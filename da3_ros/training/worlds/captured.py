@@ -25,7 +25,7 @@ class Captured(Generic[Result]):
             function(self._input)
         torch.cuda.current_stream(example.device).wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+        with torch.cuda.graph(self._graph, stream=side, capture_error_mode="thread_local"):
             self._output = function(self._input)
 
     def __call__(self, value: Tensor) -> Result:
