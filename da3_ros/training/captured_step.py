@@ -38,8 +38,8 @@ class CapturedStep:
                 function(self._batch, *self._tensors)
         torch.cuda.synchronize()
         self._graph = torch.cuda.CUDAGraph()
-        # On a stream of its own: graphs that were captured on the same one share cuBLAS's workspace, and this one is
-        # replayed while another makes scenes.
+        # On a stream of its own: graphs that were captured on the same one share cuBLAS's workspace (pytorch issue
+        # 193402), and this one is replayed while another makes scenes.
         with torch.cuda.graph(self._graph, pool=pool, stream=side, capture_error_mode="thread_local"):
             self._figures = function(self._batch, *self._tensors)
         reset()

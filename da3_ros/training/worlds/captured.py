@@ -25,6 +25,7 @@ class Captured(Generic[Result]):
             function(self._input)
         torch.cuda.current_stream(example.device).wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
+        # On a stream of its own, or it would share cuBLAS's workspace with graphs that run beside it.
         with torch.cuda.graph(self._graph, stream=side, capture_error_mode="thread_local"):
             self._output = function(self._input)
 
