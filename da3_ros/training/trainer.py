@@ -42,7 +42,7 @@ class Trainer:
         if device.type == "cuda":
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
             torch.backends.cudnn.benchmark = True       # few shapes, many steps
-            # torch's choice on Hopper since 2.11, with known errors in its backward pass (pytorch issues 169849, 196678)
+            # torch's choice on Hopper since 2.11; its backward pass has known errors (pytorch issues 169849, 196678)
             torch.backends.cuda.enable_cudnn_sdp(False)
         self.network = initial_network(VARIANTS[config.variant], config.seed, device)
         if config.init:
