@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
         rows = bench_ros.measure_ros(args, image_hw, device)
         return _report(args, device, image, rows, (bench_ros.RATES, bench_ros.LATENCIES))
     if device.type == "cpu":
-        set_cpu_threads(0)
+        set_cpu_threads(dict(map(parse_parameter, args.parameters)).get("model.cpu_threads", 0))
     args.variants = args.variants or _VARIANTS[device.type]
     args.process_res = args.process_res or _PROCESS_RES
     if args.ray_pose:

@@ -117,6 +117,15 @@ class FakeReference(torch.nn.Module):
         self.calls.append(("inference", len(pictures), pictures[0].shape, process_res))
 
 
+def test_the_cpu_gets_as_many_threads_as_the_node_would_take(capsys, monkeypatch):
+    taken = []
+    monkeypatch.setattr(bench, "set_cpu_threads", taken.append)
+    for parameters in ([], ["-p", "model.cpu_threads:=2"]):
+        assert main(["bench", *SMALL, "--views", "2", "--new", "1", *parameters]) == 0
+    capsys.readouterr()
+    assert taken == [0, 2]
+
+
 def test_the_reference_sees_the_same_window_and_is_timed_once_for_it(capsys, monkeypatch):
     api = types.ModuleType("depth_anything_3.api")
     api.DepthAnything3 = FakeReference
