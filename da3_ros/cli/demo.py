@@ -78,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--accept-noncommercial", action="store_true", help="use weights with such a licence (da3-ros weights list)"
     )
     node.add_argument(
-        "--process-res", type=int, default=210, metavar="PX", help="longest side in the network (default: %(default)s)"
+        "--process-res", type=int, default=224, metavar="PX", help="longest side in the network (default: %(default)s)"
     )
     node.add_argument("--window-sets", type=int, default=3, metavar="N", help="sets in the window (default: 3)")
     node.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:<n> (default: %(default)s)")
