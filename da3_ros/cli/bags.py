@@ -17,6 +17,7 @@ from da3_ros.cli.demo_bag import write_sequence
 from da3_ros.cli.demo_folder import NOMINAL_RATE_HZ
 from da3_ros.cli.demo_pictures import CALIBRATION_FILES, FORMAT, read_pictures
 from da3_ros.cli.demo_sequence import Sequence, SequenceStep
+from da3_ros.cli.text_file import write_text
 from da3_ros.egress.foxglove import foxglove_layout
 from da3_ros.errors import InputError
 from da3_ros.ingest.bag import Bag
@@ -117,7 +118,7 @@ def _layout(args: argparse.Namespace) -> int:
         pictures = {camera.name: camera.image_topic for camera in find_cameras(bag) if camera.name in cameras}
     except InputError:  # no pictures were passed through
         pictures = {}
-    args.output.write_text(json.dumps(foxglove_layout(cameras, namespace, pictures), indent=1) + "\n")
+    write_text(args.output, json.dumps(foxglove_layout(cameras, namespace, pictures), indent=1))
     print(f"layout of {', '.join(cameras)}: {args.output}")
     return 0
 
@@ -141,7 +142,7 @@ def _info(args: argparse.Namespace) -> int:
         if args.json == "-":
             print(text)
             return 0
-        Path(args.json).write_text(text + "\n")
+        write_text(Path(args.json), text)
     print(f"{found['messages']} messages in {found['duration_s']:.1f} s")
     for name, topic in found["topics"].items():
         print(f"  {topic['messages']:8d}  {name}  ({topic['type']})")

@@ -20,7 +20,7 @@ from da3_ros.errors import InputError
 from da3_ros.geometry.se3 import invert
 
 FORMAT = """\
-calibration.yaml in the folder DIR of --images:
+calibration.yaml in the folder DIR:
 
   rate_hz: 10.0                 # nominal; used where a camera has no stamps
   cameras:

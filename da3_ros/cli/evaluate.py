@@ -14,6 +14,7 @@ from typing import Any
 
 from da3_ros.cli.evaluate_options import SEGMENT_S, add_arguments, check_options, output_files, settings_of
 from da3_ros.cli.evaluate_print import print_metrics
+from da3_ros.cli.text_file import write_text
 from da3_ros.config import Config, parameters, to_flat
 from da3_ros.errors import Da3Error, InputError, UnavailableError
 from da3_ros.evaluation.many import FailedRecording, evaluate_many
@@ -60,10 +61,7 @@ def run(args: argparse.Namespace) -> int:
     metrics = jsonable(metrics)
     parts = _pictured(recordings, results, metrics) if report else []
     text = json.dumps(metrics, indent=1)
-    try:
-        numbers.write_text(text + "\n")
-    except OSError as error:
-        raise InputError(f"{numbers} cannot be written: {error.strerror or error}") from error
+    write_text(numbers, text)
     if report:
         write_report(report, metrics, parts, _chosen(recordings[0]))
     print(text) if args.json else print_metrics(metrics, numbers, report)

@@ -136,8 +136,11 @@ def check_options(args: argparse.Namespace, many: bool, segment_s: float) -> Non
         raise InputError("--external-depth needs --external: the poses that belong to it")
     if args.estimates and args.external:
         raise InputError("--estimates and --external are two answers to what is scored: give one")
-    if segment_s < 0 or args.workers < 0:
-        raise InputError("--segment and --workers must not be below 0")
+    # Written so that NaN is refused too.
+    if not (segment_s >= 0 and args.workers >= 0 and 0 <= args.tolerance < float("inf")):
+        raise InputError("--segment, --workers and --tolerance must not be below 0")
+    if not (args.max_depth > 0 and args.external_depth_scale > 0):
+        raise InputError("--max-depth and --external-depth-scale must be above 0")
     if args.workers and not args.ray:
         raise InputError("--workers is for a cluster: give --ray too")
     if many and (args.estimates or args.external or args.poses or args.rerun):
@@ -165,13 +168,12 @@ def output_files(args: argparse.Namespace) -> tuple[Path, Path | None]:
         except OSError as error:
             raise InputError(f"--output {numbers} can be neither folder nor .json file: {error.strerror}") from error
         numbers = numbers / _NUMBERS
-    if args.report == "none":
-        return numbers, None
     report = numbers.with_name(_REPORT) if args.report is None else Path(args.report)
-    for name, file in (("--output", numbers), ("--report", report)):
-        if not file.parent.is_dir():
+    shown = None if args.report == "none" else report
+    for name, file in (("--output", numbers), ("--report", shown)):
+        if file is not None and not file.parent.is_dir():
             raise InputError(f"{name} {file}: there is no folder {file.parent}")
-    return numbers, report
+    return numbers, shown
 
 
 def _frames(text: str | None) -> tuple[str, str] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from da3_ros.cli.text_file import write_text
 from da3_ros.config import Config
 from da3_ros.egress.estimates import output_request, output_topics
 from da3_ros.errors import InputError
@@ -83,6 +85,10 @@ def run(args: argparse.Namespace) -> int:
     config = replay_config(bag, args.config, args.topics, parse_overrides(args.overrides))
     if args.output.exists():
         raise InputError(f"{args.output} exists already: give another --output, or delete it")
+    if args.json and not Path(args.json).parent.is_dir():
+        raise InputError(f"--json {args.json}: there is no folder {Path(args.json).parent}")
+    if not (math.isfinite(args.start) and math.isfinite(args.duration or 0.0)):
+        raise InputError("--start and --duration are seconds")
     if args.rerun:
         load_rerun()
         if not (config.publish.depth and config.publish.camera_info):
@@ -97,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
         if args.json == "-":
             print(text)
             return 0
-        Path(args.json).write_text(text + "\n")
+        write_text(Path(args.json), text)
     _print(figures)
     return 0
 

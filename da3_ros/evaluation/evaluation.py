@@ -178,6 +178,8 @@ class Evaluation:
         topic = resolve("odometry", self._settings.namespace)
         if topic in recording.topics:
             poses = read_poses(recording, topic)
+            if poses.unusable:
+                self._found.notes.append(f"{poses.unusable} poses on {topic} are no rotation and finite place")
             for stamp_ns, T in zip(poses.trajectory.stamps_ns.tolist(), poses.trajectory.T_world_body, strict=True):
                 self._note_pose(stamp_ns, T, poses.frame)
         for frame in recorded_frames(recording, self._config.cameras, self._settings.namespace):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from da3_ros.errors import InputError
 from da3_ros.evaluation.score import ConsistencyScore, DepthScore, TrajectoryPiece, score_trajectory
 from da3_ros.evaluation.trajectory import Trajectory
 
@@ -118,7 +119,11 @@ class Findings:
                 estimate = Trajectory(np.array(stamps, dtype=np.int64), np.stack([poses[s] for s in stamps]))
                 pieces.append(TrajectoryPiece(estimate, truth))
         if pieces:
-            return {**score_trajectory(pieces, tolerance_ns), "frame": self.truth_frame}
+            try:
+                return {**score_trajectory(pieces, tolerance_ns), "frame": self.truth_frame}
+            except InputError as error:  # the depth has its numbers all the same, and so have other recordings
+                notes.append(f"no errors of poses: {error}")
+                return None
         if self.truth_frame is not None:
             count = sum(len(poses) for poses in self.poses)
             notes.append(f"there are {count} estimated poses of {self.truth_frame or 'the truth'}: no errors")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from da3_ros.config import Config
 from da3_ros.datatypes import CameraCalibration
 from da3_ros.errors import InputError
 from da3_ros.evaluation.cloud_truth import CLOUD, CloudDepth
-from da3_ros.evaluation.settings import FOREVER_NS, EvaluationSettings, Span
+from da3_ros.evaluation.settings import FOREVER_NS, WHOLE, EvaluationSettings, Span
 from da3_ros.evaluation.stamped import StampedMessages
 from da3_ros.evaluation.trajectory_files import read_trajectory
 from da3_ros.evaluation.truth import DEPTH_TOPIC, DepthTruth, TruePoses, pose_topics, read_poses, read_transforms
@@ -85,10 +87,18 @@ class GroundTruth:
             found = read_transforms(self._bag, *settings.pose_tf, start_ns, stop_ns)
         elif topic is not None:
             found = read_poses(self._bag, topic, start_ns, stop_ns)
+            if not len(found.trajectory) and not found.unusable:
+                if settings.pose_topic and span == WHOLE:
+                    raise InputError(f"{topic} has no messages")
+                when = "" if span == WHOLE else " of some parts"
+                self.notes.append(f"{topic} has no true poses{when}: no errors there")
+                return None
         else:
             self.notes.append("there are no true poses: no errors of poses")
             return None
-        return TruePoses(found.trajectory, settings.pose_frame or found.frame, found.world)
+        if found.unusable:
+            self.notes.append(f"{found.unusable} true poses are no rotation and finite place: left out")
+        return replace(found, frame=settings.pose_frame or found.frame)
 
     def _read_calibrations(self) -> dict[str, CameraCalibration]:
         found = {}

@@ -34,6 +34,8 @@ def external_frames(
     ``calibration``, whose distortion they do not have. ``poses``: of the camera, at stamps that differ by at most
     ``tolerance_ns``. Raises InputError for other files.
     """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder of depth files")
     files = sorted((_stamp_ns(file), file) for file in folder.iterdir() if file.suffix.lower() in _DEPTH_SUFFIXES)
     if not files:
         raise InputError(f"{folder} has no depth files ({', '.join(_DEPTH_SUFFIXES)})")

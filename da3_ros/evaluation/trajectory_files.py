@@ -40,6 +40,8 @@ def read_trajectory(file: Path, kind: TrajectoryFormat | None = None) -> Traject
                 xyzw = quaternion if kind == "tum" else [*quaternion[1:], quaternion[0]]
                 T = T_from(matrix_from_quat_xyzw(np.array(xyzw)), np.array((x, y, z)))
                 stamps.append(_to_ns(values[0]) if kind == "tum" else int(values[0]))
+            if not np.isfinite(T).all():
+                raise InputError("its place is not finite")
         except (ValueError, InvalidOperation, InputError) as error:
             raise InputError(f"{file}, line {number} is no pose of a {kind} file: {error}") from error
         poses.append(T)

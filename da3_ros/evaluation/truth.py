@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,11 +33,15 @@ _RAYS: dict[tuple, np.ndarray] = {}
 
 @dataclass(frozen=True)
 class TruePoses:
-    """``frame``: whose poses these are, and ``world``: in which frame (both empty where the recording does not say)."""
+    """``frame``: whose poses these are, and ``world``: in which frame (both empty where the recording does not say).
+
+    ``unusable``: how many more there were that are no rotation and finite place, as some trackers send when lost.
+    """
 
     trajectory: Trajectory
     frame: str
     world: str = ""
+    unusable: int = 0
 
 
 class DepthTruth:
@@ -73,23 +77,20 @@ def depth_from_image(message: Any, topic: str) -> np.ndarray:
 
 
 def read_poses(bag: Bag, topic: str, start_ns: int = 0, stop_ns: int = 2**63 - 1) -> TruePoses:
-    """The poses on ``topic`` that were recorded from ``start_ns`` to before ``stop_ns``.
+    """The poses on ``topic`` that were recorded from ``start_ns`` to before ``stop_ns``, maybe none.
 
-    Raises InputError where there is none of a type that holds poses.
+    Raises InputError for a topic that is not there, or of a type that holds no poses.
     """
     if topic not in bag.topics or bag.topics[topic].type not in POSE_TYPES:
         there = sorted(name for name, found in bag.topics.items() if found.type in POSE_TYPES)
         raise InputError(f"the recording has no topic {topic} with poses; there are: {', '.join(there) or 'none'}")
-    found = {}
+    found: dict[int, np.ndarray | None] = {}
     frame = world = ""
     for entry in bag.messages([topic], start_ns, stop_ns):
         frame = getattr(entry.message, "child_frame_id", "")
         world = entry.message.header.frame_id
-        found[stamp_of(entry.message)] = _pose(entry.message)
-    stamps = sorted(found)
-    if not stamps:
-        raise InputError(f"{topic} has no messages")
-    return TruePoses(Trajectory(np.array(stamps, dtype=np.int64), np.stack([found[s] for s in stamps])), frame, world)
+        found[stamp_of(entry.message)] = _usable(_pose, entry.message)
+    return _true_poses(found, frame, world)
 
 
 def read_transforms(bag: Bag, parent: str, child: str, start_ns: int = 0, stop_ns: int = 2**63 - 1) -> TruePoses:
@@ -99,7 +100,7 @@ def read_transforms(bag: Bag, parent: str, child: str, start_ns: int = 0, stop_n
 
     Raises InputError where there are none.
     """
-    found: dict[int, np.ndarray] = {}
+    found: dict[int, np.ndarray | None] = {}
     others: set[str] = set()
     for name, topic in bag.topics.items():
         if topic.type not in TRANSFORM_TYPES or name.rpartition("/")[2] == STATIC_TOPIC:
@@ -108,15 +109,14 @@ def read_transforms(bag: Bag, parent: str, child: str, start_ns: int = 0, stop_n
             for stamped in entry.message.transforms:
                 edge = stamped.header.frame_id.lstrip("/"), stamped.child_frame_id.lstrip("/")
                 if edge == (parent, child):
-                    found[stamp_of(stamped)] = matrix_from_transform(stamped.transform)
+                    found[stamp_of(stamped)] = _usable(matrix_from_transform, stamped.transform)
                 else:
                     others.add(":".join(edge))
     if not found:
         raise InputError(
             f"the recording has no transform {parent}:{child}; there are: {', '.join(sorted(others)) or 'none'}"
         )
-    stamps = sorted(found)
-    return TruePoses(Trajectory(np.array(stamps, dtype=np.int64), np.stack([found[s] for s in stamps])), child, parent)
+    return _true_poses(found, child, parent)
 
 
 def depth_at_truth(
@@ -163,6 +163,23 @@ def scaled_intrinsics(K: np.ndarray, calibration: CameraCalibration, height: int
     scaled[:2, 2] = (scaled[:2, 2] + 0.5) * scale - 0.5  # pixel centres are whole numbers
     scaled[0, 0], scaled[1, 1] = scaled[0, 0] * scale[0], scaled[1, 1] * scale[1]
     return scaled
+
+
+def _usable(matrix: Callable[[Any], np.ndarray], message: Any) -> np.ndarray | None:
+    """(4, 4); None for what is no pose."""
+    try:
+        T = matrix(message)
+    except InputError:
+        return None
+    return T if np.isfinite(T).all() else None
+
+
+def _true_poses(found: Mapping[int, np.ndarray | None], frame: str, world: str) -> TruePoses:
+    """Of the poses by stamp."""
+    usable = {stamp: T for stamp, T in sorted(found.items()) if T is not None}
+    poses = np.array(list(usable.values()), dtype=np.float64).reshape(-1, 4, 4)
+    trajectory = Trajectory(np.array(list(usable), dtype=np.int64), poses)
+    return TruePoses(trajectory, frame, world, len(found) - len(usable))
 
 
 def _pose(message: Any) -> np.ndarray:

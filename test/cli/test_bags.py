@@ -116,6 +116,8 @@ def test_what_is_in_a_recording_is_told(folder, tmp_path, capsys):
     ]
     assert main(["bags", "info", str(out)]) == 0
     assert "camera front: /front/image_raw" in capsys.readouterr().out
+    assert main(["bags", "info", str(out), "--json", str(tmp_path / "nowhere" / "info.json")]) == 2
+    assert "info.json cannot be written: No such file or directory" in capsys.readouterr().err
 
 
 def test_nothing_is_written_over_and_no_half_recording_stays(folder, tmp_path, capsys):

@@ -13,10 +13,11 @@ from recording_helpers import STEPS, TruthfulPipeline, depth, pose, stamp
 from da3_ros.cli.demo_bag import write_sequence
 from da3_ros.cli.main import main
 from da3_ros.egress.bag import message_builder, new_recording
-from da3_ros.evaluation import segments
+from da3_ros.evaluation import ground_truth, segments
 from da3_ros.evaluation.trajectory import Trajectory
 from da3_ros.evaluation.trajectory_files import write_tum
 from da3_ros.geometry.se3 import T_from, matrix_from_quat_xyzw
+from da3_ros.ingest.bag import Bag
 
 QUICK = ["--set", "model.checkpoint=random", "model.process_res=56", "window.sets=2", "model.device=cpu"]
 
@@ -203,6 +204,10 @@ def test_surfaces_without_open3d_are_refused_at_once(bag, external, capsys, monk
         (["--depth-topic", "rear=/depth"], "no camera 'rear'"),
         (["--depth-topic", "front=/depth"], "no topic /depth of type sensor_msgs.msg.Image; there are: .front.ground"),
         (["--estimates", "nothing.mcap"], "no recording nothing.mcap"),
+        (["--tolerance", "-1"], "--tolerance must not be below 0"),
+        (["--tolerance", "nan"], "--tolerance must not be below 0"),
+        (["--max-depth", "0"], "--max-depth .* must be above 0"),
+        (["--output", "nowhere/m.json", "--report", "none"], "--output nowhere/m.json: there is no folder nowhere"),
     ],
 )
 def test_what_cannot_be_scored_is_said_in_one_line(bag, tmp_path, capsys, more, wanted):
@@ -219,3 +224,69 @@ def test_files_of_another_program_that_are_none(bag, external, capsys):
     options = ["--external", str(external / "poses.tum"), "--external-depth", str(external / "depth")]
     assert main(["evaluate", str(bag), "--output", str(external / "m.json"), *options]) == 2
     assert "readme.png: its name is no stamp" in capsys.readouterr().err
+
+
+def test_depth_of_another_program_that_is_nowhere(bag, external, capsys):
+    options = ["--external", str(external / "poses.tum"), "--external-depth", str(external / "nowhere")]
+    assert main(["evaluate", str(bag), "--output", str(external / "m.json"), *options]) == 2
+    assert "nowhere is no folder of depth files" in capsys.readouterr().err
+
+
+def truth_changed(bag, path, change):
+    """The recording with other true poses: ``change`` gets the number and the message of each; False leaves it out."""
+    recording = Bag([bag])
+    with new_recording(path) as out:
+        number = 0
+        for raw in recording.raw():
+            kind = recording.topics[raw.topic].type
+            if raw.topic == "/ground_truth/odometry":
+                message = recording.deserialize(raw)
+                if change(number, message) is not False:
+                    out.write(raw.topic, raw.receive_ns, message)
+                number += 1
+            else:
+                out.write_raw(raw.topic, kind, raw.receive_ns, raw.data, recording.ros2_types())
+    return path
+
+
+def other_clock(number, message):
+    message.header.stamp.sec += 1000
+
+
+def test_true_poses_of_another_clock_cost_only_the_errors_of_poses(bag, external, capsys):
+    late = truth_changed(bag, external / "late.mcap", other_clock)
+    options = ["--external", str(external / "poses.tum"), "--external-depth", str(external / "depth")]
+    metrics = evaluate(late, external, *options)
+    assert metrics["trajectory"] is None and metrics["depth"]["front"]["frames"] == STEPS
+    assert "no errors of poses: no estimated pose is within 0.02 s" in capsys.readouterr().err
+    assert "no errors of poses" in (external / "report.html").read_text()
+
+
+def test_true_poses_that_are_none_are_left_out(bag, external):
+    """As trackers send them when they are lost."""
+
+    def lose(number, message):
+        if number == 2:
+            message.pose.pose.position.x = float("nan")
+        if number == 4:
+            message.pose.pose.orientation = replace(message.pose.pose.orientation, x=0.0, y=0.0, z=0.0, w=0.0)
+
+    lost = truth_changed(bag, external / "lost.mcap", lose)
+    metrics = evaluate(lost, external, "--external", str(external / "poses.tum"))
+    assert metrics["trajectory"]["associated_poses"] == STEPS - 2
+    assert metrics["trajectory"]["ate"]["sim3"]["rmse"] == pytest.approx(0.0, abs=1e-6)
+    assert "2 true poses are no rotation and finite place: left out" in metrics["notes"]
+
+
+def test_parts_without_true_poses_keep_their_depth(tmp_path, sequence, monkeypatch):
+    """The motion capture stopped before the robot did."""
+    monkeypatch.setattr(ground_truth, "_SLACK_NS", 10_000_000)
+    monkeypatch.setattr(segments, "Pipeline", lambda config: TruthfulPipeline(sequence.cameras[0]))
+    monkeypatch.setattr(TruthfulPipeline, "reset", lambda self: None)
+    monkeypatch.setattr(TruthfulPipeline, "set_rig", lambda self, rig: None)
+    write_sequence(sequence, tmp_path / "all.mcap", "raw")
+    bag = truth_changed(tmp_path / "all.mcap", tmp_path / "half.mcap", lambda number, message: number < STEPS // 2 - 1)
+    metrics = evaluate(bag, tmp_path, "--segment", "0.35")
+    assert metrics["failed"] == [] and metrics["depth"]["front"]["frames"] == STEPS
+    assert metrics["trajectory"]["associated_poses"] == STEPS // 2 - 1
+    assert any("no true poses of some parts" in note for note in metrics["notes"])

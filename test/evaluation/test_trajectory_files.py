@@ -57,6 +57,7 @@ def test_kitti_as_evo_reads_it_with_times_beside(tmp_path):
         ("1.0 2 3\n", "lines of 3 values"),
         ("1.0 0 0 0 0 0 0 1\n2.0 0 0 x 0 0 0 1\n", "line 2"),
         ("1.0 0 0 0 0 0 0 0\n", "line 1 .* no rotation"),
+        ("1.0 0 0 0 0 0 0 1\n2.0 nan 0 0 0 0 0 1\n", "line 2 .* not finite"),
         ("1.0 0 0 0 0 0 0 1\n1.0 0 0 0 0 0 0 1\n", "do not increase"),
     ],
 )

@@ -239,6 +239,8 @@ def test_the_node_s_parameter_file_is_taken(bag, tmp_path):
         (["window.sets=0"], r"window\.sets must be within"),
         (["--topics", "/chatter"], "no image topic /chatter"),
         (["--pass-through", "/nothing"], "no topic /nothing"),
+        (["--start", "nan"], "--start and --duration are seconds"),
+        (["--json", "nowhere/f.json"], "--json nowhere/f.json: there is no folder nowhere"),
         (["--start", "99"], "nothing to replay from 99 s on: the recording is 0.6 s long"),
         (["camera.left.transport=compressed"], "transport asks for sensor_msgs/msg/CompressedImage"),
         (["sync.slop_s=0.0", "sync.min_cameras=2"], "no images belong together"),
