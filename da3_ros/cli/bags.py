@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         return _info(args)
     if args.action == "layout":
         return _layout(args)
-    if args.steps < 1 or args.rate <= 0:
+    if args.steps < 1 or not 0 < args.rate < float("inf"):
         raise InputError(f"--steps must be at least 1 and --rate above 0, not {args.steps} and {args.rate:g}")
     described = any((args.folder / name).is_file() for name in CALIBRATION_FILES)
     if described:

@@ -124,6 +124,8 @@ def test_nothing_is_written_over_and_no_half_recording_stays(folder, tmp_path, c
     (tmp_path / "there.mcap").touch()
     assert main(["bags", "from-images", str(folder), "--output", str(tmp_path / "there.mcap")]) == 2
     assert "exists already" in capsys.readouterr().err
+    assert main(["bags", "from-images", str(folder), "--output", str(tmp_path / "n.mcap"), "--rate", "nan"]) == 2
+    assert "--rate above 0, not 9223372036854775807 and nan" in capsys.readouterr().err
     (folder / "2.png").unlink()
     assert main(["bags", "from-images", str(folder), "--output", str(tmp_path / "new.mcap")]) == 2
     assert "2.png cannot be read" in capsys.readouterr().err
