@@ -30,6 +30,7 @@ from da3_ros.replay.recording import PART_SETS
 from da3_ros.replay.recording import Recording as Output
 
 _NS = 1_000_000_000
+_BAR = "{l_bar}{bar}| {n:.1f} of {total:.1f} s recorded [{elapsed}, {remaining} left]"
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,8 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"{args.output} exists already: give another --output, or delete it")
     if args.json and not Path(args.json).parent.is_dir():
         raise InputError(f"--json {args.json}: there is no folder {Path(args.json).parent}")
-    if not (math.isfinite(args.start) and math.isfinite(args.duration or 0.0)):
-        raise InputError("--start and --duration are seconds")
+    if not (0 <= args.start < math.inf and 0 <= (args.duration or 0.0) < math.inf):
+        raise InputError("--start and --duration are seconds, 0 or more")
     if args.rerun:
         load_rerun()
         if not (config.publish.depth and config.publish.camera_info):
@@ -126,10 +127,10 @@ def replay(bag: Bag, config: Config, pipeline: Pipeline, args: argparse.Namespac
     notes: list[str] = []
     estimates = 0
     started = time.perf_counter()
-    with tqdm(total=bag.count(replayed.topics | passed), unit="message", disable=not sys.stderr.isatty()) as bar:
+    with tqdm(total=(stop_ns - start_ns) / _NS, bar_format=_BAR, disable=not sys.stderr.isatty()) as bar:
 
         def seen(raw: RawMessage) -> None:
-            bar.update()
+            bar.update((raw.receive_ns - start_ns) / _NS - bar.n)
             recording.pass_through(raw)
 
         try:

@@ -18,6 +18,7 @@ Better = Literal["lower", "higher", "nearer 0", "same"]
 # What da3-ros evaluate writes, and what of it every version has written.
 _PARTS = ("depth", "trajectory", "consistency", "windows", "surface", "novel_views", "run")
 _NEEDED = ("depth", "trajectory", "run")
+_FAILED = {"recording", "segment", "segments", "attempts", "error"}      # of each in "failed"
 _HIGHER = {
     *("delta1", "delta2", "delta3", "covered", "pixels", "overlap", "within_1", "within_5", "within_10", "pairs"),
     *("precision", "recall", "f1", "views", "frames", "sets", "estimates", "poses", "estimated_poses"),
@@ -109,6 +110,9 @@ def read_metrics(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is no JSON ({error}): give the metrics.json of da3-ros evaluate") from error
     if not isinstance(found, dict) or not all(part in found for part in _NEEDED):
         raise InputError(f"{path} does not come from da3-ros evaluate: wanted an object with {', '.join(_NEEDED)}")
+    failed = found.get("failed", [])
+    if not isinstance(failed, list) or not all(isinstance(one, dict) and _FAILED <= one.keys() for one in failed):
+        raise InputError(f"{path} does not come from da3-ros evaluate: 'failed' is no list of recordings that failed")
     return found
 
 

@@ -145,6 +145,8 @@ def test_a_recording_that_could_be_evaluated_before_must_not_fail(tmp_path, caps
         ("\xff\xfe", "b.json is no JSON"),
         ("[1]", "does not come from da3-ros evaluate"),
         ('{"depth": {}}', "does not come from da3-ros evaluate"),
+        ('{"depth": {}, "trajectory": {}, "run": {}, "failed": 5}', "'failed' is no list"),
+        ('{"depth": {}, "trajectory": {}, "run": {}, "failed": [{"recording": "a"}]}', "'failed' is no list"),
     ],
 )
 def test_files_that_are_no_evaluations_are_refused_in_one_line(tmp_path, capsys, content, wanted):

@@ -240,6 +240,7 @@ def test_the_node_s_parameter_file_is_taken(bag, tmp_path):
         (["--topics", "/chatter"], "no image topic /chatter"),
         (["--pass-through", "/nothing"], "no topic /nothing"),
         (["--start", "nan"], "--start and --duration are seconds"),
+        (["--start=-5"], "--start and --duration are seconds, 0 or more"),
         (["--json", "nowhere/f.json"], "--json nowhere/f.json: there is no folder nowhere"),
         (["--start", "99"], "nothing to replay from 99 s on: the recording is 0.6 s long"),
         (["camera.left.transport=compressed"], "transport asks for sensor_msgs/msg/CompressedImage"),
