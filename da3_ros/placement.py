@@ -71,6 +71,7 @@ class Placement:
         self._T_base_cam: dict[str, np.ndarray] = {}
         self._constants: dict[tuple, _Constants] = {}
         self._places: dict[tuple[int, ...], torch.Tensor] = {}  # what is uploaded anew at each step, by its shape
+        self._T_given_odom: torch.Tensor | None = None  # (4, 4) from tracking's frame to the robot's odom
 
     def set_rig(self, T_base_cam: Mapping[str, np.ndarray]) -> None:
         """Known extrinsics: camera name -> (4, 4) T_base_cam in metres. Cameras left out are not known."""
@@ -115,13 +116,24 @@ class Placement:
             lambda: torch.where(tracked.metric | (not self._metres_only), tracked.metres_per_unit, torch.nan).float(),
         )
         T_odom_cam, T_odom_base = tracked.T_odom_cam, tracked.T_odom_base
+        if tracked.first:
+            self._T_given_odom = None
         if self._stands_back and tracked.T_given_base is not None and T_odom_base is not None:
             given = self._upload_in_place(tracked.T_given_base)
             where = T_odom_base, T_odom_cam
-            T_odom_cam = self._replay.run(
-                "stand back", (given, *where), lambda: given @ invert_rigid(where[0]) @ where[1], kept=given
+            T_given_odom, T_odom_cam = self._replay.run(
+                "stand back", (given, *where), lambda: _stand_back(given, *where), kept=given
             )
-            return PlacedWindow(prediction, T_odom_cam, given, K, K_predicted, metres, tracked)
+            if self._T_given_odom is None:
+                self._T_given_odom = torch.empty_like(T_given_odom)
+            self._T_given_odom.copy_(T_given_odom)
+            T_odom_base = given
+        elif self._T_given_odom is not None:
+            # A gap in the robot's odometry: the windows carry on from where it ended, in the robot's frame.
+            T, base, poses = self._T_given_odom, T_odom_base, T_odom_cam
+            T_odom_base, T_odom_cam = self._replay.run(
+                "carry on", (T, base, poses), lambda: (None if base is None else T @ base, T @ poses), kept=T
+            )
         return PlacedWindow(prediction, T_odom_cam, T_odom_base, K, K_predicted, metres, tracked)
 
     def _pixels(self, views: Sequence[WindowView], ranges: np.ndarray | None, frame_id: str) -> np.ndarray | None:
@@ -192,6 +204,14 @@ class Placement:
             values.view(part.shape) for values, part in zip(flat, parts, strict=True)
         )
         return _Constants(tuple(view.view for view in views), K, calibrated > 0, half_pixel, T_base_first, T_cam_base)
+
+
+def _stand_back(
+    T_given_base: torch.Tensor, T_odom_base: torch.Tensor, T_odom_cam: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """T_given_odom (4, 4) and T_given_cam (N, 4, 4), where the base is T_given_base."""
+    T_given_odom = T_given_base @ invert_rigid(T_odom_base)
+    return T_given_odom, T_given_odom @ T_odom_cam
 
 
 def _place(

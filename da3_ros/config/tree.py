@@ -66,6 +66,13 @@ class PipelineConfig:
         return tuple(source for source, possible in there.items() if possible and wanted in ("auto", source))
 
     @property
+    def uses_odometry(self) -> bool:
+        """Whether the robot's own odometry is put onto frames: for the network, as a source of scale, or since the
+        windows are to lie where it is, odom being the robot's own."""
+        stands_back = self.tracks and not self.frames.publish_tf
+        return stands_back or "odometry" in (self.model.pose_conditioning, *self.scale_sources)
+
+    @property
     def scale_source(self) -> str:
         """All of ``scale_sources`` for people to read, or ``none``."""
         return "+".join(self.scale_sources) or "none"

@@ -204,7 +204,7 @@ class BagReplay:
             if topic.rpartition("/")[2] == STATIC_TOPIC:
                 for found in self._bag.messages([topic]):
                     self._add_transforms(found.message)
-        if "odometry" in (self._config.model.pose_conditioning, *self._config.scale_sources):
+        if self._config.uses_odometry:
             topic = self._config.scale.odometry_topic
             topic = resolve(topic, self._namespace) if topic else ""
             self._odometry = OdometryHistory(self._bag, self._config.frames, self._tree, topic)

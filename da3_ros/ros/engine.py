@@ -142,11 +142,17 @@ class Engine:
         self._inference.submit(image_set)
 
     def reset(self, forget_outputs: Callable[[], None]) -> None:
-        """Forget what waits and the window, then call ``forget_outputs`` in the publishing thread."""
+        """Forget what waits and the window, then call ``forget_outputs`` in the publishing thread, after the last
+        estimate from before and before the first one from after."""
+
+        def forget() -> None:
+            self._pipeline.reset()
+            # Only now, since the step that was in work has left an estimate.
+            self._publishing.clear()
+            self._publishing.post(forget_outputs)
+
         self._inference.clear()
-        self._inference.post(self._pipeline.reset)
-        self._publishing.clear()
-        self._publishing.post(forget_outputs)
+        self._inference.post(forget)
 
     def update_points(self, points: PointsConfig) -> None:
         """Use other point cloud settings from the next step on."""

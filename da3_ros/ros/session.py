@@ -57,7 +57,7 @@ class Session:
             undo.callback(self._rig.close)
             self._odometry = (
                 RobotOdometry(node, self._rig.buffer, config, self._frame_dropped)
-                if "odometry" in (config.model.pose_conditioning, *config.scale_sources)
+                if config.uses_odometry
                 else None
             )
             if self._odometry is not None:

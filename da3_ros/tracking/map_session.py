@@ -95,7 +95,6 @@ class MapSession:
         self._generation = self._left_out = 0
         self._error: BaseException | None = None
         self._now = MapEstimate(np.eye(4), MapReport())
-        self._centre = np.zeros(3)  # of the body in odom at the last step
         self._worker = (
             None if settings.waits else Worker("da3-map", self._take, _MOST_WAITING, self._count, self._fail, _merged)
         )
@@ -169,10 +168,7 @@ class MapSession:
         return now
 
     def _hand_over(self, tracked: TrackedStep, pictures: Download, points: bool) -> None:
-        change = OdomChange.about(self._centre, tracked.report.growth, tracked.status == "lost")
-        T_odom_body = self._pose(tracked)
-        if T_odom_body is not None:
-            self._centre = T_odom_body[:3, 3].copy()
+        change = OdomChange.about(tracked.report.centre, tracked.report.growth, tracked.status == "lost")
         arrays = pictures.wait()
         if self._worker is None:
             self._take(_Step(tracked, arrays, points, change, self._generation))
@@ -256,12 +252,10 @@ class DynamicStep:
         graphs = execution != "eager"
         self._filter = DynamicFilter(tolerance, Programs(device, "graphs" if graphs else "eager", _MOST_GRAPHS))
         self._replay = Replay(device, _MOST_GRAPHS if graphs else 0)
-        self._body: torch.Tensor | None = None  # (4, 4) of the last step
 
     def reset(self) -> None:
         """Forget all views."""
         self._filter.reset()
-        self._body = None
 
     def step(
         self, stamp_ns: int, prediction: WindowPrediction, K: torch.Tensor, tracked: TrackedWindow
@@ -282,12 +276,9 @@ class DynamicStep:
         K_coarse[:, :2] /= rows.step
         depth = torch.where(tracked.weight > 0, tracked.depth, torch.nan).unflatten(1, (h, w))
         T_odom_cam = tracked.T_odom_cam[newest]
-        body = tracked.T_odom_base if tracked.T_odom_base is not None else T_odom_cam[0]
-        before = body if self._body is None else self._body
-        growth = tracked.report[REPORT.index("growth")]
-        dynamic = self._filter.step(stamp_ns, depth, K_coarse, T_odom_cam, growth, before[:3, 3])
-        self._body = body.clone()
-        return dynamic.flatten(1)
+        growth, first = tracked.report[REPORT.index("growth")], REPORT.index("centre_x")
+        centre = tracked.report[first : first + 3]
+        return self._filter.step(stamp_ns, depth, K_coarse, T_odom_cam, growth, centre).flatten(1)
 
     def full_size(self, dynamic: torch.Tensor, height: int, width: int) -> torch.Tensor:
         """As the function of that name. The next call may overwrite it."""

@@ -35,6 +35,9 @@ class TrackReport:
     view_rotation_variance: float
     view_translation_variance: float
     growth: float  # by which corrections and jumps of the scale enlarged what is remembered
+    centre_x: float  # about what, in odom
+    centre_y: float
+    centre_z: float
     used: tuple[str, ...]  # sources that were taken in
     jumped: tuple[str, ...]  # sources whose other scale was taken over
     rejected: tuple[str, ...]  # sources that did not fit
@@ -50,6 +53,11 @@ class TrackReport:
         return TrackReport(
             **numbers, carried=carried, used=named[0], jumped=named[1], rejected=named[2], misfit=misfit.reshape(-1, 6)
         )
+
+    @property
+    def centre(self) -> np.ndarray:
+        """(3,) in odom, about which what is remembered was enlarged."""
+        return np.array([self.centre_x, self.centre_y, self.centre_z])
 
     @property
     def metric(self) -> bool:

@@ -44,6 +44,7 @@ class Memory(NamedTuple):
     depth: Tensor  # (R, P) float32 metres, of the view's thumbnail
     weight: Tensor  # (R, P) float32
     body: Tensor  # (4, 4) float64 T_odom_base of the newest set; T_odom_cam of its first view without a rig
+    centre: Tensor  # (3,) float64 of the newest set's cameras that the body's pose comes from
     log: Tensor  # of ScaleState, as are the next three
     variance: Tensor
     misfits: Tensor
@@ -65,7 +66,7 @@ class Step(NamedTuple):
 REPORT = (
     "log_scale", "scale_variance", "carried", "steady", "seen", "baseline", "texture", "median_depth",
     "rotation_variance", "translation_variance", "view_rotation_variance", "view_translation_variance",
-    "growth",
+    "growth", "centre_x", "centre_y", "centre_z",
 )  # fmt: skip
 
 
@@ -117,9 +118,10 @@ def advance(
     unit = scale.metres_per_unit
     T_world_cam[:, :3, 3] *= unit
 
-    # What is remembered follows a correction, about the body, whose place in odom does not move.
+    # What is remembered follows a correction, about the cameras that the body hangs on by a lever in metres, whatever
+    # the scale: so the body's place in odom does not move.
     growth = torch.where(started, torch.exp(scale.log - before), numbers(device).one)
-    stored = _grown(stored, memory.body, growth)
+    stored = _grown(stored, memory.centre, growth)
 
     # In one go: the window in odom by the views that are shared, and its newest body by the cameras of the rig.
     T_cam_body = invert_rigid(facts["mount"])
@@ -135,9 +137,13 @@ def advance(
     T_apart = expected @ invert_rigid(torch.where(started & together, fits.T_b_a[1], lead))
     T_odom_world = torch.where(facts["connected"] > 0, fits.T_b_a[0], T_apart)
     bodies = T_odom_world @ bodies[newest]
-    first = bodies.index_select(0, facts["mounted"][newest].argmax()[None])[0]  # of the largest
+    largest = facts["mounted"][newest].argmax()[None]
+    first = bodies.index_select(0, largest)[0]
     body = torch.where(together, T_odom_world @ fits.T_b_a[1], first)
     T_odom_cam, misfits = _on_body(facts, T_odom_world @ T_world_cam, bodies, body, scale.metric, newest)
+    places, those = T_odom_cam[newest, :3, 3], aboard[newest][:, None]
+    middle = (those * places).sum(0) / those.sum().clamp(min=1.0)
+    centre = torch.where(together, middle, places.index_select(0, largest)[0])
     # A view's pose is the mean of what its windows say: one window's noise then moves the frame by little.
     T_odom_cam = torch.where((shared > 0)[:, None, None], blend(stored, T_odom_cam, facts["share"]), T_odom_cam)
 
@@ -146,9 +152,11 @@ def advance(
         memory.poses.index_copy(0, row, T_odom_cam),
         (memory.depth * growth.float()).index_copy(0, row[newest], thumbs),
         memory.weight.index_copy(0, row[newest], weights),
-        body, scale.log, scale.variance, scale.misfits, scale.idle,
+        body, centre, scale.log, scale.variance, scale.misfits, scale.idle,
     )  # fmt: skip
-    report = _report(scale, ratio, seen, baseline, texture, typical * growth, fits, shared, growth, misfits)
+    report = _report(
+        scale, ratio, seen, baseline, texture, typical * growth, fits, shared, growth, memory.centre, misfits
+    )
     return after, Step(T_odom_cam, body, unit, scale.metric, thumbs, weights, report)
 
 
@@ -314,6 +322,7 @@ def _report(
     fits: RigidFit,
     shared: Tensor,
     growth: Tensor,
+    centre: Tensor,
     misfits: Tensor,
 ) -> Tensor:
     weight = fits.weights[0] * shared
@@ -323,7 +332,7 @@ def _report(
     own = torch.where(ratio.valid, ratio.variance, numbers(shared.device).zero)
     values = [
         scale.log, scale.variance + own, ratio.valid.double(), ratio.steady, seen, baseline, texture, typical,
-        fits.rotation_variance[0], fits.translation_variance[0], *single, growth,
+        fits.rotation_variance[0], fits.translation_variance[0], *single, growth, *centre,
     ]  # fmt: skip
     flags = torch.stack([scale.used, scale.jumped, scale.rejected]).flatten()
     return torch.cat([torch.stack(values), flags, misfits.flatten()])
@@ -344,10 +353,9 @@ def _nothing(device: torch.device) -> ScaleRatio:
     return ScaleRatio(zero, zero + torch.inf, zero > 0, zero + 1.0)
 
 
-def _grown(T: Tensor, T_about: Tensor, growth: Tensor) -> Tensor:
-    """Poses (N, 4, 4) with all distances from the position of T_about (4, 4) multiplied by ``growth`` ()."""
+def _grown(T: Tensor, centre: Tensor, growth: Tensor) -> Tensor:
+    """Poses (N, 4, 4) with all distances from ``centre`` (3,) multiplied by ``growth`` ()."""
     grown = T.clone()
-    centre = T_about[:3, 3]
     grown[:, :3, 3] = centre + growth * (T[:, :3, 3] - centre)
     return grown
 

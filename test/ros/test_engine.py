@@ -152,6 +152,29 @@ def test_a_refused_frame_is_left_out_of_the_set(running):
     wait_until(lambda: running.published == [1])
 
 
+def test_nothing_of_before_a_reset_comes_after_what_it_forgets(running, monkeypatch):
+    """Not even of the step that was being submitted: its pose would begin the new path."""
+    begun, go_on, said = threading.Event(), threading.Event(), running.published
+    submit = running.device.submit
+
+    def slow(*arguments):
+        begun.set()
+        assert go_on.wait(5.0)
+        step = submit(*arguments)
+        step.done.set()
+        return step
+
+    monkeypatch.setattr(running.device, "submit", slow)
+    running.send(1)
+    assert begun.wait(5.0)
+    running.engine.reset(lambda: said.append("forgotten"))
+    go_on.set()
+    wait_until(lambda: running.device.resets == 1 and "forgotten" in said)
+    running.send(2)
+    wait_until(lambda: 2 in said)
+    assert said in (["forgotten", 2], [1, "forgotten", 2])
+
+
 def test_a_step_that_was_accepted_is_published_though_a_reset_comes(running):
     running.send(1)
     wait_until(lambda: submitted(running) == [1])

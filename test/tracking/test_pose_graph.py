@@ -128,6 +128,22 @@ def test_a_loop_that_confirms_the_map_needs_no_other():
     assert LoopAgreement().admit(loop, graph) == [loop]
 
 
+def test_loops_are_bounded_and_those_that_repeat_others_go():
+    graph, variance = PoseGraph(), np.full(7, 1e-4)
+    graph.begin(0, np.eye(4))
+    for number in range(1, 1000):
+        graph.extend(Constraint(number - 1, number, np.eye(4), variance))
+    alone = Constraint(10, 990, np.eye(4), 2 * variance)  # the least sure of all, but no other is like it
+    repeated = [Constraint(500 + k % 40, 600 + k % 40, np.eye(4), (1 + k / 1e3) * variance) for k in range(400)]
+    graph.add_loops([alone])
+    for loop in repeated:
+        graph.add_loops([loop])
+    assert len(graph.loops) == 300
+    assert alone in graph.loops
+    assert {(loop.a, loop.b) for loop in graph.loops[1:]} == {(loop.a, loop.b) for loop in repeated}
+    assert repeated[0] in graph.loops
+
+
 def test_without_the_solver_there_is_one_clear_error(monkeypatch):
     real = builtins.__import__
 

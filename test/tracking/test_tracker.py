@@ -137,6 +137,18 @@ def test_without_any_source_the_scale_is_continuous_but_not_metric():
     assert relative.std() / relative.mean() < 1e-3
 
 
+def test_the_first_metres_do_not_move_a_base_that_is_far_from_its_camera():
+    """The lever from the camera to the base is in metres before the scale is."""
+    rig = {"front": sim.mount(1.0, 0.0, 0.0)}
+    tracker, bases = make_tracker(), []
+    for number, window in enumerate(sim.windows(sim.turning(16), rig, seed=2)):
+        metres = torch.tensor([window.metres_per_unit, window.metres_per_unit * 1e-3]) if number >= 8 else None
+        bases.append(Step(tracker, window, rig, metres=metres).window.T_odom_base[:3, 3].numpy().copy())
+    steps = np.linalg.norm(np.diff(bases, axis=0), axis=1)
+    assert steps[7] < 1.2 * steps[6]  # at the first metres, which before were 0.6 of them
+    assert steps[8:].max() < 1e-3  # it turns on the spot
+
+
 def test_a_moved_camera_shows_in_its_residual():
     rig = dict(sim.RING)
     tilted = dict(rig)
