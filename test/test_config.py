@@ -135,3 +135,10 @@ def test_every_parameter_is_read_somewhere():
         read |= {value for value in constants if isinstance(value, str)}
     leaves = {parameter.name: parameter.name.rsplit(".", 1)[-1] for parameter in parameters(("front",))}
     assert not [name for name, leaf in leaves.items() if leaf not in read]
+
+
+@pytest.mark.parametrize("source", ["none", "rig"])
+def test_a_node_that_stands_back_reads_the_robots_odometry_whatever_gives_the_scale(source):
+    values = {"cameras": ["left", "right"], "scale.source": source}
+    assert from_flat({**values, "frames.publish_tf": False}).uses_odometry
+    assert not from_flat({**values, "frames.publish_tf": True}).uses_odometry

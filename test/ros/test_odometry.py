@@ -84,23 +84,6 @@ def test_missing_and_late_odometry_is_said_and_never_made_up(graph, cameras, mak
     robot.drive_until(lambda: node.pipeline.called("step"))
 
 
-@pytest.mark.parametrize("source", ["none", "rig"])
-def test_windows_lie_in_the_robots_odom_frame_whatever_gives_the_scale(make_node, graph, cameras, source):
-    node = make_node(frames__publish_tf=False, scale__source=source, sync__timeout_s=5.0, sync__pending_sets=100)
-    node.configure()
-    node.activate()
-    robot = Robot(graph, cameras)
-    cameras.wait_for_subscriber()
-
-    def known():
-        frames = [frame for frame_set, _ in node.pipeline.called("step") for frame in frame_set.frames]
-        return [frame for frame in frames if frame.T_odom_base is not None]
-
-    robot.drive_until(lambda: len(known()) >= 4)
-    for frame in known():
-        np.testing.assert_allclose(frame.T_odom_base, T_from(np.eye(3), position(frame.stamp_ns)), atol=1e-6)
-
-
 def test_poses_come_out_in_the_robots_odom_frame(graph, cameras):
     from da3_ros.ros.node import Da3Node
 
