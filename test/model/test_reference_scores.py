@@ -116,6 +116,7 @@ def test_a_window_as_it_is(sequence, bag, predict, tmp_path):
     assert_same_scores(ours, evaluate(bag, tmp_path / "theirs.json", *files))
 
 
+@pytest.mark.slow
 def test_sliding_windows_after_the_same_tracker(bag, predict, tmp_path, monkeypatch):
     ours = evaluate(bag, tmp_path / "ours.json", "--set", *QUICK)
     windows = []
