@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from da3_ros.training.held_out import Predictor, Scores, WindowScore
 
 _VIEWS = 8  # of a window of a real recording, at most
-_PROCESS_RES = 280
 _MOST_MOMENTS = 1000
 
 
@@ -36,6 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="DIR",
         help="folders of pictures as of da3-ros demo --images",
+    )
+    parser.add_argument(
+        "--process-res",
+        type=int,
+        default=280,
+        metavar="PX",
+        help="longest side of the recordings' pictures in the network (default: %(default)s)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print the scores as JSON")
@@ -62,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         from da3_ros.cli.demo_pictures import read_pictures
     for folder in args.real:
         sequence = read_pictures(folder, _MOST_MOMENTS)
-        scores[sequence.title] = _score_recording(sequence, predict)
+        scores[sequence.title] = _score_recording(sequence, predict, args.process_res)
     if args.json:
         print(json.dumps({name: asdict(found) for name, found in scores.items()}, indent=2))
     else:
@@ -85,12 +91,13 @@ def table(scores: dict[str, Scores]) -> str:
     return "\n".join(lines)
 
 
-def _score_recording(sequence: Sequence, predict: Predictor) -> Scores:
+def _score_recording(sequence: Sequence, predict: Predictor, process_res: int) -> Scores:
     """Scores of consecutive windows of up to 8 views, none of which share a picture."""
     from da3_ros.training.held_out import Scores
 
     moments = max(1, _VIEWS // len(sequence.cameras))
-    return Scores.of([_score_moments(sequence, window, predict) for window in _windows(sequence, moments)])
+    windows = _windows(sequence, moments)
+    return Scores.of([_score_moments(sequence, window, predict, process_res) for window in windows])
 
 
 def _windows(sequence: Sequence, moments: int) -> Iterator[list[SequenceStep]]:
@@ -105,7 +112,9 @@ def _windows(sequence: Sequence, moments: int) -> Iterator[list[SequenceStep]]:
         yield window
 
 
-def _score_moments(sequence: Sequence, window: list[SequenceStep], predict: Predictor) -> WindowScore:
+def _score_moments(
+    sequence: Sequence, window: list[SequenceStep], predict: Predictor, process_res: int
+) -> WindowScore:
     """Score of one window; depth is compared at the size of the pictures."""
     import torch
 
@@ -117,7 +126,7 @@ def _score_moments(sequence: Sequence, window: list[SequenceStep], predict: Pred
     cameras = {camera.name: camera for camera in sequence.cameras}
     images = [image for step in window for image in step.images]
     sizes = {image.camera: image.rgb.shape[:2] for image in images}
-    plans = plan_views({name: (sizes[name], cameras[name].calibration) for name in cameras}, _PROCESS_RES, {})
+    plans = plan_views({name: (sizes[name], cameras[name].calibration) for name in cameras}, process_res, {})
     frames = [Frame(image.camera, image.stamp_ns, image.rgb, "rgb8") for image in images]
     colours = ImagePreparer(plans, "cpu").prepare(frames)[1]
     predicted = predict(colours.unsqueeze(0))

@@ -247,8 +247,7 @@ class DynamicStep:
     ``execution`` as model.execution; on CUDA it is one graph for each combination of sets unless it is eager.
     """
 
-    def __init__(self, tolerance: float, device: torch.device | None = None, execution: str = "eager"):
-        device = device or torch.device("cpu")
+    def __init__(self, tolerance: float, device: torch.device, execution: str):
         graphs = execution != "eager"
         self._filter = DynamicFilter(tolerance, Programs(device, "graphs" if graphs else "eager", _MOST_GRAPHS))
         self._replay = Replay(device, _MOST_GRAPHS if graphs else 0)

@@ -40,7 +40,7 @@ def test_a_prediction_that_is_right_scores_so(recording):
         K = torch.tensor([[280.0, 0, 140], [0, 280.0, 105], [0, 0, 1]]).expand(1, 3, 3, 3)
         return Predicted(torch.full((1, 3, 210, 280), 10.0), T, K)
 
-    found = train_evaluate._score_recording(read_pictures(recording, None), right)
+    found = train_evaluate._score_recording(read_pictures(recording, None), right, 280)
     assert found.windows == 1 and found.abs_rel < 1e-5 and found.delta1 == 1.0
     assert found.auc30 == pytest.approx(100.0) and found.fov_deg < 1e-3
     assert "wall" in train_evaluate.table({"wall": found})
@@ -51,6 +51,21 @@ def test_the_command_scores_weights_on_recordings(recording, capsys):
     assert main(["train", "evaluate", *arguments]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["wall"]["windows"] == 1 and found["wall"]["abs_rel"] < 2.0
+
+
+def test_pictures_of_recordings_get_the_size_that_is_asked_for(recording, monkeypatch, capsys):
+    from da3_ros.training import held_out
+
+    sizes, make = [], held_out.network_predictor
+
+    def noting(network):
+        predict = make(network)
+        return lambda images: (sizes.append(images.shape[-1]), predict(images))[1]
+
+    monkeypatch.setattr(held_out, "network_predictor", noting)
+    arguments = ["--weights", "random", "--sequences", "0", "--device", "cpu", "--process-res", "140"]
+    assert main(["train", "evaluate", *arguments, "--real", str(recording)]) == 0
+    assert sizes == [140] and "wall" in capsys.readouterr().out
 
 
 def test_a_folder_that_is_none_is_one_line(tmp_path, capsys):

@@ -32,7 +32,7 @@ class Session:
         device = torch.device("cpu")
         tracking = WindowTracking(TrackingSettings(("rig",), 4, len(rig)), device)
         tracking.set_rig(rig)
-        dynamic_step, downloader = DynamicStep(0.15), Downloader(device)
+        dynamic_step, downloader = DynamicStep(0.15, device, "eager"), Downloader(device)
         settings = MappingSettings(window_views=4, voxel_m=0.2, loops=loops, interval=4, delay=3, **settings)
         self.session = MapSession(settings, self._relate, device, next(iter(rig)), 0.0, "map", 1.0)
         self.estimates, self.masks, self.steady, truth = [], [], [], []
