@@ -24,10 +24,10 @@ _FRESH_S = 0.05
 
 
 class ActiveCameras:
-    """Subscribes to every camera and passes each set of images to ``submit``, from ``start`` on; is ``findings.Network``.
+    """Subscribes to every camera and passes sets of images to ``submit`` from ``start`` on; is ``findings.Network``.
 
-    ``on_jump``, ``dropped`` and ``failed``: see SynchronizerFilter and CameraSubscriptions. Raises ConfigError for topics and QoS
-    overrides that cannot be used.
+    ``on_jump``, ``dropped`` and ``failed``: see SynchronizerFilter and CameraSubscriptions. Raises ConfigError for
+    topics and QoS overrides that cannot be used.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Subscriptions whose messages are taken in a thread of their own, serialized, and without the interpreter's lock.
 
-rclpy's executor makes its wait set anew for every wake-up, from everything that the node has: with the event handlers of
-all publishers that takes longer than to take an image, and the images of a set would queue up behind it.
+rclpy's executor makes its wait set anew for every wake-up, from everything that the node has: with the event handlers
+of all publishers that takes longer than to take an image, and the images of a set would queue up behind it.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ from da3_ros.ros.path_message import PathMessage
 from da3_ros.ros.pixel_messages import Memory, PixelMessage
 from da3_ros.ros.qos import clear_topic_errors, latched_profile, overridable, publication_profile
 
-# Images and clouds are serialized and sent side by side, without the interpreter's lock; on few cores, which the network
-# needs too, one after the other.
+# Images and clouds are serialized and sent side by side, without the interpreter's lock; on few cores, which the
+# network needs too, one after the other.
 _SENDERS = max(1, min(4, len(os.sched_getaffinity(0)) // 2))
 
 

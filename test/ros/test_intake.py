@@ -27,7 +27,8 @@ class Topic:
             Image, name, lambda _: None, profile, callback_group=intake.held, raw=True
         )
         self.publisher = node.create_publisher(Image, name, profile)
-        wait_until(lambda: self.publisher.get_subscription_count() == self.subscription.handle.get_publisher_count() == 1)
+        ends = self.subscription.handle
+        wait_until(lambda: self.publisher.get_subscription_count() == ends.get_publisher_count() == 1)
 
     def send(self, size):
         message = PixelMessage(Image, np.zeros(size, np.uint8), height=1, width=size, encoding="mono8", step=size)
