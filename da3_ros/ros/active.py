@@ -24,10 +24,10 @@ _FRESH_S = 0.05
 
 
 class ActiveCameras:
-    """Subscribes to every camera and passes each set of images to ``submit``; is ``findings.Network``.
+    """Subscribes to every camera and passes sets of images to ``submit`` from ``start`` on; is ``findings.Network``.
 
-    ``on_jump`` and ``dropped``: see SynchronizerFilter and CameraSubscriptions. Raises ConfigError for topics and QoS
-    overrides that cannot be used.
+    ``on_jump``, ``dropped`` and ``failed``: see SynchronizerFilter and CameraSubscriptions. Raises ConfigError for
+    topics and QoS overrides that cannot be used.
     """
 
     def __init__(
@@ -39,6 +39,7 @@ class ActiveCameras:
         submit: Callable[[ImageSet], None],
         on_jump: Callable[[ClockJump], None],
         dropped: Callable[[FrameError], None],
+        failed: Callable[[BaseException], None],
     ):
         self._node = node
         self._rig = rig
@@ -46,11 +47,15 @@ class ActiveCameras:
         self._statistics: Mapping[str, CameraStatistics] = {}
         self._statistics_until_s = 0.0
         self.since_s = time.monotonic()
-        self.subscriptions = CameraSubscriptions(node, config, stats, dropped)
+        self.subscriptions = CameraSubscriptions(node, config, stats, dropped, failed)
         self.synchronizer = SynchronizerFilter(
             node, self.subscriptions.images, config.sync, on_jump=on_jump, dropped=dropped
         )
         self.synchronizer.registerCallback(submit)
+
+    def start(self) -> None:
+        """Let images in."""
+        self.subscriptions.start()
 
     def close(self) -> None:
         """Unsubscribe."""

@@ -51,15 +51,22 @@ class AnswerMeter(Node):
     def __init__(self, name: str, namespace: str):
         super().__init__("da3_answer_meter")
         self._of_node = (name, namespace)
-        self._intake = Intake(self)  # rclpy would need more than one core for 4 cameras at 30 Hz
+        self.failures: list[BaseException] = []
+        # rclpy would need more than one core for 4 cameras at 30 Hz
+        self._intake = Intake(self, self.failures.append)
         self._heard: set[str] = set()
         self.topics: set[str] = set()  # those on which every set is answered
         self.answers: dict[int, Answer] = defaultdict(Answer)
         self.diagnostics: dict[str, dict[str, str]] = {}
         self.complete = False  # a stamp has been answered on all topics
         self._newest_topic_s = time.monotonic()
+        self._intake.start()
         self.create_timer(_LOOK_PERIOD_S, self._look)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._intake.close()
 
     def _look(self) -> None:
         try:
@@ -111,9 +118,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     announced = False
     while not ended:
         rclpy.spin_once(meter, timeout_sec=0.1)
+        if meter.failures:
+            raise meter.failures[0]
         if meter.complete and not announced:
             print("answering", flush=True)
             announced = True
+    meter.close()
     answers = {
         stamp_ns: (answer.topics, answer.published_ns, answer.received_ns) for stamp_ns, answer in meter.answers.items()
     }

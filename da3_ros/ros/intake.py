@@ -1,78 +1,90 @@
-"""Subscriptions whose messages are taken serialized and without the interpreter's lock."""
+"""Subscriptions whose messages are taken in a thread of their own, serialized, and without the interpreter's lock.
+
+rclpy's executor makes its wait set anew for every wake-up, from everything that the node has: with the event handlers
+of all publishers that takes longer than to take an image, and the images of a set would queue up behind it.
+"""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
 from rclpy.callback_groups import CallbackGroup
+from rclpy.guard_condition import GuardCondition
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
-from rclpy.waitable import NumberOfEntities, Waitable
 
 from da3_ros.ros.rcl import Taken, Taker
 
+# A context that is shut down wakes nobody.
+_LOOK_NS = 500_000_000
 
-class Intake(Waitable):
-    """Has the node's executor wait for messages, and takes them without the interpreter's lock.
+
+class Intake:
+    """Waits for messages and hands them on, from ``start`` to ``close``.
 
     The subscriptions are created with ``held`` as their callback group, so that the executor leaves them alone.
+    ``failed`` gets what a consumer raises, after which nothing more is taken.
     """
 
-    def __init__(self, node: Node):
-        super().__init__(node.default_callback_group)
+    def __init__(self, node: Node, failed: Callable[[BaseException], None]):
         self.held = _Held()
-        self._node = node
-        self._consumers: dict[Any, Callable[[Taken], None]] = {}  # by subscription
+        self._context = node.context
+        self._failed = failed
+        self._consumers: dict[Any, Callable[[Taken], None]] = {}  # by subscription; never changed, only replaced
         self._taker = Taker()
-        self._ready: list[Any] = []
-        self._in_use: list[ExitStack] = []
-        node.add_waitable(self)
+        self._closed = False
+        self._wake = GuardCondition(None, None, self._context)
+        self._thread = threading.Thread(target=self._run, name="da3-intake", daemon=True)
 
     def add(self, subscription: Any, consume: Callable[[Taken], None]) -> None:
-        """Hand every message of ``subscription`` to ``consume``, in the executor's thread."""
-        self._consumers[subscription] = consume
+        """Hand every message of ``subscription`` to ``consume``, in this object's thread."""
+        self._consumers = {**self._consumers, subscription: consume}
+        self._wake.trigger()
+
+    def start(self) -> None:
+        """Begin to take messages."""
+        self._thread.start()
 
     def close(self) -> None:
-        """Take nothing more; to be called before the subscriptions are destroyed."""
-        self._consumers.clear()
-        self._node.remove_waitable(self)
+        """Take nothing more; to be called before the subscriptions are destroyed, and not by a consumer."""
+        if self._closed:
+            return
+        self._closed = True
+        self._wake.trigger()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._wake.destroy()
 
-    def __enter__(self) -> None:
-        with ExitStack() as stack:
-            for subscription in self._consumers:
-                stack.enter_context(subscription.handle)
-            self._in_use.append(stack.pop_all())
+    def _run(self) -> None:
+        try:
+            while not self._closed and self._context.ok():
+                self._take_from(self._consumers)
+        except rclpy_implementation.RCLError as error:
+            if self._context.ok():  # else it is shut down, and there is nothing to wait for
+                self._failed(error)
+        except BaseException as error:
+            self._failed(error)
 
-    def __exit__(self, *error: object) -> None:
-        self._in_use.pop().close()  # of what was entered, though it may have been closed since
-
-    def get_num_entities(self) -> NumberOfEntities:
-        """As Waitable."""
-        return NumberOfEntities(num_subs=len(self._consumers))
-
-    def add_to_wait_set(self, wait_set: Any) -> None:
-        """As Waitable."""
-        for subscription in self._consumers:
-            wait_set.add_subscription(subscription.handle)
-
-    def is_ready(self, wait_set: Any) -> bool:
-        """As Waitable."""
-        pointers = wait_set.get_ready_entities("subscription")
-        self._ready = [each for each in self._consumers if each.handle.pointer in pointers]
-        return bool(self._ready)
-
-    def take_data(self) -> list[tuple[Any, Taken]]:
-        """As Waitable: one message of each subscription that has one."""
-        taken = [(each, self._taker.take(each)) for each in self._ready if each in self._consumers]
-        return [(each, message) for each, message in taken if message is not None]
-
-    async def execute(self, taken_data: list[tuple[Any, Taken]]) -> None:
-        """As Waitable."""
-        for subscription, message in taken_data:
-            consume = self._consumers.get(subscription)
-            if consume is not None:  # else closed by the one before
-                consume(message)
+    def _take_from(self, consumers: dict[Any, Callable[[Taken], None]]) -> None:
+        """Until others are wanted."""
+        with ExitStack() as in_use:
+            for each in (*consumers, self._wake, self._context):
+                in_use.enter_context(each.handle)
+            wait_set = rclpy_implementation.WaitSet(len(consumers), 1, 0, 0, 0, 0, self._context.handle)
+            while not self._closed and self._consumers is consumers and self._context.ok():
+                wait_set.clear_entities()
+                wait_set.add_guard_condition(self._wake.handle)
+                for subscription in consumers:
+                    wait_set.add_subscription(subscription.handle)
+                wait_set.wait(_LOOK_NS)
+                ready = wait_set.get_ready_entities("subscription")
+                for subscription, consume in consumers.items():
+                    message = self._taker.take(subscription) if subscription.handle.pointer in ready else None
+                    if message is not None:
+                        consume(message)
 
 
 class _Held(CallbackGroup):

@@ -34,11 +34,6 @@ class PathMessage:
     def __init__(self, header: Any, poses: list[PathPose]):
         self._header, self._poses = header, poses
 
-    @property
-    def size(self) -> int:
-        """Bytes of all poses."""
-        return sum(len(pose.data) for pose in self._poses)
-
     def serialize(self, memory: Memory) -> np.ndarray:
         """The whole message, (n,) uint8 in ``memory``."""
         # The first pose follows the number of poses, and may be aligned in another way than those behind it.

@@ -12,15 +12,14 @@ from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 
 from da3_ros.config import Config
 from da3_ros.datatypes import Estimate, OutputRequest
-from da3_ros.egress.estimates import MAP_POINTS, EstimateMessages, output_request, output_topics
+from da3_ros.egress.estimates import CLOUD, IMAGE, MAP_POINTS, EstimateMessages, output_request, output_topics
 from da3_ros.ros import rcl, to_msg
 from da3_ros.ros.path_message import PathMessage
 from da3_ros.ros.pixel_messages import Memory, PixelMessage
 from da3_ros.ros.qos import clear_topic_errors, latched_profile, overridable, publication_profile
 
-# Images, clouds and paths are serialized and sent side by side, without the interpreter's lock; on few cores, which the
+# Images and clouds are serialized and sent side by side, without the interpreter's lock; on few cores, which the
 # network needs too, one after the other.
-_LARGE = (PixelMessage, PathMessage)
 _SENDERS = max(1, min(4, len(os.sched_getaffinity(0)) // 2))
 
 
@@ -35,6 +34,7 @@ class EstimatePublishers:
         self._config = config
         self._publishers: dict[str, LifecyclePublisher] = {}
         self._messages = EstimateMessages(to_msg.build_for_sending, config)
+        self._large = {topic for topic, kind in output_topics(config).items() if kind in (IMAGE, CLOUD)}
         self._memory: dict[str, Memory] = defaultdict(Memory)
         self._senders = ThreadPoolExecutor(_SENDERS, "da3-send")
         try:
@@ -59,19 +59,21 @@ class EstimatePublishers:
 
     def publish(self, estimate: Estimate, description: Mapping[str, Any]) -> None:
         """Send ``estimate`` on every topic that has a listener; ``description`` is ``Pipeline.description``."""
-        messages = [
-            (topic, make_message())
-            for topic, make_message in self._messages.of(estimate, description)
-            if self._heard(topic)
-        ]
+        makers = {
+            topic: make for topic, make in self._messages.of(estimate, description) if self._heard(topic)
+        }
+        # What has pixels is on its way while the rest, which takes Python's time and not the middleware's, is made.
         # The largest first, so that no thread is left with it in the end.
-        large = sorted(
-            ((topic, message) for topic, message in messages if isinstance(message, _LARGE)),
-            key=lambda item: -item[1].size,
-        )
-        sent = [self._senders.submit(self._send, *item) for item in large]
-        for topic, message in messages:
-            if not isinstance(message, _LARGE):
+        large = {topic: makers.pop(topic)() for topic in self._large & makers.keys()}
+        sent = [
+            self._senders.submit(self._send, topic, large[topic])
+            for topic in sorted(large, key=lambda topic: -large[topic].size)
+        ]
+        for topic, make_message in makers.items():
+            message = make_message()
+            if isinstance(message, PathMessage):
+                self._send(topic, message)
+            else:
                 self._publishers[topic].publish(message)
         for future in sent:
             future.result()

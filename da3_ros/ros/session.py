@@ -47,6 +47,7 @@ class Session:
     ):
         self._node = node
         self._config = config
+        self._fail = fail
         self._throttle = Throttle(_WARN_PERIOD_S)
         self._stats = Stats(config.cameras)
         self._active: ActiveCameras | None = None
@@ -101,11 +102,13 @@ class Session:
             submit=self._submit,
             on_jump=self._on_jump,
             dropped=self._frame_dropped,
+            failed=self._fail,
         )
         self._decoder.use(self._active.subscriptions.info)
         self._rig.forget()
         self._engine.reset(self._publishers.forget_path)
         self._tf.announce()
+        self._active.start()
         for name in unused_overrides(overrides, self._node):
             self._node.get_logger().warning(f"the parameter {name} has no effect: the node has no such topic")
 

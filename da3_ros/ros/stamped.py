@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 
 _NS = 1_000_000_000
+_STAMP, STAMP_END = 4, 12  # where it begins, and what follows it
 
 
 def has_header(message_type: type) -> bool:
@@ -18,13 +19,13 @@ def has_header(message_type: type) -> bool:
 
 def get_stamp(data: bytes | bytearray | memoryview) -> int:
     """Stamp of a serialized message, in nanoseconds."""
-    seconds, nanoseconds = struct.unpack_from(_layout(data), data, 4)
+    seconds, nanoseconds = struct.unpack_from(_layout(data), data, _STAMP)
     return seconds * _NS + nanoseconds
 
 
 def set_stamp(data: bytearray, stamp_ns: int) -> None:
     """Replace the stamp of a serialized message."""
-    struct.pack_into(_layout(data), data, 4, *divmod(stamp_ns, _NS))
+    struct.pack_into(_layout(data), data, _STAMP, *divmod(stamp_ns, _NS))
 
 
 def _layout(data: bytes | bytearray | memoryview) -> str:

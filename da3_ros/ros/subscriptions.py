@@ -1,6 +1,7 @@
 """One image subscription and one CameraInfo subscription for each camera. Callbacks only note and pass on.
 
-Raw images do not go through rclpy's own way to take a message, which costs several times what the middleware needs.
+Raw images and CameraInfo do not go through rclpy's executor and its own way to take a message, which cost several times
+what the middleware needs; compressed images do.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from rclpy.node import Node
+from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from da3_ros.config import Config
@@ -20,6 +22,7 @@ from da3_ros.ros.compat.message_filters import SimpleFilter, Subscriber
 from da3_ros.ros.intake import Intake
 from da3_ros.ros.qos import clear_topic_errors, overridable, subscription_profile
 from da3_ros.ros.rcl import Taken
+from da3_ros.ros.stamped import STAMP_END
 from da3_ros.ros.stats import Stats
 from da3_ros.ros.taken_image import TakenImage
 
@@ -27,16 +30,25 @@ from da3_ros.ros.taken_image import TakenImage
 class CameraSubscriptions:
     """The image filters by camera, and the newest CameraInfo of each. Raises ConfigError for bad QoS overrides.
 
-    ``dropped`` is told of messages that are no images.
+    Nothing comes before ``start``. ``dropped`` is told of messages that are no images, ``failed`` of what a callback
+    raises.
     """
 
-    def __init__(self, node: Node, config: Config, stats: Stats, dropped: Callable[[FrameError], None]):
+    def __init__(
+        self,
+        node: Node,
+        config: Config,
+        stats: Stats,
+        dropped: Callable[[FrameError], None],
+        failed: Callable[[BaseException], None],
+    ):
         self._node = node
         self._stats = stats
         self._dropped = dropped
-        self._intake = Intake(node)
+        self._intake = Intake(node, failed)
         self._lock = threading.Lock()
         self._infos: dict[str, CameraInfo] = {}
+        self._info_bytes: dict[str, bytes] = {}  # of the newest one, behind its stamp
         self._first: dict[str, TakenImage | None] = {}  # of a camera, while it waits for the first CameraInfo
         self._images: dict[str, Subscriber] = {}
         self._info_subscribers: dict[str, Subscriber] = {}
@@ -46,6 +58,10 @@ class CameraSubscriptions:
         except BaseException:
             self.close()
             raise
+
+    def start(self) -> None:
+        """Let messages in."""
+        self._intake.start()
 
     @property
     def images(self) -> Mapping[str, SimpleFilter]:
@@ -62,7 +78,10 @@ class CameraSubscriptions:
         return None if subscriber is None else subscriber.sub
 
     def info(self, camera: str) -> CameraInfo | None:
-        """The newest CameraInfo of ``camera``; None before the first. Callable from any thread."""
+        """The calibration of ``camera`` as it was sent last; None before the first. Callable from any thread.
+
+        Its stamp is that of the first message with this content.
+        """
         with self._lock:
             return self._infos.get(camera)
 
@@ -86,8 +105,8 @@ class CameraSubscriptions:
         self._images[camera] = images
         info_topic = config.camera_info_topic(camera)
         if info_topic is not None:
-            infos = self._make(CameraInfo, info_topic)
-            infos.registerCallback(self._keep_info, camera)
+            infos = self._make(CameraInfo, info_topic, raw=True, callback_group=self._intake.held)
+            self._intake.add(infos.sub, partial(self._keep_info, camera))
             self._info_subscribers[camera] = infos
 
     def _make(self, message_type: type, topic: str, **options: Any) -> Subscriber:
@@ -126,8 +145,13 @@ class CameraSubscriptions:
         stamp_ns = header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
         self._stats.image_arrived(camera, stamp_ns, header.frame_id, time.monotonic())
 
-    def _keep_info(self, message: CameraInfo, camera: str) -> None:
-        with self._lock:
-            self._infos[camera] = message
+    def _keep_info(self, camera: str, taken: Taken) -> None:
+        # Drivers send the same calibration with every image, and unpacking it takes longer than everything else here.
+        content = taken.data[STAMP_END:].tobytes()
+        if content != self._info_bytes.get(camera):
+            message = deserialize_message(taken.data.tobytes(), CameraInfo)
+            with self._lock:
+                self._infos[camera] = message
+            self._info_bytes[camera] = content
         self._stats.info_arrived(camera)
         self._release_first(camera)

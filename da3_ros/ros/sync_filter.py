@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -32,7 +33,8 @@ class SynchronizerFilter(SimpleFilter):
 
     ``inputs``: one filter a camera; their messages need a header. ``on_jump`` is called when the stamps
     went backwards, before anything newer is output, ``dropped`` for messages without a stamp.
-    Runs in the node's executor thread.
+    Images may come from several threads; what is called then runs in theirs, or in the executor's for what waited too
+    long, one at a time.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class SynchronizerFilter(SimpleFilter):
         self._node = node
         self._on_jump = on_jump
         self._dropped = dropped
+        self._lock = threading.RLock()  # of the synchronizer and the order of what it gives
         self._synchronizer = FrameSynchronizer(
             tuple(inputs),
             slop_ns=round(config.slop_s * _NS),
@@ -63,11 +66,13 @@ class SynchronizerFilter(SimpleFilter):
 
     def reset(self) -> None:
         """Forget the images that wait."""
-        self._synchronizer.reset()
+        with self._lock:
+            self._synchronizer.reset()
 
     def statistics(self) -> dict[str, CameraStatistics]:
         """What each camera sent and what became of it; arrival times are of ``time.monotonic_ns``."""
-        return self._synchronizer.statistics()
+        with self._lock:
+            return self._synchronizer.statistics()
 
     def close(self) -> None:
         """Stop looking for time-outs."""
@@ -79,11 +84,13 @@ class SynchronizerFilter(SimpleFilter):
         except FrameError as error:  # a stamp of zero would pass for a clock jump of all cameras
             self._dropped(error)
             return
-        now_ns = time.monotonic_ns()
-        self._output(self._synchronizer.add(camera, stamp_ns, _Arrived(message, now_ns / _NS), now_ns))
+        with self._lock:
+            now_ns = time.monotonic_ns()
+            self._output(self._synchronizer.add(camera, stamp_ns, _Arrived(message, now_ns / _NS), now_ns))
 
     def _poll(self) -> None:
-        self._output(self._synchronizer.poll(time.monotonic_ns()))
+        with self._lock:
+            self._output(self._synchronizer.poll(time.monotonic_ns()))
 
     def _output(self, sets: list[MatchedSet]) -> None:
         jump = self._synchronizer.take_reset()

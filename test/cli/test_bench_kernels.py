@@ -125,6 +125,7 @@ def test_a_step_on_a_gpu(capsys, tmp_path):
     groups = {row["kernels"]: row for row in found["groups"]}
     assert groups["attention"]["ms"] > groups["attention"]["ideal"] > 0
     assert groups["upload"]["count"] >= 1 and groups["download"]["count"] >= 1
-    assert found["graphs"][0]["launch"] == "graph 1" and found["graphs"][0]["count"] > 20
+    graphs = {row["launch"]: row["count"] for row in found["graphs"]}
+    assert {"graph 1", "one by one"} <= graphs.keys() and max(graphs.values()) > 20
     assert sum(row["count"] for row in found["graphs"]) == pytest.approx(groups["all"]["count"])
     assert trace.stat().st_size > 0 and "of which side by side" in capsys.readouterr().out

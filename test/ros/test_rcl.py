@@ -21,7 +21,7 @@ pytestmark = pytest.mark.ros
 @pytest.fixture
 def link(graph):
     """A publisher, and a subscription that the executor leaves alone."""
-    intake = Intake(graph.node)
+    intake = Intake(graph.node, pytest.fail)
     profile = QoSProfile(depth=10)
     subscription = graph.node.create_subscription(
         Image, "pixels", lambda _: None, profile, callback_group=intake.held, raw=True

@@ -59,6 +59,9 @@ def test_graphs_give_what_eager_steps_give(name, execution):
         assert got.keys() == want.keys()
         for field, value in want.items():
             where = f"{field}, step {step}: "
+            if field == "sky":  # a pixel that lies on the threshold may fall to either side of it
+                assert (got[field] != value).float().mean() < 1e-3, where
+                continue
             torch.testing.assert_close(got[field], value, rtol=1e-3, atol=1e-3, msg=where.__add__)
     assert other._network._programs.execution == execution
 
