@@ -1,7 +1,5 @@
 """Windows of 32 views through the whole pipeline: a few cameras over long, and many cameras for short."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -9,17 +7,9 @@ from pipeline_helpers import make_pipeline
 
 from da3_ros.datatypes import Frame, FrameSet, OutputRequest
 from da3_ros.geometry.se3 import is_rigid
-from da3_ros.model import VARIANTS
 
 ON_CUDA = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 PERIOD_NS = 10**8
-
-
-@pytest.fixture
-def thin(monkeypatch):
-    """A network with the layers of da3-small, but a sixth of its channels."""
-    small = replace(VARIANTS["da3-small"], dim=64, features=16, out_channels=(8, 8, 16, 16))
-    monkeypatch.setitem(VARIANTS, "da3-small", small)
 
 
 def make_set(cameras, step):
