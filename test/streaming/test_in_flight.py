@@ -11,6 +11,7 @@ from streaming_helpers import make_model, make_set, make_stream
 
 from da3_ros.model.regions import region
 from da3_ros.streaming import programs
+from da3_ros.streaming.networks import AnyViewWindow
 from da3_ros.streaming.programs import Programs
 
 CAMERAS = ("left", "rear", "right")
@@ -124,3 +125,27 @@ def test_a_full_window_needs_no_capture_and_a_camera_that_is_gone_three(made):  
     for step in range(6, 12):
         stream.step(make_set(rng, step, CAMERAS[:2]))
     assert len(made.captured) == captured + 3, "two new views; three old and two new, for the second time; twice two"
+
+
+def test_another_size_of_images_in_flight_compiles_nothing_and_says_so(made, monkeypatch, caplog):  # noqa: F811
+    """At the start the last camera decides what is compiled; later that would blind the robot for seconds."""
+    warmed = []
+    monkeypatch.setattr(AnyViewWindow, "warm_up", lambda self, images: warmed.append(tuple(images.shape)))
+    model = make_model("da3-small")
+    stream, eager = (make_stream(model, sets=2, cameras=2, execution=how) for how in ("compiled", "eager"))
+    rng = np.random.default_rng(5)
+
+    def step(number, cameras, size):
+        frame_set = make_set(rng, number, cameras, size)
+        torch.testing.assert_close(stream.step(frame_set).depth, eager.step(frame_set).depth, rtol=1e-4, atol=1e-4)
+
+    step(0, ("left",), (48, 64))
+    step(1, ("left", "right"), (64, 48))
+    assert warmed == [(2, 3, 42, 56), (2, 3, 56, 42)], "while it starts"
+    for number in range(2, 4):
+        step(number, ("left", "right"), (64, 48))
+    for number in range(4, 9):
+        step(number, ("left", "right"), (48, 64))
+    assert len(warmed) == 2 and made.compiled == []
+    assert stream._network._programs.graphs > 0, "what comes up again is captured all the same"
+    assert "the network's images are 56x42 now" in caplog.text and "until the node is configured again" in caplog.text
