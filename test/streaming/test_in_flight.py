@@ -3,13 +3,15 @@
 Here with stand-ins for the compiler and for graphs that count; with the real ones in test_in_flight_cuda.py.
 """
 
+import os
+
 import numpy as np
 import pytest
 import torch
 from graph_stand_ins import made  # noqa: F401
 from streaming_helpers import make_model, make_set, make_stream
 
-from da3_ros.model.regions import region
+from da3_ros.model.regions import compiled_regions, region
 from da3_ros.streaming import programs
 from da3_ros.streaming.networks import AnyViewWindow
 from da3_ros.streaming.programs import Programs
@@ -70,6 +72,30 @@ def test_no_kernel_is_planned_for_a_new_shape(execution, made):  # noqa: F811
     looked = seen if execution == "eager" else seen[:-1]  # the last is the stand-in of the graph
     assert len(looked) >= 2 and not any(looked)
     assert torch.backends.cuda.cudnn_sdp_enabled() == before
+
+
+def test_where_the_compiler_fails_steps_go_on_without_it_and_it_is_said_once(made, monkeypatch, caplog):  # noqa: F811
+    def broken(graph, inputs):
+        raise RuntimeError("no C compiler found")
+
+    monkeypatch.setattr(programs, "compiled_regions", lambda new: compiled_regions(new=new, backend=broken))
+    run = Programs(torch.device("cpu"), "compiled", 4)
+    for name in ("first", "second"):
+        run.warm_up(name, scaled, torch.ones(3))
+        assert run.run(name, scaled, torch.ones(3)).tolist() == [3.0] * 3
+    assert run.execution == "graphs" and run.graphs == 2
+    said = [one.getMessage() for one in caplog.records if (one.name, one.levelname) == (programs.__name__, "WARNING")]
+    assert len(said) == 1 and "torch.compile does not work here, so steps run on uncompiled kernels" in said[0]
+
+
+def test_what_was_compiled_is_kept_in_the_users_cache_unless_torch_was_told_where(made, monkeypatch, tmp_path):  # noqa: F811
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for told, kept in ((None, str(tmp_path / "da3_ros" / "inductor")), ("/elsewhere", "/elsewhere")):
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", told or "")
+        if told is None:
+            monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+        Programs(torch.device("cpu"), "compiled", 4).warm_up("scale", scaled, torch.ones(4))
+        assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == kept
 
 
 def make_streams(name, execution, **settings):
