@@ -103,7 +103,7 @@ def test_cameras_that_drop_out_compile_nothing(pipeline, monkeypatch):
     begun = Counted(monkeypatch)
     for step in range(2 * SETS):
         pipeline.step(make_set(step), EVERYTHING)
-    assert begun.artefacts > 0 and begun.kernels and begun.captured > 0, "the first step of all cameras warms up"
+    assert begun.captured > 0 and pipeline._stream._network._programs.execution == "compiled", "the first step warms up"
     flown, rng = Counted(monkeypatch), np.random.default_rng(0)
     with profile(activities=[ProfilerActivity.CPU]) as trace:
         for step in range(6, 86):
