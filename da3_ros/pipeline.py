@@ -20,7 +20,7 @@ from da3_ros.assembly import Outputs, wanted_views
 from da3_ros.config import RANDOM_CHECKPOINT, PipelineConfig, PointsConfig
 from da3_ros.datatypes import Estimate, FrameSet, OutputRequest
 from da3_ros.estimates import PendingEstimate, StepRecord
-from da3_ros.placement import Placement
+from da3_ros.placement import PlacedWindow, Placement
 from da3_ros.streaming import StreamingDA3, WindowConfig
 from da3_ros.streaming.device import choose_device, choose_dtype, choose_execution, describe_device, set_cpu_threads
 from da3_ros.streaming.loading import load_network
@@ -38,12 +38,13 @@ class Pipeline:
 
     ``submit`` does not wait for the device: whoever calls it bounds how many results are pending. ``live``: nor does it
     wait for keyframes, loops and map, which then depend on timing; else the same sets give the same map each time.
+    Without ``tracks`` every window stands for itself, in its own unit, whatever the configuration: the engine alone.
 
     Raises ConfigError, WeightsError or UnavailableError when the configuration, the checkpoint or the machine do
     not allow it.
     """
 
-    def __init__(self, config: PipelineConfig, live: bool = False):
+    def __init__(self, config: PipelineConfig, live: bool = False, tracks: bool = True):
         config.validate()
         self.config = config
         self.device = choose_device(config.model.device)
@@ -84,12 +85,10 @@ class Pipeline:
             max_fov_deg={name: config.camera_config(name).max_fov_deg for name in config.cameras},
         )
         graphs = choose_execution(config.model.execution, self.device) != "eager"
-        settings = tracking_settings(config)
-        self._tracking = WindowTracking(settings, self.device) if config.tracks else None
-        self._dynamic = (
-            DynamicStep(config.map.dynamic_tolerance, self.device, settings.execution) if config.tracks else None
-        )
-        self._mapping = self._make_mapping(live) if config.maps else None
+        settings, tracks = tracking_settings(config), tracks and config.tracks
+        self._tracking = WindowTracking(settings, self.device) if tracks else None
+        self._dynamic = DynamicStep(config.map.dynamic_tolerance, self.device, settings.execution) if tracks else None
+        self._mapping = self._make_mapping(live) if tracks and config.maps else None
         self._placement = Placement(
             self.device, graphs, self._tracking, config.scale_required, stands_back=not config.frames.publish_tf
         )
@@ -158,22 +157,22 @@ class Pipeline:
         if prediction is None:
             return None
         window = self._placement.place(prediction, frame_set.ranges, frame_set.ranges_frame)
-        if self._dynamic is not None and window.tracked is not None:
-            dynamic = self._dynamic.step(frame_set.stamp_ns, prediction, window.K, window.tracked)
-            assert tracking is not None
-            tracking.exclude(dynamic)
-            masks = self._dynamic.full_size(dynamic, *self.canvas_hw)
-            window = replace(window, dynamic=masks)
+        masks = self._mask(frame_set, window) if request.dynamic else None
         timer.mark("tracking")
         plans = {camera: self._stream.plan(camera) for camera in frame_set.cameras}
-        download = self._outputs.start(window, plans, request, self._points, self.config.publish)
+        download = self._outputs.start(
+            replace(window, dynamic=masks), plans, request, self._points, self.config.publish
+        )
         timer.mark("output", download.ready)
         timer.mark("download", download.done)
+        if masks is None:  # nobody asked for them, so the frame does not wait for them
+            masks = self._mask(frame_set, window)
         self._steps += 1
         pending = mapping = None
         if tracking is not None and window.tracked is not None:
             pending = tracking.submit(self._steps, frame_set.stamp_ns, prediction, window.tracked, download)
             if self._mapping is not None:
+                assert masks is not None
                 self._mapping.submit(pending, prediction, window.tracked, masks, request.map_points)
                 mapping = self._mapping.estimate()
                 timer.mark("mapping")
@@ -191,6 +190,14 @@ class Pipeline:
             mapping=mapping,
         )
         return PendingEstimate(download, functools.partial(record.estimate, timer=timer))
+
+    def _mask(self, frame_set: FrameSet, window: PlacedWindow) -> torch.Tensor | None:
+        """Masks (M, H, W) uint8 of what moves in the newest views, kept out of later alignments; None untracked."""
+        if self._dynamic is None or self._tracking is None or window.tracked is None:
+            return None
+        dynamic = self._dynamic.step(frame_set.stamp_ns, window.prediction, window.K, window.tracked)
+        self._tracking.exclude(dynamic)
+        return self._dynamic.full_size(dynamic, *self.canvas_hw)
 
     def map_snapshot(self) -> Future[VoxelMap] | None:
         """The map as it is now, None without one; to be called by the thread that submits, waited for by any."""

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,3 +22,12 @@ def exact_products():
     before, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
     yield
     torch.backends.cudnn.allow_tf32 = before
+
+
+@pytest.fixture
+def thin(monkeypatch):
+    """da3-small with the layers that it has, but a sixth of its channels: for tests of what surrounds it."""
+    from da3_ros.model import VARIANTS
+
+    small = replace(VARIANTS["da3-small"], dim=64, features=16, out_channels=(8, 8, 16, 16))
+    monkeypatch.setitem(VARIANTS, "da3-small", small)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from pipeline_helpers import CAMERAS, make_pipeline, make_set
 
 from da3_ros.config import Config, from_flat
@@ -11,6 +12,8 @@ from da3_ros.datatypes import OutputRequest
 from da3_ros.egress.bag import message_builder
 from da3_ros.egress.estimates import EstimateMessages
 from da3_ros.geometry.se3 import T_BODY_OPTICAL, T_from
+from da3_ros.pipeline import Pipeline
+from da3_ros.tracking.map_session import DynamicStep
 
 DEPTH = OutputRequest(depth=frozenset(CAMERAS))
 RIG = {"left": T_BODY_OPTICAL, "right": T_from(T_BODY_OPTICAL[:3, :3], np.array([0.0, -0.3, 0.0]))}
@@ -107,3 +110,42 @@ def test_anchors_do_not_depend_on_when_results_are_taken():
     assert windows == windows_late
     for now, late in zip(poses, poses_late, strict=True):
         np.testing.assert_array_equal(now, late)
+
+
+def test_what_moves_is_kept_out_of_alignments_whoever_asks_for_its_masks(thin, monkeypatch):
+    """The frame waits for the masks only if somebody does; what comes after is the same."""
+
+    def left_half(self, stamp_ns, prediction, K, tracked):
+        return (torch.arange(tracked.depth.shape[1]) % 28 < 14).expand_as(tracked.depth)
+
+    monkeypatch.setattr(DynamicStep, "step", left_half)
+    asked, not_asked = make_pipeline(), make_pipeline()
+    masks = OutputRequest(dynamic=frozenset(CAMERAS))
+    for step in range(1, 4):
+        frame_set = make_set(step, seed=step)
+        ours, theirs = asked.step(frame_set, masks), not_asked.step(frame_set, DEPTH)
+        assert [one.dynamic is None for one in ours.outputs] == [False, False]
+        assert [one.dynamic is None for one in theirs.outputs] == [True, True]
+        for a, b in zip(ours.views, theirs.views, strict=True):
+            np.testing.assert_array_equal(a.T_odom_cam, b.T_odom_cam)
+    for pipeline in (asked, not_asked):
+        assert (pipeline._tracking._tracker._memory.weight == 0).float().mean() == 0.5
+
+
+def test_without_tracking_each_window_stands_for_itself(thin):
+    """What the bench takes for the engine alone: depth and poses as the network has them."""
+    config = make_pipeline().config
+    pipeline = Pipeline(config, tracks=False)
+    sets = [make_set(step, seed=step) for step in range(1, 4)]
+    for frame_set in sets:
+        estimate = pipeline.step(frame_set, DEPTH)
+    assert estimate.tracking is None and estimate.mapping is None and estimate.scale.source == "none"
+    with torch.inference_mode():
+        images = torch.cat([pipeline._stream.prepare(frame_set)[0] for frame_set in sets[-2:]])
+        whole = pipeline._stream._model(images[None])
+    for output, depth in zip(estimate.outputs, whole.depth[0, -2:].numpy(), strict=True):
+        np.testing.assert_allclose(output.depth, depth, rtol=1e-4)
+    T_world_cam = np.linalg.inv([np.vstack([T, [0, 0, 0, 1]]) for T in whole.extrinsics[0].double().numpy()])
+    T_odom_cam = np.stack([view.T_odom_cam for view in estimate.views])
+    relative = np.linalg.inv(T_world_cam[:1]) @ T_world_cam
+    np.testing.assert_allclose(np.linalg.inv(T_odom_cam[:1]) @ T_odom_cam, relative, atol=1e-4)

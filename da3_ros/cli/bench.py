@@ -21,7 +21,7 @@ from da3_ros.cli.bench_precision import PrecisionRow, measure_precision, read_pi
 from da3_ros.cli.bench_ray_pose import RayPoseRow, measure_ray_pose
 from da3_ros.cli.bench_reference import Reference, ReferenceTimes, require_reference
 from da3_ros.cli.bench_stages import StageRow, measure_stages
-from da3_ros.cli.bench_step import Case, StepRow, make_row, measure_step
+from da3_ros.cli.bench_step import Case, StepRow, make_row, measure_engine, measure_node
 from da3_ros.cli.bench_table import print_report
 from da3_ros.cli.bench_timing import Repeats
 from da3_ros.cli.node_parameters import add_parameter_option, parse_parameter
@@ -30,9 +30,9 @@ from da3_ros.errors import ConfigError
 from da3_ros.geometry.views import plan_views
 from da3_ros.streaming.device import choose_device, choose_dtype, describe_device, set_cpu_threads
 
-_LATENCY = ("variant", "views", "new", "height", "width", "dtype", "step", "step_p95", "with_clouds", "steps_per_s",
-            "floor", "start_s", "memory_gib")  # fmt: skip
-_COMPARISON = ("variant", "new", "step", "target_ms", "reference_forward", "reference_call", "times_forward",
+_LATENCY = ("variant", "views", "new", "height", "width", "dtype", "engine", "engine_p95", "with_tracking",
+            "with_tracking_p95", "with_clouds", "steps_per_s", "floor", "start_s", "memory_gib")  # fmt: skip
+_COMPARISON = ("variant", "new", "engine", "target_ms", "reference_forward", "reference_call", "times_forward",
                "times_call", "target")  # fmt: skip
 # What is measured where --variants does not say it; a step of the larger ones takes minutes on a CPU.
 _VARIANTS = {"cuda": ("da3-small", "da3-base", "da3-large", "da3-giant"), "cpu": ("da3-small",)}
@@ -140,17 +140,18 @@ def _step_rows(args: argparse.Namespace, cases: Sequence[Case]) -> list[StepRow]
     reference: Reference | None = None
     known: dict[tuple[str, int, int], ReferenceTimes] = {}  # it computes the whole window, whatever is new in it
     for case in tqdm(cases, desc="bench", disable=not sys.stderr.isatty()):
-        times = measure_step(case, repeats)
+        node = measure_node(case, repeats)  # first, so that start_s has nothing to build on
+        engine = measure_engine(case, repeats)
         key = (case.variant, case.views, case.process_res)
         if args.reference and key not in known:
             if reference is None or reference.variant != case.variant:
                 reference = None  # makes room for the next one
                 reference = Reference(case.variant, case.device)
             known[key] = ReferenceTimes(
-                reference.forward_ms(case.views, times.size_hw, repeats),
+                reference.forward_ms(case.views, engine.size_hw, repeats),
                 reference.call_ms(case.views, case.image_hw, case.process_res, repeats),
             )
-        rows.append(make_row(case, times, known.get(key, ReferenceTimes()), tflops))
+        rows.append(make_row(case, engine, node, known.get(key, ReferenceTimes()), tflops))
     return rows
 
 

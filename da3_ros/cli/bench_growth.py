@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from da3_ros.cli.bench_floor import step_gflop
 from da3_ros.cli.bench_reference import Reference
-from da3_ros.cli.bench_step import Case, measure_step
+from da3_ros.cli.bench_step import Case, measure_engine
 from da3_ros.cli.bench_timing import Repeats
 
 VIEWS = (2, 4, 8, 16, 32)
@@ -19,8 +19,8 @@ _VIEWS = 8  # of every size
 
 @dataclass(frozen=True)
 class GrowthPoint:
-    """One point: ``sweep`` is views, cameras or size, ``x`` its value; milliseconds of a step and of the reference's
-    whole call on the same window; ``floor`` as in the table of steps."""
+    """One point: ``sweep`` is views, cameras or size, ``x`` its value; milliseconds of a step of the engine alone and
+    of the reference's whole call on the same window; ``floor`` as in the table of steps."""
 
     sweep: str
     x: int
@@ -67,7 +67,7 @@ def measure_growth(
 def _measure(
     sweep: str, x: int, case: Case, repeats: Repeats, tflops: float, reference: Reference | None
 ) -> GrowthPoint:
-    times = measure_step(case, repeats)
+    times = measure_engine(case, repeats)
     height, width = times.size_hw
     return GrowthPoint(
         sweep=sweep,
@@ -77,8 +77,8 @@ def _measure(
         new=case.new,
         height=height,
         width=width,
-        step=times.step,
-        step_p95=times.step_p95,
+        step=times.engine,
+        step_p95=times.engine_p95,
         floor=step_gflop(case.variant, case.views, case.new, height, width) / tflops,
         reference_call=None
         if reference is None

@@ -1,4 +1,4 @@
-"""A step of the pipeline as the node runs it, timed from images on the host to results on the host."""
+"""A step of the engine alone, and as the node runs it, timed from images on the host to results on the host."""
 
 from __future__ import annotations
 
@@ -46,14 +46,25 @@ class Case:
 
 
 @dataclass(frozen=True)
-class StepTimes:
+class EngineTimes:
     """Milliseconds from uint8 images on the host to depth and confidence of the new views and poses and intrinsics of
-    all views on the host, warm; ``with_clouds``: to all that the node publishes, clouds included."""
+    all views on the host, warm, in the window's own frame and unit: nothing is tracked."""
 
     size_hw: tuple[int, int]
     dtype: str
-    step: float
-    step_p95: float
+    engine: float
+    engine_p95: float
+
+
+@dataclass(frozen=True)
+class NodeTimes:
+    """The same of steps as the node runs them, with tracking: poses in one frame, depth in one unit or metres.
+
+    ``with_clouds``: to all that the node publishes, clouds included.
+    """
+
+    with_tracking: float
+    with_tracking_p95: float
     with_clouds: float
     steps_per_s: float  # with the next step handed over before the last one is fetched
     stages: Mapping[str, float]  # medians of what the pipeline reports
@@ -71,8 +82,10 @@ class StepRow:
     height: int
     width: int
     dtype: str
-    step: float
-    step_p95: float
+    engine: float
+    engine_p95: float
+    with_tracking: float
+    with_tracking_p95: float
     with_clouds: float
     steps_per_s: float
     start_s: float
@@ -81,7 +94,7 @@ class StepRow:
     target_ms: float | None
     reference_forward: float | None
     reference_call: float | None
-    times_forward: float | None
+    times_forward: float | None  # that the engine is faster
     times_call: float | None
     target: str | None
     stages: Mapping[str, float]
@@ -101,15 +114,28 @@ class Source:
         return FrameSet(self._stamp_ns, tuple(Frame(name, self._stamp_ns, self._image) for name in self._names))
 
 
-def measure_step(case: Case, repeats: Repeats) -> StepTimes:
-    """Time ``Pipeline.step``; raises ConfigError or UnavailableError when the case cannot run."""
+def measure_engine(case: Case, repeats: Repeats) -> EngineTimes:
+    """Time ``Pipeline.step`` without tracking; raises ConfigError or UnavailableError when the case cannot run."""
+    source = Source(case.cameras, case.image_hw)
+    wanted = _wanted(case)
+    pipeline = Pipeline(pipeline_config(case), tracks=False)
+    try:
+        for _ in range(case.views // case.new):
+            pipeline.step(source.next(), wanted)
+        times = run_times(lambda: pipeline.step(source.next(), wanted), case.device, repeats, to_the_end=False)
+        size_hw = pipeline.canvas_hw
+    finally:
+        pipeline.close()
+    return EngineTimes(size_hw, pipeline.description["dtype"], float(np.median(times)), float(np.percentile(times, 95)))
+
+
+def measure_node(case: Case, repeats: Repeats) -> NodeTimes:
+    """Time ``Pipeline.step`` as the node runs it; raises as ``measure_engine``."""
     if case.device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(case.device)
-    names = case.cameras
-    source = Source(names, case.image_hw)
-    wanted = OutputRequest(depth=frozenset(names), confidence=frozenset(names))
-    everything = OutputRequest.everything(names)
+    source = Source(case.cameras, case.image_hw)
+    wanted, everything = _wanted(case), OutputRequest.everything(case.cameras)
     stages: list[Mapping[str, float]] = []
 
     def step(request: OutputRequest) -> None:
@@ -123,25 +149,26 @@ def measure_step(case: Case, repeats: Repeats) -> StepTimes:
         for _ in range(case.views // case.new):
             step(wanted)
         start_s = time.perf_counter() - begun
-        with_clouds = float(np.median(run_times(lambda: step(everything), case.device, repeats)))
+        with_clouds = run_times(lambda: step(everything), case.device, repeats, to_the_end=False)
         stages.clear()
-        times = run_times(lambda: step(wanted), case.device, repeats)
+        times = run_times(lambda: step(wanted), case.device, repeats, to_the_end=False)
         medians = {name: float(np.median([stage[name] for stage in stages])) for name in stages[0]}
         steps_per_s = _rate(lambda: pipeline.submit(source.next(), wanted), repeats)
-        size_hw = pipeline.canvas_hw
     finally:
         pipeline.close()
-    return StepTimes(
-        size_hw=size_hw,
-        dtype=pipeline.description["dtype"],
-        step=float(np.median(times)),
-        step_p95=float(np.percentile(times, 95)),
-        with_clouds=with_clouds,
+    return NodeTimes(
+        with_tracking=float(np.median(times)),
+        with_tracking_p95=float(np.percentile(times, 95)),
+        with_clouds=float(np.median(with_clouds)),
         steps_per_s=steps_per_s,
         stages=medians,
         start_s=start_s,
         memory_gib=torch.cuda.max_memory_reserved(case.device) / _GIB if case.device.type == "cuda" else None,
     )
+
+
+def _wanted(case: Case) -> OutputRequest:
+    return OutputRequest(depth=frozenset(case.cameras), confidence=frozenset(case.cameras))
 
 
 def pipeline_config(case: Case) -> Config:
@@ -176,31 +203,36 @@ def _rate(submit: Callable[[], Any], repeats: Repeats) -> float:
     return count / seconds
 
 
-def make_row(case: Case, times: StepTimes, reference: ReferenceTimes, tflops: float) -> StepRow:
-    """Put what was measured beside the floor at ``tflops`` TFLOP/s, the reference and the target."""
-    height, width = times.size_hw
-    target = find_target(case.variant, case.views, case.new, times.size_hw, times.dtype, case.device.type)
-    times_call = None if reference.call_ms is None else reference.call_ms / times.step
-    times_forward = None if reference.forward_ms is None else reference.forward_ms / times.step
+def make_row(case: Case, engine: EngineTimes, node: NodeTimes, reference: ReferenceTimes, tflops: float) -> StepRow:
+    """Put what was measured beside the floor at ``tflops`` TFLOP/s, the reference and the target.
+
+    The reference's work is the engine's: it tracks nothing.
+    """
+    height, width = engine.size_hw
+    target = find_target(case.variant, case.views, case.new, engine.size_hw, engine.dtype, case.device.type)
+    times_call = None if reference.call_ms is None else reference.call_ms / engine.engine
+    times_forward = None if reference.forward_ms is None else reference.forward_ms / engine.engine
     return StepRow(
         variant=case.variant,
         views=case.views,
         new=case.new,
         height=height,
         width=width,
-        dtype=times.dtype,
-        step=times.step,
-        step_p95=times.step_p95,
-        with_clouds=times.with_clouds,
-        steps_per_s=times.steps_per_s,
-        start_s=times.start_s,
-        memory_gib=times.memory_gib,
+        dtype=engine.dtype,
+        engine=engine.engine,
+        engine_p95=engine.engine_p95,
+        with_tracking=node.with_tracking,
+        with_tracking_p95=node.with_tracking_p95,
+        with_clouds=node.with_clouds,
+        steps_per_s=node.steps_per_s,
+        start_s=node.start_s,
+        memory_gib=node.memory_gib,
         floor=step_gflop(case.variant, case.views, case.new, height, width) / tflops,
         target_ms=None if target is None else target.step_ms,
         reference_forward=reference.forward_ms,
         reference_call=reference.call_ms,
         times_forward=times_forward,
         times_call=times_call,
-        target=None if target is None else target.verdict(times.step, times_call, times_forward),
-        stages=times.stages,
+        target=None if target is None else target.verdict(engine.engine, times_call, times_forward),
+        stages=node.stages,
     )

@@ -26,8 +26,13 @@ def median_ms(run: Callable[[], object], device: torch.device, repeats: Repeats)
     return median(run_times(run, device, repeats))
 
 
-def run_times(run: Callable[[], object], device: torch.device, repeats: Repeats) -> list[float]:
-    """Wall times of ``run`` in milliseconds, the device's work included, one by one."""
+def run_times(
+    run: Callable[[], object], device: torch.device, repeats: Repeats, to_the_end: bool = True
+) -> list[float]:
+    """Wall times of ``run`` in milliseconds, the device's work included, one by one.
+
+    Not ``to_the_end``: until ``run`` has returned, what it leaves for the device to do after that left out.
+    """
     for _ in range(repeats.warm_up):
         run()
     times: list[float] = []
@@ -36,7 +41,8 @@ def run_times(run: Callable[[], object], device: torch.device, repeats: Repeats)
         _wait(device)
         begin = time.perf_counter()
         run()
-        _wait(device)
+        if to_the_end:
+            _wait(device)
         times.append((time.perf_counter() - begin) * 1e3)
     return times
 

@@ -9,6 +9,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+# Which of a set's images lie at a multiple of 16 bytes depends on which cameras are there: one that drops out must not
+# have the kernel compiled anew. Every thread reads and writes single pixels, so nothing is lost.
+_ANYWHERE = ["source", "colours"]
+
 
 @triton.jit
 def _whole(value):
@@ -101,7 +105,7 @@ def _store(
         tl.store(images + at + 2 * plane, b, mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=_ANYWHERE)
 def resample_kernel(
     source, image_size, in_h, in_w,
     row_first, row_weight, row_taps, column_first, column_weight, column_taps,
@@ -151,7 +155,7 @@ def resample_kernel(
     )  # fmt: skip
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=_ANYWHERE)
 def rectify_kernel(
     source, image_size, in_h, in_w, grid, samples,
     images, colours, canvas_h, canvas_w, top, left, out_h, out_w,

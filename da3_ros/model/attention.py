@@ -113,6 +113,21 @@ def measured() -> Iterator[None]:
         _measuring.active = before
 
 
+@contextmanager
+def without_plans() -> Iterator[None]:
+    """Within it torch's own choice, in the whole process, is not cuDNN's kernel.
+
+    That is what torch takes first on Hopper and later, and cuDNN builds a plan for each shape that it has not met:
+    tenths of a second. Shapes whose kernel was measured keep it.
+    """
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    try:
+        yield
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)
+
+
 def _measure(q: Tensor, k: Tensor, v: Tensor) -> None:
     kind = (q.device.type, q.dtype, tuple(q.shape), tuple(k.shape))
     if kind in _choices or q.device.type != "cuda":

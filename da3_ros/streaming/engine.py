@@ -40,8 +40,9 @@ class StreamingDA3:
     """``step(frame_set)`` advances the window by one set and returns the prediction for all of its views.
 
     The views' common canvas follows from the cameras' sizes and calibrations as they are first seen; when one of
-    them changes, or another camera appears, the canvas is planned anew and the window starts again. Networks that
-    see each view alone predict the newest set, without poses.
+    them changes, or another camera appears, the canvas is planned anew and the window starts again. If it is another
+    canvas, nothing is compiled for it once the window has been full: steps go on at once, on torch's own kernels.
+    Networks that see each view alone predict the newest set, without poses.
     """
 
     def __init__(self, model: Network, config: WindowConfig, max_fov_deg: Mapping[str, float] | None = None):
@@ -59,6 +60,7 @@ class StreamingDA3:
         self._colours = ViewCache(config.views)  # of all views, where all are decoded
         self._window = SlidingWindow(config.sets, config.cameras)
         self._pushes = 0
+        self._under_way = False  # whether the window has been full since the last warm-up that was asked for
         self._stillness = Stillness(config.skip_below) if config.skip_below > 0 else None
         self.skipped = 0  # sets that ``skip_below`` kept from the network
 
@@ -131,6 +133,7 @@ class StreamingDA3:
         if self.config.decode == "all":
             self._colours.write(_rows(slots, images.device), colours)
         entered(frame_set)
+        self._under_way |= len(self._window) == self._network.sets
         self._pushes += 1
         if self._pushes % self.config.stride:
             return None
@@ -244,6 +247,7 @@ class StreamingDA3:
         nothing was compiled for this network on this machine before, tens of seconds; otherwise the first step that
         sees new cameras takes them. The window is empty afterwards.
         """
+        self._under_way = False
         self._prepare_for(inputs)
         self._known = {
             camera: (tuple(size_hw), None if calibration is None else calibration.key())
@@ -264,19 +268,27 @@ class StreamingDA3:
             self._network = None  # its buffers go first
             sizes = [height * width for (height, width), _ in inputs.values()]
             require_window(model, self.config, self.canvas_hw, sum(sizes))
-            self._network = make_window_network(model, self.config, self._rig)
+            execution = self._execution if not self._under_way else _without_compiling(self._execution)
+            self._network = make_window_network(model, replace(self.config, execution=execution), self._rig)
             self._colours = ViewCache(self.config.views)
             model.prepare(*self.canvas_hw)
             reduce_keys(model, *self.canvas_hw, self.config.key_reduction)
-            if self._execution != "eager":
+            if execution != self._execution:
+                height, width = self.canvas_hw
+                _log.warning(
+                    "the network's images are %dx%d now: steps run on kernels that are not compiled for them, and "
+                    "take longer, until the node is configured again", width, height,
+                )  # fmt: skip
+            elif execution != "eager" and not self._under_way:
                 self._warm_up(self._network, model.device)
         self.reset()
 
     def _warm_up(self, network: WindowNetwork, device: torch.device) -> None:
         """Compile and capture the steps with a full window and a complete set, for the canvas as it is planned."""
         started = time.monotonic()
-        network.warm_up(torch.rand((self.config.cameras, 3, *self.canvas_hw), device=device))
         height, width = self.canvas_hw
+        _log.info("preparing steps with %d views of %dx%d, which may take minutes", network.views, width, height)
+        network.warm_up(torch.rand((self.config.cameras, 3, *self.canvas_hw), device=device))
         seconds = time.monotonic() - started
         _log.info("steps with %d views of %dx%d are ready after %.1f s", network.views, width, height, seconds)
 
@@ -284,6 +296,10 @@ class StreamingDA3:
         view = self._plans[frame.camera].view
         T_odom_cam = self._rig.T_odom_cam(frame)
         return WindowView(frame.camera, frame.stamp_ns, frame.frame_id, True, view, T_odom_cam)
+
+
+def _without_compiling(execution: str) -> str:
+    return "graphs" if execution == "compiled" else execution
 
 
 def _rows(slots: Sequence[Slot], device: torch.device) -> torch.Tensor:

@@ -2,7 +2,9 @@
 
 A program is a function of tensors that keeps to the device: no wait, no branch on data. A graph belongs to a program
 and the shapes of its inputs. Compiling takes seconds and happens in ``warm_up`` only; capturing takes as long as a few
-steps and happens for shapes that come up again. The number of graphs is bounded: the one longest unused is given up.
+steps and happens for shapes that come up again. The number of graphs is bounded: a new one takes the place of one that
+has been idle for long, and where all are in use, what has none runs as it is. So shapes that come and go faster than
+graphs can be kept, those of cameras that flicker, do not have each step wait for a capture.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import logging
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,11 +21,12 @@ from typing import Any, TypeVar
 import torch
 
 from da3_ros.cuda_graphs import capture
-from da3_ros.model.attention import measured
+from da3_ros.model.attention import measured, without_plans
 from da3_ros.model.regions import compiled_regions
 
 _log = logging.getLogger(__name__)
 _WARM_UP_RUNS = 2
+_IDLE_RUNS = 256  # of programs, after which a graph that none of them was makes room for another
 
 R = TypeVar("R")
 S = TypeVar("S")
@@ -34,6 +37,7 @@ class _Captured:
     graph: torch.cuda.CUDAGraph
     inputs: tuple[torch.Tensor, ...]
     outputs: Any
+    used: int  # the run, by its number, that used it last
 
 
 class Programs:
@@ -49,6 +53,7 @@ class Programs:
         self._limit = limit
         self._graphs: OrderedDict[tuple, _Captured] = OrderedDict()
         self._met: set[tuple] = set()
+        self._runs = 0
         self._pool: Any = None
         self._stream = torch.cuda.Stream(device) if execution != "eager" else None
         self._side = torch.cuda.Stream(device) if device.type == "cuda" else None
@@ -62,14 +67,16 @@ class Programs:
         """``program(*inputs)``, on the device; inputs on the host must be pinned, else the host waits for them."""
         key = _key(name, inputs)
         captured = self._graphs.get(key)
+        self._runs += 1
         if captured is None:
-            if self.execution == "eager" or key not in self._met:
+            if self.execution == "eager" or key not in self._met or not self._room():
                 self._met.add(key)
-                with self._regions():
+                with self._in_flight():
                     return program(*self._upload(inputs))
             captured = self._capture(key, program, inputs)
         else:
             self._graphs.move_to_end(key)
+            captured.used = self._runs
             for static, value in zip(captured.inputs, inputs, strict=True):
                 static.copy_(value, non_blocking=True)
         captured.graph.replay()
@@ -119,6 +126,10 @@ class Programs:
             _log.debug("what torch.compile raised", exc_info=error)
             self.execution = "graphs"
 
+    def _room(self) -> bool:
+        """Whether another graph may be captured: there are few, or one is idle."""
+        return len(self._graphs) < self._limit or self._runs - next(iter(self._graphs.values())).used > _IDLE_RUNS
+
     def _capture(self, key: tuple, program: Callable[..., Any], inputs: tuple[torch.Tensor, ...]) -> _Captured:
         static = tuple(value.clone() for value in self._upload(inputs))
         stream = self._stream
@@ -126,23 +137,21 @@ class Programs:
         if not self._graphs:
             self._pool = torch.cuda.graph_pool_handle()  # a pool ends with the last graph in it
         stream.wait_stream(torch.cuda.current_stream(self.device))
-        with self._regions():
+        with self._in_flight():
             with torch.cuda.stream(stream):
                 for _ in range(_WARM_UP_RUNS):
                     program(*static)
             graph, outputs = capture(lambda: program(*static), stream, self._pool)
-        self._graphs[key] = captured = _Captured(graph, static, outputs)
+        self._graphs[key] = captured = _Captured(graph, static, outputs, self._runs)
         while len(self._graphs) > self._limit:
             self._graphs.popitem(last=False)
         return captured
 
     @contextmanager
-    def _regions(self) -> Iterator[None]:
-        """What was compiled is used; nothing is compiled."""
-        if self.execution == "compiled":
-            with compiled_regions(new=False):
-                yield
-        else:
+    def _in_flight(self) -> Iterator[None]:
+        """What was compiled is used; nothing is compiled, and no kernel is planned for a new shape."""
+        compiled = compiled_regions(new=False) if self.execution == "compiled" else nullcontext()
+        with without_plans(), compiled:
             yield
 
     def _upload(self, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:

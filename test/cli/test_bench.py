@@ -14,7 +14,7 @@ from da3_ros.cli.bench_floor import step_gflop
 from da3_ros.cli.bench_growth import GrowthPoint
 from da3_ros.cli.bench_plot import draw_growth, write_csv
 from da3_ros.cli.bench_reference import ReferenceTimes
-from da3_ros.cli.bench_step import Case, StepTimes, make_row
+from da3_ros.cli.bench_step import Case, EngineTimes, NodeTimes, make_row
 from da3_ros.cli.bench_targets import find_target
 from da3_ros.cli.main import main
 from da3_ros.errors import UnavailableError
@@ -39,13 +39,12 @@ def test_arithmetic_grows_as_attention_does():
     assert step_gflop("da3-base", 8, 1, 756, 1008) > 4 * step_gflop("da3-base", 8, 1, 378, 504)
 
 
-def times(step, size_hw=(378, 504), dtype="bfloat16"):
-    return StepTimes(size_hw, dtype, step, 1.1 * step, 2 * step, 1e3 / step, {"network": step}, 9.0, 1.0)
-
-
-def row(variant, new, step, forward=None, call=None, device="cuda", views=8, **how):
+def row(variant, new, step, forward=None, call=None, device="cuda", views=8, size_hw=(378, 504), dtype="bfloat16"):
+    """``step``: of the engine; with tracking it takes twice as long, which no target is about."""
     case = Case(variant, views, new, (960, 1280), 504, torch.device(device), "bfloat16", {})
-    return make_row(case, times(step, **how), ReferenceTimes(forward, call), 500.0)
+    engine = EngineTimes(size_hw, dtype, step, 1.1 * step)
+    node = NodeTimes(2 * step, 2.2 * step, 3 * step, 1e3 / step, {"network": step}, 9.0, 1.0)
+    return make_row(case, engine, node, ReferenceTimes(forward, call), 500.0)
 
 
 def test_a_row_holds_ratios_and_the_floor():
@@ -76,19 +75,20 @@ def test_other_windows_sizes_and_devices_have_no_target():
         assert row("da3-small", 1, 1.0, **change).target is None, change
 
 
-def test_bench_measures_a_step(capsys):
+def test_bench_measures_a_step(thin, capsys):
     assert main(["bench", *SMALL, "--views", "2", "--new", "1", "2", "3", "--matmul-tflops", "1", "--json", "-"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["machine"]["image"] == "80x60 rgb8"
     one, two = answer["rows"]
     assert [(r["views"], r["new"], r["height"], r["width"]) for r in (one, two)] == [(2, 1, 42, 56), (2, 2, 42, 56)]
-    assert 0 < one["step"] <= one["step_p95"] and one["steps_per_s"] > 0 and one["start_s"] > 0
+    assert 0 < one["engine"] <= one["engine_p95"] and 0 < one["with_tracking"] <= one["with_tracking_p95"]
+    assert one["steps_per_s"] > 0 and one["start_s"] > 0
     assert one["floor"] == pytest.approx(step_gflop("da3-small", 2, 1, 42, 56)), "1 TFLOP/s"
     assert one["target"] is None and one["reference_call"] is None and one["memory_gib"] is None
     assert one["stages"]["network"] > 0
 
 
-def test_bench_prints_tables_without_what_was_not_measured(capsys):
+def test_bench_prints_tables_without_what_was_not_measured(thin, capsys):
     assert main(["bench", *SMALL, "--views", "1", "--new", "1", "--matmul-tflops", "1"]) == 0
     text = capsys.readouterr().out
     assert "| da3-small | 1 | 1 | 42 | 56 |" in text and "steps_per_s" in text
@@ -120,13 +120,14 @@ class FakeReference(torch.nn.Module):
 def test_the_cpu_gets_as_many_threads_as_the_node_would_take(capsys, monkeypatch):
     taken = []
     monkeypatch.setattr(bench, "set_cpu_threads", taken.append)
+    monkeypatch.setattr(bench, "_step_rows", lambda *_: [row("da3-small", 1, 1.0, device="cpu")])
     for parameters in ([], ["-p", "model.cpu_threads:=2"]):
         assert main(["bench", *SMALL, "--views", "2", "--new", "1", *parameters]) == 0
     capsys.readouterr()
     assert taken == [0, 2]
 
 
-def test_the_reference_sees_the_same_window_and_is_timed_once_for_it(capsys, monkeypatch):
+def test_the_reference_sees_the_same_window_and_is_timed_once_for_it(thin, capsys, monkeypatch):
     api = types.ModuleType("depth_anything_3.api")
     api.DepthAnything3 = FakeReference
     monkeypatch.setitem(sys.modules, "depth_anything_3.api", api)
@@ -134,8 +135,8 @@ def test_the_reference_sees_the_same_window_and_is_timed_once_for_it(capsys, mon
     given = ["--views", "2", "--new", "1", "2", "--matmul-tflops", "1", "--reference", "--json", "-"]
     assert main(["bench", *SMALL, *given]) == 0
     one, two = json.loads(capsys.readouterr().out)["rows"]
-    assert one["times_call"] == pytest.approx(one["reference_call"] / one["step"])
-    assert one["times_forward"] == pytest.approx(one["reference_forward"] / one["step"])
+    assert one["times_call"] == pytest.approx(one["reference_call"] / one["engine"])
+    assert one["times_forward"] == pytest.approx(one["reference_forward"] / one["engine"])
     assert (two["reference_call"], two["reference_forward"]) == (one["reference_call"], one["reference_forward"])
     assert FakeReference.calls.count("da3-small") == 1
     assert set(FakeReference.calls) == {
@@ -178,7 +179,7 @@ def test_packages_that_are_not_there_are_named(capsys, monkeypatch, tmp_path, op
     assert package.replace("_", "-") in capsys.readouterr().err
 
 
-def test_only_the_way_through_ros_needs_ros(capsys, monkeypatch):
+def test_only_the_way_through_ros_needs_ros(thin, capsys, monkeypatch):
     class NoRos:
         def find_spec(self, name, *_):
             if name == "ament_index_python":
@@ -193,7 +194,7 @@ def test_only_the_way_through_ros_needs_ros(capsys, monkeypatch):
     assert main(["bench", *SMALL, "--views", "1", "--new", "1", "--matmul-tflops", "1"]) == 0
 
 
-def test_growth_is_measured_drawn_and_written(capsys, monkeypatch, tmp_path):
+def test_growth_is_measured_drawn_and_written(thin, capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(bench_growth, "VIEWS", (1, 2))
     monkeypatch.setattr(bench_growth, "CAMERAS", (1,))
     monkeypatch.setattr(bench_growth, "SIZES", (56, 70))

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from da3_ros.config import Config, to_flat
 from da3_ros.errors import ConfigError
+from da3_ros.streaming import WindowConfig
 from da3_ros.streaming.device import choose_matmul, set_cpu_threads
 
 _CPU, _CUDA = torch.device("cpu"), torch.device("cuda")
@@ -56,3 +58,13 @@ def test_a_format_that_is_asked_for_is_taken(monkeypatch, device):
 def test_fp8_on_a_cpu_is_refused():
     with pytest.raises(ConfigError, match="model.matmul is fp8, which CPUs do not multiply in: set it to auto"):
         choose_matmul("fp8", "auto", _CPU)
+
+
+def test_approximations_are_off_unless_asked_for():
+    """On a GPU; on a CPU products are bfloat16 where the processor has them, within the same error as float16."""
+    values = to_flat(Config())
+    found = [values[name] for name in ("model.half_resolution_head", "model.key_reduction", "window.skip_below")]
+    assert found == [False, 1, 0.0]
+    assert choose_matmul(values["model.matmul"], values["model.dtype"], _CUDA) is None
+    defaults = WindowConfig()
+    assert (defaults.key_reduction, defaults.skip_below) == (1, 0.0)
