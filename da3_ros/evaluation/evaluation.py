@@ -21,7 +21,7 @@ from da3_ros.evaluation.ground_truth import GroundTruth
 from da3_ros.evaluation.relative_pose import pose_auc, relative_pose_errors
 from da3_ros.evaluation.score import ConsistencyScore, DepthScore, EstimatedFrame, SeenFrame
 from da3_ros.evaluation.settings import FOREVER_NS, WHOLE, EvaluationSettings, Span
-from da3_ros.evaluation.sources import external_frames, recorded_frames
+from da3_ros.evaluation.sources import WindowPose, external_frames, recorded_estimates
 from da3_ros.evaluation.surface import SurfaceScore
 from da3_ros.evaluation.trajectory import Trajectory
 from da3_ros.evaluation.trajectory_files import read_trajectory
@@ -151,7 +151,7 @@ class Evaluation:
         if tracked is not None:
             T_odom_child, stamp_ns, child = tracked
             self._note_pose(stamp_ns, T_odom_child, child)
-        self._score_window(estimate)
+        self._score_window([WindowPose(view.frame_id, view.stamp_ns, view.T_odom_cam) for view in estimate.views])
         for output in estimate.outputs:
             if output.depth is not None:
                 depth = output.depth
@@ -161,10 +161,10 @@ class Evaluation:
                     output.camera, output.stamp_ns, depth, output.K, output.confidence, poses[output.camera]
                 )
 
-    def _score_window(self, estimate: Estimate) -> None:
+    def _score_window(self, views: Sequence[WindowPose]) -> None:
         """Relative poses of the views of one window, as the benchmark scores the views of one scene."""
         pairs = []
-        for view in estimate.views:
+        for view in views:
             true = self._truth.pose(view.frame_id, view.stamp_ns)
             if view.T_odom_cam is not None and true is not None:
                 pairs.append((view.T_odom_cam, true))
@@ -182,9 +182,12 @@ class Evaluation:
                 self._found.notes.append(f"{poses.unusable} poses on {topic} are no rotation and finite place")
             for stamp_ns, T in zip(poses.trajectory.stamps_ns.tolist(), poses.trajectory.T_world_body, strict=True):
                 self._note_pose(stamp_ns, T, poses.frame)
-        for frame in recorded_frames(recording, self._config.cameras, self._settings.namespace):
-            self._found.source["estimates"] += 1
-            yield frame
+        for found in recorded_estimates(recording, self._config.cameras, self._settings.namespace):
+            if isinstance(found, EstimatedFrame):
+                self._found.source["estimates"] += 1
+                yield found
+            else:
+                self._score_window(found)
         self._found.notes += recording.lost
 
     def _external(self, file: Path) -> Iterator[EstimatedFrame]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,16 @@ from da3_ros.geometry.se3 import T_from, matrix_from_quat_xyzw
 from da3_ros.ingest.bag import Bag
 
 _DEPTH_SUFFIXES = (".png", ".npy", ".npz", ".tif", ".tiff", ".exr")
+_WINDOW = "da3_ros/msg/WindowEstimate"
+
+
+@dataclass(frozen=True)
+class WindowPose:
+    """Where one network step has one view of its window. ``T_odom_cam`` (4, 4), None where it has no pose."""
+
+    frame_id: str
+    stamp_ns: int
+    T_odom_cam: np.ndarray | None
 
 
 def external_frames(
@@ -46,8 +57,11 @@ def external_frames(
         yield EstimatedFrame(camera, stamp_ns, depth, K, None, T)
 
 
-def recorded_frames(bag: Bag, cameras: Sequence[str], namespace: str) -> Iterator[EstimatedFrame]:
-    """Depth, confidence and poses of ``cameras`` from the topics of a node in ``namespace``, in order of the stamps.
+def recorded_estimates(
+    bag: Bag, cameras: Sequence[str], namespace: str
+) -> Iterator[EstimatedFrame | list[WindowPose]]:
+    """Depth, confidence and poses of ``cameras`` from the topics of a node in ``namespace``, in order of the stamps; and
+    the poses of all views of each window, where they were recorded.
 
     Raises InputError where there is no depth with intrinsics.
     """
@@ -61,13 +75,18 @@ def recorded_frames(bag: Bag, cameras: Sequence[str], namespace: str) -> Iterato
         raise InputError(f"the recording of estimates has no topic {missing[0]}: record what the node publishes")
     parts: dict[tuple[str, int], dict[str, Any]] = {}
     wanted = {"depth", "K", *(["confidence"] if set(confidences) & set(bag.topics) else [])}
-    wanted |= {"T"} if window in bag.topics else set()
+    if window in bag.topics and bag.topics[window].type == _WINDOW:
+        wanted.add("T")
+    else:
+        window = ""
     for found in bag.messages({*depths, *infos, *confidences, window} & set(bag.topics)):
         message = found.message
         if found.topic == window:
-            for view in message.views:
+            poses = [WindowPose(view.header.frame_id, stamp_of(view), _pose_matrix(view.pose)) for view in message.views]
+            for view, pose in zip(message.views, poses, strict=True):
                 if view.newest:
-                    parts.setdefault((view.camera, stamp_of(view)), {})["T"] = _pose_matrix(view.pose)
+                    parts.setdefault((view.camera, pose.stamp_ns), {})["T"] = pose.T_odom_cam
+            yield poses
         elif found.topic in depths:
             key = depths[found.topic], stamp_of(message)
             parts.setdefault(key, {})["depth"] = depth_from_image(message, found.topic)
@@ -109,8 +128,12 @@ def _read_depth(file: Path, scale: float) -> np.ndarray:
     return np.where(np.isfinite(metres) & (metres > 0), metres, np.nan)
 
 
-def _pose_matrix(pose: Any) -> np.ndarray:
+def _pose_matrix(pose: Any) -> np.ndarray | None:
+    """(4, 4); None for what is no pose."""
     place, turn = pose.position, pose.orientation
-    return T_from(
-        matrix_from_quat_xyzw(np.array((turn.x, turn.y, turn.z, turn.w))), np.array((place.x, place.y, place.z))
-    )
+    try:
+        R = matrix_from_quat_xyzw(np.array((turn.x, turn.y, turn.z, turn.w)))
+    except InputError:
+        return None
+    T = T_from(R, np.array((place.x, place.y, place.z)))
+    return T if np.isfinite(T).all() else None

@@ -129,8 +129,33 @@ def test_the_pipeline_s_and_a_recording_of_it_score_alike(bag, tmp_path, capsys)
     assert all(0 <= value <= 1 for value in direct["windows"]["auc"].values())
     assert main(["replay", str(bag), "--output", str(tmp_path / "out.mcap"), *QUICK]) == 0
     recorded = evaluate(bag, tmp_path, "--estimates", str(tmp_path / "out.mcap"))
-    for key in ("depth", "trajectory"):
+    for key in ("depth", "trajectory", "windows"):
         assert_close(recorded[key], direct[key], key)
+    # A view without a pose belongs to no pair; its window's others do.
+    with new_recording(tmp_path / "lost.mcap") as out:
+        for found in (source := Bag([tmp_path / "out.mcap"])).messages():
+            if found.topic == "/window":
+                turn = found.message.views[-1].pose.orientation
+                turn.x = turn.y = turn.z = turn.w = 0.0
+            types = source.ros2_types()
+            data = types.serialize_cdr(found.message, found.type)
+            out.write_raw(found.topic, found.type, found.receive_ns, data, types)
+    lost = evaluate(bag, tmp_path, "--estimates", str(tmp_path / "lost.mcap"))
+    assert lost["frames"] == STEPS and lost["windows"] is None  # windows of two views each
+
+
+def test_windows_that_were_recorded_are_scored_in_the_frame_of_the_truth(bag, tmp_path, sequence, monkeypatch):
+    """Views of a window by their own frames: /tf_static connects them with whose poses the true ones are."""
+
+    class Described(TruthfulPipeline):
+        description = {"variant": "truth", "weights_trained": True}
+
+    monkeypatch.setattr("da3_ros.cli.replay.Pipeline", lambda config: Described(sequence.cameras[0]))
+    assert main(["replay", str(bag), "--output", str(tmp_path / "out.mcap"), "--set", "publish.points=false",
+                 "publish.merged_points=false"]) == 0  # fmt: skip
+    metrics = evaluate(bag, tmp_path, "--estimates", str(tmp_path / "out.mcap"))
+    perfect = {"3": 1.0, "5": 1.0, "15": 1.0, "30": 1.0}
+    assert metrics["windows"] == {"count": STEPS - 1, "auc": perfect}
 
 
 def assert_close(a, b, where):
