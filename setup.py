@@ -31,6 +31,7 @@ setup(
         "gtsam>=4.3",
         "huggingface_hub>=1.0",
         "lz4",
+        "mcap>=1.2",
         "numpy",
         "opencv-python-headless",
         "pillow",

@@ -136,6 +136,7 @@ def _info(args: argparse.Namespace) -> int:
         "topics": {name: {"type": t.type, "messages": t.messages} for name, t in sorted(bag.topics.items())},
         "cameras": cameras,
         "lost": bag.lost,
+        "unchecked": bag.unchecked,
     }
     if args.json:
         text = json.dumps(found, indent=1)
@@ -151,4 +152,6 @@ def _info(args: argparse.Namespace) -> int:
         print(f"camera {camera['name']}: {camera['image_topic']}, {calibration}")
     for text in bag.lost:
         print(f"lost: {text}", file=sys.stderr)
+    if bag.unchecked:
+        print(f"note: {bag.unchecked}", file=sys.stderr)
     return 0

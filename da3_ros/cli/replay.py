@@ -158,6 +158,7 @@ def replay(bag: Bag, config: Config, pipeline: Pipeline, args: argparse.Namespac
         raise InputError(f"no images belong together{_reasons(replayed)}")
     recording.finish(replayed.sets)
     notes += [f"{topic} is not in the output: ROS 2 does not know its type" for topic in recording.untranslated]
+    notes += [bag.unchecked] if bag.unchecked else []
     return Figures(
         output=str(args.output),
         cameras=config.cameras,

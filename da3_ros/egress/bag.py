@@ -1,26 +1,26 @@
-"""Writes recordings: rosbag2 with mcap storage, messages of the rosbags library, the same bytes at every run."""
+"""Writes recordings: rosbag2 with mcap storage and checksums, messages of the rosbags library, the same bytes at every
+run."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
-from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
-from rosbags.rosbag2 import StoragePlugin, Writer
+from mcap.writer import CompressionType
+from mcap.writer import Writer as McapWriter
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
+from da3_ros.egress.bag_metadata import RecordedTopic, folder_metadata, offered_qos, stored_metadata
 from da3_ros.egress.messages import MessageBuilder
 from da3_ros.errors import InputError
 from da3_ros.share import share_folder
-
-_NEVER = QosTime(2147483647, 4294967295)
 
 
 @cache
@@ -58,33 +58,46 @@ def new_recording(path: Path, name: str = "recording") -> Iterator[BagWriter]:
     try:
         with BagWriter(folder / name) as writer:
             yield writer
-        (folder / name / f"{name}.mcap").rename(path)
+        writer.file.rename(path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 class BagWriter:
-    """A new rosbag2 folder at ``path``; to be used in a with statement. Raises InputError where it cannot be made."""
+    """A new rosbag2 folder at ``path`` with one mcap ``file``; to be used in a with statement.
+
+    Chunks, data and index have checksums, so that readers notice damage. Raises InputError where it cannot be made, and
+    where the disk is full.
+    """
 
     def __init__(self, path: Path):
         if path.exists():
             raise InputError(f"{path} exists already: give another name, or delete it")
-        self._writer = Writer(path, version=9, storage_plugin=StoragePlugin.MCAP)
-        self._connections: dict[str, Any] = {}
+        self.path, self.file = path, path / f"{path.name}.mcap"
+        self._topics: dict[str, RecordedTopic] = {}
+        self._schemas: dict[str, int] = {}
 
     def __enter__(self) -> BagWriter:
-        try:
-            self._writer.open()
-        except OSError as error:
-            raise InputError(f"{self._writer.path} cannot be written: {error.strerror or error}") from error
+        with self._written():
+            self.path.mkdir(parents=True)
+            self._stream: IO[bytes] = self.file.open("xb")
+            self._writer = McapWriter(
+                self._stream, compression=CompressionType.NONE, enable_crcs=True, enable_data_crcs=True
+            )
+            self._writer.start("ros2", "da3_ros")
         return self
 
     def __exit__(self, kind: Any, *_: Any) -> None:
-        # What was cut short must not look complete.
-        if kind is None:
-            self._writer.close()
-        else:
-            self._writer.abort()
+        if kind is not None:  # what was cut short must not look complete
+            with suppress(OSError):
+                self._stream.close()
+            return
+        with self._written():
+            topics = list(self._topics.values())
+            self._writer.add_metadata("rosbag2", {"serialized_metadata": stored_metadata(self.file.name, topics)})
+            self._writer.finish()
+            self._stream.close()
+            (self.path / "metadata.yaml").write_text(folder_metadata(self.file.name, topics))
 
     def write(self, topic: str, receive_ns: int, message: Any) -> None:
         """Write a message of ``message_types`` as recorded at ``receive_ns``."""
@@ -93,17 +106,25 @@ class BagWriter:
 
     def write_raw(self, topic: str, kind: str, receive_ns: int, data: bytes | memoryview, types: Typestore) -> None:
         """Write a message that is serialized already; ``types`` knows ``kind``."""
-        if topic not in self._connections:
-            qos = _qos(latched=topic.rpartition("/")[2] == "tf_static")
-            self._connections[topic] = self._writer.add_connection(
-                topic, kind, typestore=types, offered_qos_profiles=[qos]
-            )
-        self._writer.write(self._connections[topic], receive_ns, data)
+        with self._written():
+            known = self._topics.get(topic)
+            if known is None:
+                known = self._topics[topic] = self._register(topic, kind, types)
+            known.note(receive_ns)
+            self._writer.add_message(known.channel, receive_ns, data, receive_ns)  # type: ignore[arg-type]
 
+    def _register(self, topic: str, kind: str, types: Typestore) -> RecordedTopic:
+        if kind not in self._schemas:
+            definition, _ = types.generate_msgdef(kind, ros_version=2)
+            self._schemas[kind] = self._writer.register_schema(kind, "ros2msg", definition.encode())
+        latched = topic.rpartition("/")[2] == "tf_static"
+        profiles = {"offered_qos_profiles": offered_qos(latched)}
+        channel = self._writer.register_channel(topic, "cdr", self._schemas[kind], profiles)
+        return RecordedTopic(channel, topic, kind, types.hash_rihs01(kind), latched)
 
-def _qos(latched: bool) -> Qos:
-    durability = QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE
-    return Qos(
-        QosHistory.KEEP_LAST, 10, QosReliability.RELIABLE, durability, _NEVER, _NEVER, QosLiveliness.AUTOMATIC, _NEVER,
-        False,
-    )  # fmt: skip
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise InputError(f"{self.path} cannot be written: {error.strerror or error}") from error

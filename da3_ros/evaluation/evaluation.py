@@ -87,6 +87,7 @@ class Evaluation:
             self._score_depth(frame)
         found.surface = self._score_surface()
         found.lost += self._bag.lost
+        found.notes += [self._bag.unchecked] if self._bag.unchecked else []
         return found
 
     def _frames(self) -> Iterator[EstimatedFrame]:
@@ -188,7 +189,8 @@ class Evaluation:
                 yield found
             else:
                 self._score_window(found)
-        self._found.notes += recording.lost
+        self._found.lost += recording.lost
+        self._found.notes += [recording.unchecked] if recording.unchecked else []
 
     def _external(self, file: Path) -> Iterator[EstimatedFrame]:
         poses = read_trajectory(file)

@@ -41,7 +41,7 @@ class Bag:
     """The recordings ``paths`` (files or rosbag2 folders) together.
 
     ``topics``: name -> what is there. ``lost``: sentences about what cannot be read of damaged files; it grows while
-    messages are read. Files that are compressed as a whole are unpacked into a temporary folder, one at a time.
+    messages are read. ``unchecked``: a sentence about damage that would go unnoticed, None where all has checksums. Files that are compressed as a whole are unpacked into a temporary folder, one at a time.
 
     Raises InputError for what is no recording, and where nothing of one is readable.
     """
@@ -66,6 +66,15 @@ class Bag:
     def lost(self) -> list[str]:
         """What cannot be read, a sentence each."""
         return self._lost + [text for file in self._files for text in file.lost]
+
+    @property
+    def unchecked(self) -> str | None:
+        """Which files have no checksums, and what that means."""
+        names = [file.path.name for file in self._files if not file.checked]
+        if not names:
+            return None
+        more = f" and {len(names) - 1} more have" if len(names) > 1 else " has"
+        return f"{names[0]}{more} no checksums: values that were changed on the disk would go unnoticed"
 
     @property
     def messages_total(self) -> int:

@@ -16,6 +16,7 @@ from rosbags.rosbag1 import Reader as Ros1Reader
 from rosbags.rosbag2 import Reader as Ros2Reader
 
 from da3_ros.errors import InputError
+from da3_ros.ingest.bag_checksums import check_index, has_checksums
 from da3_ros.ingest.bag_scan import Lost, RawMessage, Scan, StoredTopic
 from da3_ros.ingest.bag_scan_mcap import scan_mcap
 from da3_ros.ingest.bag_scan_ros1 import scan_ros1
@@ -36,8 +37,9 @@ def is_bag_file(file: Path) -> bool:
 class BagFile:
     """What one file holds: ``topics``, ``start_ns`` and ``end_ns`` (None: no messages) of what is readable.
 
-    ``lost``: sentences about what is not; more are added while messages are read. A file compressed as a whole is
-    unpacked into a temporary folder for as long as it is being read. Raises InputError where nothing is readable.
+    ``lost``: sentences about what is not; more are added while messages are read. ``checked``: whether damaged messages
+    would be noticed. A file compressed as a whole is unpacked into a temporary folder for as long as it is being read.
+    Raises InputError where nothing is readable.
     """
 
     def __init__(self, path: Path):
@@ -50,8 +52,10 @@ class BagFile:
         if path.stat().st_size == 0:
             raise InputError(f"{path} is empty")
         with _unpacked(path, self._lose) as file:
+            self.checked = has_checksums(file)
             # A damaged file makes the reader raise anything, from its own errors to those of struct and zstd.
             try:
+                check_index(file)
                 with _indexed_reader(file) as reader:
                     self._describe(reader)
                     self._indexed = True

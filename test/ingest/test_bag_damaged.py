@@ -6,6 +6,7 @@ from bag_helpers import ROS1, ROS2, START_NS, STEP_NS, Messages, storage_file, w
 from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
 
+from da3_ros.egress.bag import BagWriter
 from da3_ros.errors import InputError
 from da3_ros.ingest.bag import Bag
 
@@ -118,3 +119,68 @@ def test_bytes_that_are_no_message_of_their_type_are_counted(tmp_path):
     bag = Bag([tmp_path / "bag"])
     assert numbers(bag) == [0]
     assert bag.lost == ["1 messages of /front/image_raw cannot be deserialized"]
+
+
+def checked_recording(path):
+    """As ours are."""
+    with BagWriter(path) as writer:
+        for topic, receive_ns, message in recording():
+            kind = message.__msgtype__
+            writer.write_raw(topic, kind, receive_ns, ROS2.serialize_cdr(message, kind), ROS2)
+    return writer.file
+
+
+def flip(file, place):
+    data = bytearray(file.read_bytes())
+    data[place] ^= 0x10
+    file.write_bytes(data)
+
+
+def test_a_changed_pixel_in_a_recording_of_ours_is_noticed(tmp_path):
+    file = checked_recording(tmp_path / "bag")
+    assert numbers(Bag([file])) == list(range(COUNT)) and Bag([file]).unchecked is None
+    flip(file, file.stat().st_size // 2)
+    bag = Bag([file])
+    found = numbers(bag)
+    assert found == sorted(set(found)) and found[-1] == COUNT - 1 and COUNT - 12 <= len(found) < COUNT
+    assert any("checksum" in text and "a chunk of" in text for text in bag.lost)
+    assert bag.unchecked is None
+
+
+def test_a_changed_byte_in_the_index_is_noticed(tmp_path):
+    """Its times would leave chunks out."""
+    file = checked_recording(tmp_path / "bag")
+    flip(file, file.stat().st_size - 300)
+    bag = Bag([file])
+    assert numbers(bag) == list(range(COUNT))
+    (text,) = bag.lost
+    assert text == f"{file.name}: its index cannot be used (its checksum does not fit), so it is read from the front"
+
+
+@pytest.mark.parametrize(
+    ("storage", "compression"),
+    [
+        (StoragePlugin.MCAP, CompressionMode.NONE),
+        (StoragePlugin.SQLITE3, CompressionMode.NONE),
+        (StoragePlugin.MCAP, CompressionMode.FILE),
+    ],
+)
+def test_recordings_without_checksums_are_named(tmp_path, storage, compression):
+    folder = write_ros2(tmp_path / "bag", recording(), storage, compression)
+    bag = Bag([folder])
+    name = storage_file(folder).name
+    assert bag.unchecked == f"{name} has no checksums: values that were changed on the disk would go unnoticed"
+    write_ros2(tmp_path / "other", recording())
+    assert "and 1 more have no checksums" in Bag([folder, tmp_path / "other"]).unchecked
+
+
+@pytest.mark.parametrize("compression", [None, *Ros1Writer.CompressionFormat])
+def test_checksums_of_ros1_bags(tmp_path, compression):
+    """Those that are said to be there do find a changed byte."""
+    file = write_ros1(tmp_path / "old.bag", recording(ROS1), compression)
+    bag = Bag([file])
+    assert (bag.unchecked is None) == (compression == Ros1Writer.CompressionFormat.BZ2)
+    if bag.unchecked is None:
+        flip(file, file.stat().st_size // 2)
+        bag = Bag([file])
+        assert len(numbers(bag)) < COUNT and bag.lost
