@@ -31,7 +31,7 @@ setup(
         "gtsam>=4.3",
         "huggingface_hub>=1.0",
         "lz4",
-        "mcap>=1.2",
+        "mcap>=1.5",
         "numpy",
         "opencv-python-headless",
         "pillow",

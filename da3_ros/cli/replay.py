@@ -7,7 +7,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,14 @@ from da3_ros.evaluation.settings import WHOLE, EvaluationSettings
 from da3_ros.ingest.bag import Bag
 from da3_ros.ingest.bag_scan import RawMessage
 from da3_ros.pipeline import Pipeline
+from da3_ros.replay.background import Background
 from da3_ros.replay.config import parse_overrides, replay_config
 from da3_ros.replay.estimates import BagReplay, Boundary, ClockReset, ReplayedEstimate
 from da3_ros.replay.recording import PART_SETS
 from da3_ros.replay.recording import Recording as Output
 
 _NS = 1_000_000_000
+_MOST_PASSING = 64  # messages that are handed over at once
 _BAR = "{l_bar}{bar}| {n:.1f} of {total:.1f} s recorded [{elapsed}, {remaining} left]"
 
 
@@ -127,11 +129,23 @@ def replay(bag: Bag, config: Config, pipeline: Pipeline, args: argparse.Namespac
     notes: list[str] = []
     estimates = 0
     started = time.perf_counter()
+    writing, passing = Background(), list[RawMessage]()
+
+    def write(call: Callable[..., None], *arguments: Any) -> None:
+        """After the messages that came before."""
+        if passing:
+            writing.do(recording.pass_through, passing.copy())
+            passing.clear()
+        writing.do(call, *arguments)
+
     with tqdm(total=(stop_ns - start_ns) / _NS, bar_format=_BAR, disable=not sys.stderr.isatty()) as bar:
 
         def seen(raw: RawMessage) -> None:
             bar.update((raw.receive_ns - start_ns) / _NS - bar.n)
-            recording.pass_through(raw)
+            if raw.topic in passed:
+                passing.append(raw)
+            if len(passing) >= _MOST_PASSING:
+                write(recording.pass_through, ())
 
         try:
             for item in replayed.run(
@@ -144,19 +158,21 @@ def replay(bag: Bag, config: Config, pipeline: Pipeline, args: argparse.Namespac
                 boundary=PART_SETS,
             ):
                 if isinstance(item, ReplayedEstimate):
-                    recording.write(item, pipeline.description)
+                    write(recording.write, item, pipeline.description)
                     estimates += 1
                 elif isinstance(item, Boundary):
-                    recording.boundary(item.number)
+                    write(recording.boundary, item.number)
                 elif isinstance(item, ClockReset):
-                    recording.reset(item.number)
+                    write(recording.reset, item.number)
                     notes.append(item.text)
+            if not replayed.sets:
+                raise InputError(f"no images belong together{_reasons(replayed)}")
+            write(recording.finish)
+            writing.finish()
         except BaseException:
+            writing.stop()
             recording.abort()
             raise
-    if not replayed.sets:
-        raise InputError(f"no images belong together{_reasons(replayed)}")
-    recording.finish(replayed.sets)
     notes += [f"{topic} is not in the output: ROS 2 does not know its type" for topic in recording.untranslated]
     notes += [bag.unchecked] if bag.unchecked else []
     return Figures(

@@ -4,14 +4,18 @@ run."""
 from __future__ import annotations
 
 import shutil
+import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from mcap.exceptions import McapError
+from mcap.records import Channel, Chunk, Message, Schema
+from mcap.stream_reader import StreamReader, breakup_chunk
 from mcap.writer import CompressionType
 from mcap.writer import Writer as McapWriter
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
@@ -64,16 +68,16 @@ def new_recording(path: Path, name: str = "recording") -> Iterator[BagWriter]:
 
 
 class BagWriter:
-    """A new rosbag2 folder at ``path`` with one mcap ``file``; to be used in a with statement.
+    """A new rosbag2 folder at ``path`` with one mcap ``file``, called ``name``; to be used in a with statement.
 
     Chunks, data and index have checksums, so that readers notice damage. Raises InputError where it cannot be made, and
     where the disk is full.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, name: str = ""):
         if path.exists():
             raise InputError(f"{path} exists already: give another name, or delete it")
-        self.path, self.file = path, path / f"{path.name}.mcap"
+        self.path, self.file = path, path / f"{name or path.name}.mcap"
         self._topics: dict[str, RecordedTopic] = {}
         self._schemas: dict[str, int] = {}
 
@@ -112,6 +116,40 @@ class BagWriter:
                 known = self._topics[topic] = self._register(topic, kind, types)
             known.note(receive_ns)
             self._writer.add_message(known.channel, receive_ns, data, receive_ns)  # type: ignore[arg-type]
+
+    def flush(self) -> int:
+        """Bring everything so far to the file, in a chunk of its own; how many bytes there are now."""
+        with self._written():
+            self._writer.flush()
+            return self._stream.tell()
+
+    def take_over(
+        self, file: Path, size: int, types: Callable[[str], Typestore], taken: Callable[[str, bytes], None]
+    ) -> None:
+        """Write the messages in the first ``size`` bytes of ``file``, another one of this class, in the same chunks.
+
+        ``types``: those that know a topic's. ``taken`` is told topic and data of each. Raises InputError where they are
+        damaged.
+        """
+        schemas: dict[int, str] = {}
+        topics: dict[int, tuple[str, str]] = {}
+        try:
+            with file.open("rb") as stream:
+                for record in StreamReader(stream, emit_chunks=True).records:
+                    for item in breakup_chunk(record, validate_crc=True) if isinstance(record, Chunk) else ():
+                        if isinstance(item, Schema):
+                            schemas[item.id] = item.name
+                        elif isinstance(item, Channel):
+                            topics[item.id] = item.topic, schemas[item.schema_id]
+                        elif isinstance(item, Message):
+                            topic, kind = topics[item.channel_id]
+                            self.write_raw(topic, kind, item.log_time, item.data, types(topic))
+                            taken(topic, item.data)
+                    self.flush()
+                    if stream.tell() >= size:
+                        return
+        except (McapError, ValueError, KeyError, struct.error) as error:
+            raise InputError(f"{file} is damaged ({error}): delete it") from error
 
     def _register(self, topic: str, kind: str, types: Typestore) -> RecordedTopic:
         if kind not in self._schemas:

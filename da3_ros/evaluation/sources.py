@@ -60,8 +60,8 @@ def external_frames(
 def recorded_estimates(
     bag: Bag, cameras: Sequence[str], namespace: str
 ) -> Iterator[EstimatedFrame | list[WindowPose]]:
-    """Depth, confidence and poses of ``cameras`` from the topics of a node in ``namespace``, in order of the stamps; and
-    the poses of all views of each window, where they were recorded.
+    """Depth, confidence and poses of ``cameras`` from the topics of a node in ``namespace``, in order of the stamps,
+    and where windows were recorded, the poses of their views.
 
     Raises InputError where there is no depth with intrinsics.
     """
@@ -82,8 +82,10 @@ def recorded_estimates(
     for found in bag.messages({*depths, *infos, *confidences, window} & set(bag.topics)):
         message = found.message
         if found.topic == window:
-            poses = [WindowPose(view.header.frame_id, stamp_of(view), _pose_matrix(view.pose)) for view in message.views]
-            for view, pose in zip(message.views, poses, strict=True):
+            poses = []
+            for view in message.views:
+                pose = WindowPose(view.header.frame_id, stamp_of(view), _pose_matrix(view.pose))
+                poses.append(pose)
                 if view.newest:
                     parts.setdefault((view.camera, pose.stamp_ns), {})["T"] = pose.T_odom_cam
             yield poses

@@ -41,7 +41,8 @@ class Bag:
     """The recordings ``paths`` (files or rosbag2 folders) together.
 
     ``topics``: name -> what is there. ``lost``: sentences about what cannot be read of damaged files; it grows while
-    messages are read. ``unchecked``: a sentence about damage that would go unnoticed, None where all has checksums. Files that are compressed as a whole are unpacked into a temporary folder, one at a time.
+    messages are read. ``unchecked``: a sentence about damage that would go unnoticed, None where all has checksums.
+    Files that are compressed as a whole are unpacked into a temporary folder, one at a time.
 
     Raises InputError for what is no recording, and where nothing of one is readable.
     """

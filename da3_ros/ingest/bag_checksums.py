@@ -14,7 +14,7 @@ _FOOTER = struct.Struct("<BQQQI8s")  # the last bytes: record head, starts of su
 _CHUNK_CRC = 24  # where it is in a chunk
 _ROS1_MAGIC, _ROS1_CHUNK = b"#ROSBAG V2.0\n", b"op=\x05"
 _LZ4_CONTENT_CHECKSUM = 0x04
-_LARGEST_HEADER = 1 << 20
+_LARGEST_HEADER, _LARGEST_RECORD = 1 << 20, 1 << 40
 _U32 = struct.Struct("<I")
 
 
@@ -57,6 +57,8 @@ def _mcap(stream: BinaryIO) -> bool:
             return any(stream.read(_CHUNK_CRC + 4)[_CHUNK_CRC:])
         if opcode in (_MESSAGE, _DATA_END):
             return opcode == _DATA_END
+        if length > _LARGEST_RECORD:
+            return False
         stream.seek(length, 1)
     return True  # there are no messages
 

@@ -52,7 +52,6 @@ class BagFile:
         if path.stat().st_size == 0:
             raise InputError(f"{path} is empty")
         with _unpacked(path, self._lose) as file:
-            self.checked = has_checksums(file)
             # A damaged file makes the reader raise anything, from its own errors to those of struct and zstd.
             try:
                 check_index(file)
@@ -62,6 +61,7 @@ class BagFile:
             except Exception as error:
                 self._lose(f"its index cannot be used ({_short(error)}), so it is read from the front")
                 self._survey(_scan(file))
+            self.checked = has_checksums(file)
 
     @property
     def messages(self) -> int:

@@ -1,20 +1,21 @@
 """Writes what a replay gives, in parts: whoever is interrupted goes on behind the last whole part.
 
-A part covers a fixed number of sets, so that its bytes do not depend on interruptions; at the end all parts become
-one recording.
+A part covers a fixed number of sets and ends with a chunk, so that the bytes do not depend on interruptions.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rosbags.typesys.store import Typestore
+
 from da3_ros.config import Config, to_flat
-from da3_ros.egress.bag import BagWriter, message_builder, message_types, new_recording
+from da3_ros.egress.bag import BagWriter, message_builder, message_types
 from da3_ros.egress.estimates import EstimateMessages, output_topics
 from da3_ros.errors import InputError
 from da3_ros.ingest.bag import Bag
@@ -23,17 +24,18 @@ from da3_ros.replay.estimates import ReplayedEstimate, resolve
 
 PART_SETS = 100
 _STATE, _RUN = "state.json", "run.json"
+_WRITTEN, _BEFORE = "written", "before"  # what is being written, and what is gone on with until that has it
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What whole parts hold: ``sets`` sets; ``step`` is that of the last estimate and ``reset`` the first set since
-    the last clock jump."""
+    """What whole parts hold: ``sets`` sets, in the first ``size`` bytes; ``step`` is that of the last estimate and
+    ``reset`` the first set since the last clock jump."""
 
     sets: int = 0
     step: int = 0
     reset: int = 0
-    parts: int = 0
+    size: int = 0
 
 
 class Recording:
@@ -58,15 +60,17 @@ class Recording:
         self._messages = EstimateMessages(message_builder(), config)
         self._tf = config.frames.publish_tf and config.model.has_poses
         self.untranslated: set[str] = set()  # passed topics of ROS 1 whose types ROS 2 does not know
-        self.done = self._resume({**run, "config": to_flat(config), "namespace": namespace, "passed": sorted(passed)})
-        self._step, self._reset, self._part = self.done.step, self.done.reset, self.done.parts
+        self.done = self._earlier({**run, "config": to_flat(config), "namespace": namespace, "passed": sorted(passed)})
+        self._step, self._reset = self.done.step, self.done.reset
         self._offset: int | None = None if self.done.sets else 0
-        self._writer: BagWriter | None = None
-        if not self.done.sets:
-            self._open_part()
-            if self._tf:
-                static = message_builder().transforms(self._messages.static_transforms(bag.start_ns))
-                self._write("/tf_static", bag.start_ns, static)
+        self._writing = not self.done.sets
+        self._writer = BagWriter(self._folder / _WRITTEN, "recording" if path.suffix == ".mcap" else path.name)
+        self._writer.__enter__()
+        if self.done.sets:
+            self._go_on()
+        elif self._tf:
+            static = message_builder().transforms(self._messages.static_transforms(bag.start_ns))
+            self._write("/tf_static", bag.start_ns, static)
 
     def skip(self, number: int) -> bool:
         """Whether the network may leave set ``number`` out: it is in a part, and in no window that is still to come.
@@ -82,34 +86,35 @@ class Recording:
         # The window advances by whole strides from the last reset on.
         return number < first - (first - self.done.reset) % window.stride
 
-    def pass_through(self, raw: RawMessage) -> None:
-        """Write an original message, if its topic is to be passed."""
-        if self._writer is None or raw.topic not in self._passed:
-            return
-        data = self._bag.to_ros2(raw)
-        if data is None:
-            self.untranslated.add(raw.topic)
-        else:
-            kind = self._bag.topics[raw.topic].type
-            self._writer.write_raw(raw.topic, kind, raw.receive_ns, data, self._bag.ros2_types())
+    def pass_through(self, messages: Sequence[RawMessage]) -> None:
+        """Write original messages, of topics that are to be passed."""
+        for raw in messages if self._writing else ():
+            data = self._bag.to_ros2(raw)
+            if data is None:
+                self.untranslated.add(raw.topic)
+            else:
+                kind = self._bag.topics[raw.topic].type
+                self._writer.write_raw(raw.topic, kind, raw.receive_ns, data, self._bag.ros2_types())
 
     def boundary(self, number: int) -> None:
         """All that came of the sets before ``number``, a multiple of PART_SETS, has been written."""
-        if self._writer is not None and number:
-            self._close_part(number)
-        if self._writer is None and number >= self.done.sets:
-            self._open_part()
+        if self._writing and number:
+            progress = Progress(number, self._step, self._reset, self._writer.flush())
+            new = self._folder / f"{_STATE}.new"
+            new.write_text(json.dumps(asdict(progress)))
+            new.replace(self._folder / _STATE)
+        self._writing = self._writing or number >= self.done.sets
 
     def reset(self, number: int) -> None:
         """Stamps went back before set ``number``."""
-        if self._writer is not None:
+        if self._writing:
             self._reset, self._step = number, 0
             self._messages.forget_path()
 
     def write(self, replayed: ReplayedEstimate, description: Mapping[str, Any]) -> None:
         """Write an estimate; those of sets that are in a part already only filled the window."""
         corrected = self._messages.correction(replayed.estimate) if self._tf else []
-        if self._writer is None:
+        if not self._writing:
             return
         if corrected:
             self._write("/tf_static", replayed.receive_ns, message_builder().transforms(corrected))
@@ -125,48 +130,26 @@ class Recording:
             if topic in self._names:
                 self._write(self._names[topic], replayed.receive_ns, make_message())
 
-    def finish(self, sets: int) -> None:
-        """Close the last part and make one recording of all."""
-        if self._writer is not None:
-            self._close_part(sets)
-        with new_recording(self._path) as writer:
-            for number in range(self._part):
-                part = Bag([self._part_folder(number)])
-                for raw in part.raw():
-                    kind = part.topics[raw.topic].type
-                    writer.write_raw(raw.topic, kind, raw.receive_ns, raw.data, part.ros2_types())
+    def finish(self) -> None:
+        """Close the recording and bring it to its place."""
+        self._writer.__exit__(None)
+        try:
+            (self._writer.file if self._path.suffix == ".mcap" else self._writer.path).rename(self._path)
+        except OSError as error:
+            raise InputError(f"{self._path} cannot be written: {error.strerror or error}") from error
         shutil.rmtree(self._folder)
 
     def abort(self) -> None:
-        """Give up the part that is not whole."""
-        if self._writer is not None:
-            self._writer.__exit__(KeyboardInterrupt)
-            self._writer = None
+        """Leave the whole parts for the next run."""
+        self._writer.__exit__(KeyboardInterrupt)
 
     def _write(self, topic: str, receive_ns: int, message: Any) -> None:
-        assert self._writer is not None
         self._writer.write(topic, receive_ns, message)
 
-    def _part_folder(self, number: int) -> Path:
-        return self._folder / f"part_{number:05d}"
-
-    def _open_part(self) -> None:
-        folder = self._part_folder(self._part)
-        shutil.rmtree(folder, ignore_errors=True)
-        self._writer = BagWriter(folder).__enter__()
-
-    def _close_part(self, sets: int) -> None:
-        assert self._writer is not None
-        self._writer.__exit__(None)
-        self._writer = None
-        progress = Progress(sets, self._step, self._reset, self._part + 1)
-        (self._part_folder(self._part) / _STATE).write_text(json.dumps(asdict(progress)))
-        self._part += 1
-
-    def _resume(self, run: Mapping[str, Any]) -> Progress:
-        """What an earlier equal run has done."""
+    def _earlier(self, run: Mapping[str, Any]) -> Progress:
+        """How far an earlier equal run has come; what it has written is in the folder _BEFORE then."""
         text = json.dumps(run, sort_keys=True, default=str)
-        file = self._folder / _RUN
+        file, state = self._folder / _RUN, self._folder / _STATE
         if not self._folder.exists():
             try:
                 self._folder.mkdir(parents=True)
@@ -178,19 +161,27 @@ class Recording:
                 f"{self._folder} belongs to another replay (of another recording, or with other parameters or weights)"
                 ": delete it, or give another --output"
             )
-        progress = Progress()
-        while (state := self._part_folder(progress.parts) / _STATE).is_file():
-            progress = Progress(**json.loads(state.read_text()))
-        self._messages.resume_path(self._last_path(progress) if progress.step else ())
+        progress = Progress(**json.loads(state.read_text())) if state.is_file() else Progress()
+        written, before = self._folder / _WRITTEN, self._folder / _BEFORE
+        if progress.sets and not before.exists():
+            written.rename(before)
+        shutil.rmtree(written, ignore_errors=True)
         return progress
 
-    def _last_path(self, progress: Progress) -> list[Any]:
-        """Poses of the newest path in the parts."""
-        topic = self._names.get("path")
-        for number in reversed(range(progress.parts)):
-            part = Bag([self._part_folder(number)])
-            if topic in part.topics:
-                *_, last = part.raw([topic])
-                message: Any = message_types().deserialize_cdr(last.data, part.topics[topic].type)
-                return message.poses
-        return []
+    def _go_on(self) -> None:
+        """Take over the whole parts of the run before."""
+        path_topic, last_path = self._names.get("path"), b""
+
+        def taken(topic: str, data: bytes) -> None:
+            nonlocal last_path
+            last_path = data if topic == path_topic else last_path
+
+        def types(topic: str) -> Typestore:
+            return self._bag.ros2_types() if topic in self._passed else message_types()
+
+        before = self._folder / _BEFORE
+        self._writer.take_over(before / self._writer.file.name, self.done.size, types, taken)
+        shutil.rmtree(before)
+        if last_path and self.done.step:
+            message: Any = message_types().deserialize_cdr(last_path, "nav_msgs/msg/Path")
+            self._messages.resume_path(message.poses)

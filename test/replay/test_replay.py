@@ -1,5 +1,6 @@
 """A recording in, a recording out: what is in it, the same bytes each time, and going on after an interruption."""
 
+import errno
 import json
 
 import numpy as np
@@ -9,7 +10,7 @@ from bag_helpers import ROS1, ROS2, START_NS, STEP_NS, Messages, storage_file, w
 
 from da3_ros.cli import replay as command
 from da3_ros.cli.main import main
-from da3_ros.egress.bag import message_types
+from da3_ros.egress.bag import BagWriter, message_types
 from da3_ros.ingest.bag import Bag
 from da3_ros.pipeline import Pipeline
 
@@ -124,7 +125,62 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(bag, tmp_path, 
     # The first part has the sets 0 to 2; the frame odom goes back to set 0.
     assert numbers[6:] == [0, 1, 2, 3, 4, 5, 6]
     assert json.loads((tmp_path / "figures.json").read_text())["resumed_at_set"] == 3
-    assert contents(tmp_path / "out.mcap") == contents(tmp_path / "whole.mcap")
+    assert (tmp_path / "out.mcap").read_bytes() == (tmp_path / "whole.mcap").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["figures.json", "out.mcap", "whole.mcap"]
+
+
+def interrupt_at_set(monkeypatch, number):
+    submit, seen = Pipeline.submit, []
+
+    def interrupted(self, frame_set, request):
+        seen.append(frame_set)
+        if len(seen) == number:
+            raise KeyboardInterrupt
+        return submit(self, frame_set, request)
+
+    monkeypatch.setattr(Pipeline, "submit", interrupted)
+
+
+def test_a_run_that_is_interrupted_again_and_again_loses_no_part(bag, tmp_path, monkeypatch):
+    """Also while it takes over what was written before."""
+    monkeypatch.setattr(command, "PART_SETS", 2)
+    assert run(bag, tmp_path / "whole.mcap", "--pass-through", "/chatter") == 0
+    interrupt_at_set(monkeypatch, 6)
+    assert run(bag, tmp_path / "out.mcap", "--pass-through", "/chatter") == 130
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr(BagWriter, "flush", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+            assert run(bag, tmp_path / "out.mcap", "--pass-through", "/chatter") == 130
+    assert run(bag, tmp_path / "out.mcap", "--pass-through", "/chatter", "--json", str(tmp_path / "f.json")) == 0
+    assert json.loads((tmp_path / "f.json").read_text())["resumed_at_set"] == 4
+    assert (tmp_path / "out.mcap").read_bytes() == (tmp_path / "whole.mcap").read_bytes()
+
+
+def test_a_damaged_part_is_not_gone_on_with(bag, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(command, "PART_SETS", 3)
+    interrupt_at_set(monkeypatch, 6)
+    assert run(bag, tmp_path / "out.mcap") == 130
+    (file,) = (tmp_path / "out.mcap.parts").rglob("*.mcap")
+    data = bytearray(file.read_bytes())
+    data[len(data) // 3] ^= 1
+    file.write_bytes(data)
+    assert run(bag, tmp_path / "out.mcap") == 2
+    assert "is damaged (crc validation failed" in capsys.readouterr().err
+
+
+def test_a_disk_that_is_full_is_said_in_one_line(bag, tmp_path, monkeypatch, capsys):
+    written = []
+
+    def full(self, channel, *_):
+        written.append(channel)
+        if len(written) > 30:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("da3_ros.egress.bag.McapWriter.add_message", full)
+    assert run(bag, tmp_path / "out.mcap") == 2
+    error = capsys.readouterr().err.strip()
+    assert "cannot be written: No space left on device" in error and error.count("\n") == 0
+    assert len(written) == 31 and not (tmp_path / "out.mcap").exists()
 
 
 def test_parts_of_another_run_are_not_gone_on_with(bag, tmp_path, capsys, monkeypatch):
