@@ -10,6 +10,7 @@ from pathlib import Path
 
 from da3_ros.evaluation.compare import ComparedNumber, Comparison, Tolerance, compare, read_metrics
 
+_ALL_DIGITS = 17  # tell any two floating point numbers apart
 _SIGNS = {"lower": "-", "higher": "+", "nearer 0": "0", "same": "="}
 
 
@@ -39,8 +40,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print(found)
     for number in found.past:
-        print(f"past {', '.join(number.past)}: {number.name} was {_shown(number.a)} and is {_shown(number.b)}",
-              file=sys.stderr)  # fmt: skip
+        a, b = _both_shown(number)
+        print(f"past {', '.join(number.past)}: {number.name} was {a} and is {b}", file=sys.stderr)
     for text in found.failures:
         print(f"failed in B, but not in A: {text}", file=sys.stderr)
     return 0 if found.passed else 1
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _print(found: Comparison) -> None:
     rows = [("(better: - lower, + higher, 0 nearer 0, = neither)", "A", "B", "change", "")]
-    rows += [(f"{_SIGNS[each.better]} {each.name}", _shown(each.a), _shown(each.b), _change(each), _verdict(each))
+    rows += [(f"{_SIGNS[each.better]} {each.name}", *_both_shown(each), _change(each), _verdict(each))
              for each in found.numbers]  # fmt: skip
     rows += [(f"  {name}", str(a), str(b), "", "differs") for name, (a, b) in found.settings.items()]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
@@ -57,10 +58,18 @@ def _print(found: Comparison) -> None:
         print(line.rstrip())
 
 
-def _shown(value: float | None) -> str:
+def _both_shown(number: ComparedNumber) -> tuple[str, str]:
+    """Both values in as many digits, four or more, as it takes to tell them apart."""
+    digits = 4
+    while digits < _ALL_DIGITS and number.a != number.b and _shown(number.a, digits) == _shown(number.b, digits):
+        digits += 1
+    return _shown(number.a, digits), _shown(number.b, digits)
+
+
+def _shown(value: float | None, digits: int) -> str:
     if value is None:
         return "-"
-    return str(value) if isinstance(value, int) else f"{value:.4g}"
+    return str(value) if isinstance(value, int) else f"{value:.{digits}g}"
 
 
 def _change(number: ComparedNumber) -> str:
@@ -68,7 +77,10 @@ def _change(number: ComparedNumber) -> str:
         return ""
     if number.a == number.b:
         return "0"
-    return f"{(number.b - number.a) / abs(number.a):+.1%}" if number.a else f"{number.b - number.a:+.3g}"
+    if not number.a:
+        return f"{number.b - number.a:+.3g}"
+    percent = 100 * (number.b - number.a) / abs(number.a)
+    return f"{percent:+.1f}%" if abs(percent) >= 0.05 else f"{percent:+.1g}%"
 
 
 def _verdict(number: ComparedNumber) -> str:

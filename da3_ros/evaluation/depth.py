@@ -138,5 +138,9 @@ def errors_with(pairs: DepthPairs, scale: float, shift: float = 0.0) -> DepthErr
 
 def _median(values: torch.Tensor) -> torch.Tensor:
     """Median that lies half-way between the middle two of an even number; torch's own takes the lower one."""
+    middle = [(len(values) - 1) // 2, len(values) // 2]
+    if values.device.type == "cpu":  # a tenth of the time
+        low, high = np.partition(values.numpy(), middle)[middle]
+        return (torch.as_tensor(low) + torch.as_tensor(high)) / 2
     ranked = values.sort().values
-    return (ranked[(len(ranked) - 1) // 2] + ranked[len(ranked) // 2]) / 2
+    return (ranked[middle[0]] + ranked[middle[1]]) / 2

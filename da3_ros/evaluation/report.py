@@ -41,7 +41,15 @@ _DEPTH_ERRORS = {
     "covered": "covered",
 }
 _POSE_ERRORS = ("rmse", "mean", "median", "largest")
-_CONSISTENCY = ("pairs", "overlap", "median_error", "within_5", "within_10", "scale_flicker", "local_flicker")
+_CONSISTENCY = {
+    "pairs": "pairs",
+    "overlap": "overlap",
+    "median_error": "median error",
+    "within_5": "within 5 %",
+    "within_10": "within 10 %",
+    "scale_flicker": "scale flicker",
+    "local_flicker": "local flicker",
+}
 _SURFACE = ("accuracy", "completeness", "chamfer", "precision", "recall", "f1")
 
 
@@ -184,7 +192,7 @@ def _summary(metrics: Mapping[str, Any]) -> str:
         parts.append("<h3>Depth of neighbouring frames, moved into each other (needs no truth)</h3>")
         parts.append(
             table(
-                ("camera", *(name.replace("_", " ") for name in _CONSISTENCY)),
+                ("camera", *_CONSISTENCY.values()),
                 [[camera, *(found[name] for name in _CONSISTENCY)] for camera, found in consistent.items()],
             )
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ from da3_ros.geometry.se3 import T_from, matrix_from_quat_xyzw
 from da3_ros.ingest.bag import Bag
 from da3_ros.ingest.transforms import STATIC_TOPIC, TRANSFORM_TYPES, matrix_from_transform
 
+_T = TypeVar("_T")
 POSE_TYPES = (
     "nav_msgs/msg/Odometry",
     "geometry_msgs/msg/PoseStamped",
@@ -27,8 +28,9 @@ DEPTH_TOPIC = "ground_truth/depth"  # beside the image topic
 POSE_TOPIC = "/ground_truth/odometry"
 _MILLIMETRE = np.float32(0.001)
 # Undistorting every pixel takes longer than all else that is done with a frame.
-_MOST_RAYS = 16
+_MOST_KEPT = 16
 _RAYS: dict[tuple, np.ndarray] = {}
+_PLACES: dict[tuple, tuple[np.ndarray, np.ndarray]] = {}
 
 
 @dataclass(frozen=True)
@@ -126,23 +128,38 @@ def depth_at_truth(
 
     The nearest pixel's value; NaN outside. Both cameras are in one place and look the same way, so z-depth is the same.
     """
+    key = depth.shape, np.asarray(K).tobytes(), true_shape, calibration.key()
+    place, outside = _kept(_PLACES, key, lambda: _nearest_pixels(depth.shape, K, true_shape, calibration))
+    sampled = depth.reshape(-1)[place].astype(np.float32, copy=False)
+    sampled.reshape(-1)[outside] = np.nan
+    return sampled
+
+
+def _nearest_pixels(
+    shape: tuple[int, ...], K: np.ndarray, true_shape: tuple[int, int], calibration: CameraCalibration
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where in a map of ``shape`` the pixels (H, W) of the truth are, and which of them (n,) are not in it."""
     rays = pixel_rays(*true_shape, calibration)
     u = np.rint(rays[..., 0] * K[0, 0] + K[0, 2])
     v = np.rint(rays[..., 1] * K[1, 1] + K[1, 2])
-    inside = (u >= 0) & (u < depth.shape[1]) & (v >= 0) & (v < depth.shape[0])
-    sampled = np.full(true_shape, np.nan, dtype=np.float32)
-    sampled[inside] = depth[v[inside].astype(int), u[inside].astype(int)]
-    return sampled
+    inside = (u >= 0) & (u < shape[1]) & (v >= 0) & (v < shape[0])
+    place = np.where(inside, v * shape[1] + u, 0).astype(np.intp)
+    return place, np.flatnonzero(~inside)
 
 
 def pixel_rays(height: int, width: int, calibration: CameraCalibration) -> np.ndarray:
     """Normalised coordinates (H, W, 2) of the pixels of an image, which may be smaller than the calibration's."""
     key = height, width, calibration.key()
-    if key not in _RAYS:
-        while len(_RAYS) >= _MOST_RAYS:
-            del _RAYS[next(iter(_RAYS))]
-        _RAYS[key] = _pixel_rays(height, width, calibration)
-    return _RAYS[key]
+    return _kept(_RAYS, key, lambda: _pixel_rays(height, width, calibration))
+
+
+def _kept(kept: dict[tuple, _T], key: tuple, make: Callable[[], _T]) -> _T:
+    """What is in ``kept``, or is made and kept in the place of the oldest."""
+    if key not in kept:
+        while len(kept) >= _MOST_KEPT:
+            del kept[next(iter(kept))]
+        kept[key] = make()
+    return kept[key]
 
 
 def _pixel_rays(height: int, width: int, calibration: CameraCalibration) -> np.ndarray:

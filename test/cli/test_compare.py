@@ -96,6 +96,16 @@ def test_what_is_past_is_named_and_the_rest_is_judged_too(compared):
     ]
 
 
+def test_numbers_that_differ_in_later_digits_are_shown_to_differ(compared):
+    code, out, err = compared({ABS_REL: 0.1000004, "run.rate_hz": 20.0}, "--tolerance", "abs_rel=0%")
+    assert code == 1 and err == f"past abs_rel=0%: {ABS_REL} was 0.1 and is 0.1000004\n"
+    rows = {row.split()[1]: row.split() for row in out.splitlines()[1:]}
+    assert rows[ABS_REL][2:5] == ["0.1", "0.1000004", "+0.0004%"]
+    assert rows["run.rate_hz"][2:] == ["20", "20", "0"]
+    _, _, err = compared({ABS_REL: 0.1 + 2e-17}, "--tolerance", "abs_rel=0%")
+    assert f"was {0.1:.17g} and is {0.1 + 2e-17:.17g}" in err
+
+
 def test_json(compared):
     code, out, _ = compared({ABS_REL: 0.2, "run.variant": "x"}, "--json", "--tolerance", "abs_rel=5%")
     found = json.loads(out)

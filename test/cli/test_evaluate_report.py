@@ -79,6 +79,8 @@ def test_the_page_says_what_the_numbers_say(page):
     assert "<td>window.sets</td><td>3</td>" in text and "<td>sync." not in text
     assert "half &amp; &lt;truth&gt;" in text and "<truth>" not in text
     assert re.search(r"<td>torch</td><td>\d+\.\d+", text)
+    for column in ("within 5 %", "within 10 %"):
+        assert f"<th>{column}</th>" in text
     headings = _References(text).headings
     for wanted in (
         "Summary",

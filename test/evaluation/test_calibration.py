@@ -29,6 +29,15 @@ def test_perfect_and_useless_confidence():
     assert np.isnan(confidence_calibration(np.ones(5000), error).rank_correlation)
 
 
+def test_equal_values_share_their_rank():
+    """As scipy has it."""
+    stats = pytest.importorskip("scipy.stats")
+    random = np.random.default_rng(2)
+    confidence, error = random.integers(1, 6, 300).astype(float), random.integers(0, 9, 300).astype(float)
+    found = confidence_calibration(confidence, error).rank_correlation
+    assert found == pytest.approx(stats.spearmanr(confidence, error).statistic, abs=1e-12)
+
+
 def test_unequal_sizes_and_too_few_pixels_are_refused():
     with pytest.raises(InputError, match="differ in shape"):
         confidence_calibration(np.ones(4), np.ones(5))
