@@ -8,7 +8,9 @@ from demo_helpers import make_camera
 
 from da3_ros.cli.demo_sequence import Sequence, SequenceImage, SequenceStep
 from da3_ros.datatypes import CameraOutput, Estimate, ScaleEstimate, ViewEstimate
+from da3_ros.egress.bag import new_recording
 from da3_ros.geometry.se3 import T_from, matrix_from_quat_xyzw
+from da3_ros.ingest.bag import Bag
 
 START_NS = 1_700_000_000_123_456_789
 STEPS = 8
@@ -45,6 +47,28 @@ def true_sequence() -> Sequence:
             yield SequenceStep(stamp(step), (SequenceImage("front", stamp(step), pixels, depth(step)),), pose(step))
 
     return Sequence("test", (camera,), STEPS, "base_link", read)
+
+
+def truth_changed(bag, path, change):
+    """The recording with other true poses: ``change`` gets the number and the message of each; False leaves it out."""
+    recording = Bag([bag])
+    with new_recording(path) as out:
+        number = 0
+        for raw in recording.raw():
+            kind = recording.topics[raw.topic].type
+            if raw.topic == "/ground_truth/odometry":
+                message = recording.deserialize(raw)
+                if change(number, message) is not False:
+                    out.write(raw.topic, raw.receive_ns, message)
+                number += 1
+            else:
+                out.write_raw(raw.topic, kind, raw.receive_ns, raw.data, recording.ros2_types())
+    return path
+
+
+def other_clock(number, message):
+    """Poses whose stamps fit no picture."""
+    message.header.stamp.sec += 1000
 
 
 class TruthfulPipeline:

@@ -70,7 +70,9 @@ def print_metrics(metrics: dict[str, Any], output: Path, report: Path | None) ->
         print(f"surface of {surface['views']} views: {values}")
     if "sets" in run:
         print(f"run: {run['estimates']} estimates of {run['sets']} sets, {show(run['rate_hz'], 1)} a second, "
-              f"{show(run['real_time_factor'], 1)} times real time")  # fmt: skip
+              f"{show(run['real_time_factor'], 1)} times real time: {show(run['recorded_s'], 1)} s in "
+              f"{show(run['elapsed_s'], 1)} s, of which the first estimate took {show(run['first_s'], 1)} s; loading "
+              "the network is not in it")  # fmt: skip
         for stage, times in run["latency_ms"].items():
             values = "  ".join(f"{name} {show(value, 1)}" for name, value in times.items())
             print(f"  {stage:12s} ms  {values}")

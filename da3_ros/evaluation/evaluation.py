@@ -131,6 +131,8 @@ class Evaluation:
                 return False
 
             for item in replay.run(request, from_ns, to_ns, skip=counted, seen=seen):
+                if isinstance(item, ReplayedEstimate) and not figures.first_s:
+                    figures.first_s = time.perf_counter() - started
                 if isinstance(item, ClockReset):
                     self._start_piece()
                 elif isinstance(item, ReplayedEstimate) and span.start_ns <= item.receive_ns < span.stop_ns:

@@ -21,14 +21,12 @@ from da3_ros.evaluation.report_style import SCRIPT, STYLE
 from da3_ros.evaluation.report_table import table
 
 _PACKAGES = ("da3_ros", "torch", "numpy", "opencv-python-headless", "rosbags", "scipy", "evo", "open3d")
-_ALIGNMENTS = {
-    "none": "none",
-    "median": "medians",
-    "scale": "scale",
-    "scale_shift": "scale and shift",
+_ALIGNMENTS = {"none": "none", "median": "medians", "scale": "scale", "scale_shift": "scale and shift"}
+_POSE_ALIGNMENTS = {
+    "none": "as it is",
     "first": "first pose",
     "se3": "rotation and shift (SE3)",
-    "sim3": "and scale (Sim3)",
+    "sim3": "rotation, shift and scale (Sim3)",
 }
 
 
@@ -41,6 +39,14 @@ _DEPTH_ERRORS = {
     "covered": "covered",
 }
 _POSE_ERRORS = ("rmse", "mean", "median", "largest")
+_RUN = {
+    "weights_trained": "trained weights",
+    "rate_hz": "estimates per second",
+    "recorded_s": "recorded (s)",
+    "elapsed_s": "took (s), without loading the network",
+    "first_s": "of that, until the first estimate (s)",
+    "real_time_factor": "times real time",
+}
 _CONSISTENCY = {
     "pairs": "pairs",
     "overlap": "overlap",
@@ -94,7 +100,7 @@ def write_report(
         f"<title>{escape(title)}: evaluation</title><style>{STYLE}{CLOUD_STYLE}</style></head><body><main>"
         f'<header><div><h1>Evaluation</h1><p class="dim">{escape(bags)}</p></div>'
         '<button type="button" class="theme">Light / dark</button></header>'
-        f"{_warning(metrics['run'])}{_tiles(metrics)}{''.join(sections)}</main>"
+        f"{_warnings(metrics)}{_tiles(metrics)}{''.join(sections)}</main>"
         f"<script>{SCRIPT}{CLOUD_SCRIPT}</script></body></html>\n"
     )
     try:
@@ -118,10 +124,14 @@ def _section(title: str, content: str) -> str:
     return f"<section><h2>{escape(title)}</h2>{content}</section>" if content else ""
 
 
-def _warning(run: Mapping[str, Any]) -> str:
-    if run.get("weights_trained") is not False:
-        return ""
-    return '<p class="warning">The network has random weights: these numbers say nothing about Depth Anything 3.</p>'
+def _warnings(metrics: Mapping[str, Any]) -> str:
+    """What a reader must know before any number."""
+    found = []
+    if metrics["run"].get("weights_trained") is False:
+        found.append("The network has random weights: these numbers say nothing about Depth Anything 3.")
+    if metrics["lost"]:
+        found.append("Parts of the recording could not be read: the notes at the end say which.")
+    return "".join(f'<p class="warning">{text}</p>' for text in found)
 
 
 def _tiles(metrics: Mapping[str, Any]) -> str:
@@ -139,7 +149,7 @@ def _tiles(metrics: Mapping[str, Any]) -> str:
         found.append(("Pose AUC@30", (trajectory["auc"] or {}).get("30"), ""))
         found.append(("Length error", trajectory["scale_error"] and 100 * trajectory["scale_error"], " %"))
     found.append(("Estimates per second", run.get("rate_hz"), ""))
-    found.append(("Times real time", run.get("real_time_factor"), ""))
+    found.append(("Times real time, first step included", run.get("real_time_factor"), ""))
     tiles = "".join(
         f'<div class="tile"><b>{value:.3g}{unit}</b><span class="dim">{escape(name)}</span></div>'
         for name, value, unit in found
@@ -165,10 +175,9 @@ def _summary(metrics: Mapping[str, Any]) -> str:
     trajectory = metrics["trajectory"]
     if trajectory:
         rows = [
-            [_ALIGNMENTS[alignment], *((errors or {}).get(name) for name in _POSE_ERRORS)]
+            [f"ATE (m), {_POSE_ALIGNMENTS[alignment]}", *((errors or {}).get(name) for name in _POSE_ERRORS)]
             for alignment, errors in trajectory["ate"].items()
         ]
-        rows = [[f"ATE (m), {row[0]}", *row[1:]] for row in rows]
         for key, text in (("rpe", "as it is"), ("rpe_scaled", "lengths scaled")):
             errors = trajectory[key] or {"translation": {}, "rotation_deg": {}}
             rows.append([f"RPE (m), {text}", *(errors["translation"].get(name) for name in _POSE_ERRORS)])
@@ -213,7 +222,7 @@ def _summary(metrics: Mapping[str, Any]) -> str:
 def _run(metrics: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:
     run = dict(metrics["run"])
     latency, dropped = run.pop("latency_ms", {}), run.pop("dropped", {})
-    parts = [table(("", ""), [(name.replace("_", " "), value) for name, value in run.items()], "settings")]
+    parts = [table(("", ""), [(_RUN.get(name, name), value) for name, value in run.items()], "settings")]
     if latency:
         parts.append("<h3>Latency (ms)</h3>")
         parts.append(

@@ -95,7 +95,7 @@ class DepthScore:
         self._stamps.append(frame.stamp_ns)
         # The same pixels whichever part of a recording the frame is scored in.
         random = np.random.default_rng(frame.stamp_ns % 2**63)
-        chosen = _sample(random, len(pairs.true), self._each)
+        chosen = _sample(random, len(pairs.true))[: self._each]
         kept, known = (values[chosen].numpy().astype(np.float32) for values in (pairs.predicted, pairs.true))
         self._sampled.append(_SampledPairs(kept, known, pairs.covered))
         if frame.confidence is not None and len(pairs.true):
@@ -103,7 +103,7 @@ class DepthScore:
             scale = self._errors["median"][-1].scale
             error = np.abs(scale * predicted - true) / true
             valid = np.flatnonzero(np.isfinite(error) & np.isfinite(confidence) & (true <= self._max_depth))
-            chosen = valid[_sample(random, len(valid), self._each)]
+            chosen = valid[_sample(random, len(valid))[: self._each]]
             self._confidence.append(confidence.reshape(-1)[chosen].astype(np.float32))
             self._error.append(error.reshape(-1)[chosen].astype(np.float32))
         self._thin_out()
@@ -164,9 +164,10 @@ class DepthScore:
         return found
 
 
-def _sample(random: np.random.Generator, count: int, most: int) -> np.ndarray:
-    """Indices of at most ``most`` of ``count`` pixels in random order."""
-    return random.choice(count, min(count, most), replace=False)
+def _sample(random: np.random.Generator, count: int) -> np.ndarray:
+    """Indices of some of ``count`` pixels in random order. Always as many: the first ones must not depend on how many
+    of them are kept."""
+    return random.choice(count, min(count, _SAMPLED_PIXELS), replace=False)
 
 
 class ConsistencyScore:

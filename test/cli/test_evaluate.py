@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from recording_helpers import STEPS, TruthfulPipeline, depth, pose, stamp
+from recording_helpers import STEPS, TruthfulPipeline, depth, other_clock, pose, stamp, truth_changed
 
 from da3_ros.cli.demo_bag import write_sequence
 from da3_ros.cli.main import main
@@ -119,7 +119,9 @@ def test_the_pipeline_s_and_a_recording_of_it_score_alike(bag, tmp_path, capsys)
     direct = evaluate(bag, tmp_path, *QUICK)
     run = direct["run"]
     assert run["real_time_factor"] == pytest.approx(run["recorded_s"] / run["elapsed_s"]) and run["elapsed_s"] > 0
-    assert f"{run['real_time_factor']:.1f} times real time" in capsys.readouterr().out
+    assert 0 < run["first_s"] < run["elapsed_s"]
+    said = f"{run['real_time_factor']:.1f} times real time: {run['recorded_s']:.1f} s in {run['elapsed_s']:.1f} s, of"
+    assert said in capsys.readouterr().out
     assert direct["frames"] == direct["run"]["estimates"] == STEPS
     assert direct["run"]["weights_trained"] is False and direct["run"]["rate_hz"] > 0
     assert direct["depth"]["front"]["frames"] == STEPS and direct["consistency"]["front"]["pairs"] > 0
@@ -255,27 +257,6 @@ def test_depth_of_another_program_that_is_nowhere(bag, external, capsys):
     options = ["--external", str(external / "poses.tum"), "--external-depth", str(external / "nowhere")]
     assert main(["evaluate", str(bag), "--output", str(external / "m.json"), *options]) == 2
     assert "nowhere is no folder of depth files" in capsys.readouterr().err
-
-
-def truth_changed(bag, path, change):
-    """The recording with other true poses: ``change`` gets the number and the message of each; False leaves it out."""
-    recording = Bag([bag])
-    with new_recording(path) as out:
-        number = 0
-        for raw in recording.raw():
-            kind = recording.topics[raw.topic].type
-            if raw.topic == "/ground_truth/odometry":
-                message = recording.deserialize(raw)
-                if change(number, message) is not False:
-                    out.write(raw.topic, raw.receive_ns, message)
-                number += 1
-            else:
-                out.write_raw(raw.topic, kind, raw.receive_ns, raw.data, recording.ros2_types())
-    return path
-
-
-def other_clock(number, message):
-    message.header.stamp.sec += 1000
 
 
 def test_true_poses_of_another_clock_cost_only_the_errors_of_poses(bag, external, capsys):

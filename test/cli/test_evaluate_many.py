@@ -3,11 +3,13 @@
 import json
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
-from recording_helpers import STEPS, TruthfulPipeline
+from recording_helpers import STEPS, TruthfulPipeline, other_clock, truth_changed
 
+from da3_ros.cli.demo_bag import write_sequence
 from da3_ros.cli.main import main
 from da3_ros.config import from_flat
 from da3_ros.egress.bag import new_recording
@@ -146,6 +148,61 @@ def test_images_that_cannot_be_used_are_counted_once(bag, tmp_path, capsys):
         assert (run["sets"], run["estimates"]) == (STEPS, STEPS - 3)
         assert run["dropped"] == {"front: encoding": 3}
         assert "not used: 3 images of front: encoding" in capsys.readouterr().err
+
+
+@pytest.fixture
+def unlike(bag, sequence, tmp_path):
+    """A folder of three recordings: whole, with true poses of another clock, and without any truth."""
+    folder = tmp_path / "unlike"
+    folder.mkdir()
+    (folder / "a.mcap").symlink_to(bag)
+    truth_changed(bag, folder / "late.mcap", other_clock)
+
+    def bare():
+        for step in sequence.read():
+            (image,) = step.images
+            yield replace(step, images=(replace(image, depth=None),), T_world_tracked=None)
+
+    write_sequence(replace(sequence, read=bare), folder / "without.mcap", "raw")
+    return folder
+
+
+def test_a_recording_whose_truth_does_not_fit_costs_the_others_nothing(bag, unlike, sequence, tmp_path, monkeypatch):
+    knows_the_truth(monkeypatch, sequence)
+    alone = evaluate(tmp_path, bag, "--report", "none")
+    metrics = evaluate(tmp_path, unlike / "*.mcap", "--report", tmp_path / "r.html")
+    whole, late, without = (metrics["recordings"][str(unlike / name)] for name in
+                            ("a.mcap", "late.mcap", "without.mcap"))  # fmt: skip
+    assert metrics["failed"] == [] and metrics["frames"] == 3 * STEPS
+    assert whole["trajectory"]["associated_poses"] == STEPS
+    assert late["trajectory"] is without["trajectory"] is None and late["windows"] is without["windows"] is None
+    assert any("no estimated pose is within 0.02 s" in note for note in late["notes"])
+    assert any("there are no true poses" in note for note in without["notes"])
+    assert late["depth"]["front"]["frames"] == STEPS and without["depth"] == {}
+    # All together are the errors of what has a truth.
+    assert_equal(metrics["windows"], alone["windows"])
+    for name in ("ate", "rpe", "auc", "scale_error", "associated_poses"):
+        assert_equal(metrics["trajectory"][name], alone["trajectory"][name])
+    assert metrics["trajectory"]["estimated_poses"] == 2 * STEPS  # as many are of a recording with true poses
+    assert metrics["depth"]["front"]["frames"] == 2 * STEPS
+    assert any(note.startswith(f"{unlike / 'late.mcap'}: ") for note in metrics["notes"])
+    page = (tmp_path / "r.html").read_text()
+    assert page.count("<details>") == 3 and "no estimated pose is within 0.02 s" in page
+
+
+@pytest.mark.slow
+def test_recordings_whose_truth_does_not_fit_on_a_cluster(unlike, tmp_path):
+    ray = pytest.importorskip("ray", reason="the cluster needs the extra ray")
+    here = evaluate(tmp_path, unlike / "*.mcap", *QUICK, "--segment", "0.4", "--report", "none")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    try:
+        options = ("--segment", "0.4", "--ray", "auto", "--workers", "2", "--report", "none")
+        cluster = evaluate(tmp_path, unlike / "*.mcap", *QUICK, *options)
+    finally:
+        ray.shutdown()
+    assert cluster["failed"] == [] and cluster["trajectory"]["associated_poses"] == STEPS
+    for name in ("depth", "trajectory", "windows", "consistency", "notes"):
+        assert_equal(cluster[name], here[name])
 
 
 def assert_equal(a, b):

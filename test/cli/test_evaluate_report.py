@@ -227,6 +227,18 @@ def test_random_weights_are_said_above_everything(bag, sequence, tmp_path, monke
     assert banner.group(1).startswith("The network has random weights") and banner.start() < text.index("<section>")
 
 
+def test_what_was_lost_is_said_above_everything(bag, sequence, tmp_path, monkeypatch):
+    monkeypatch.setattr(segments, "Pipeline", lambda config: TruthfulPipeline(sequence.cameras[0]))
+    cut, page = tmp_path / "cut.mcap", tmp_path / "r.html"
+    for size, warned in ((bag.stat().st_size // 2, True), (None, False)):
+        cut.write_bytes(bag.read_bytes()[:size])
+        assert main(["evaluate", str(cut), "--output", str(tmp_path / "m.json"), "--report", str(page)]) == 0
+        text = page.read_text()
+        banner = text.find('<p class="warning">Parts of the recording could not be read')
+        assert (0 < banner < text.index("<section>")) == warned
+        assert ("lost: cut.mcap: the file ends within the record" in text) == warned
+
+
 def test_a_picture_that_cannot_be_converted_is_noted(sequence, tmp_path, monkeypatch):
     """Its maps are shown all the same."""
     write_sequence(sequence, tmp_path / "odd.mcap", "raw")
