@@ -41,7 +41,7 @@ path.dashed { stroke-dasharray: 6 4; }
 .hidden { display: none; }
 .maps { display: grid; grid-template-columns: repeat(auto-fit, minmax(200px, 1fr)); gap: 10px; }
 .maps img { width: 100%; display: block; border-radius: 4px; cursor: zoom-in; image-rendering: pixelated; }
-.maps img.photo { image-rendering: auto; } .maps img.photo + figcaption { margin-top: 20px; }
+.maps img.photo { image-rendering: auto; } .maps img.photo + figcaption { margin-top: 16px; }
 .maps figure.large { grid-column: 1 / -1; } .maps figure.large img { cursor: zoom-out; } figcaption { font-size: 12px; }
 .bar { display: flex; align-items: center; gap: 6px; font-size: 11px; color: var(--dim); margin-top: 3px; }
 .bar i { flex: 1; height: 7px; border-radius: 3px; }

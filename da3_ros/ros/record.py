@@ -18,9 +18,9 @@ from ament_index_python.packages import get_package_share_directory
 from rclpy.node import Node, NodeNameNonExistentError
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
-from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
+from da3_ros.egress.bag import BagWriter
 from da3_ros.ros.play import message_class
 
 _LOOK_PERIOD_S = 0.2
@@ -33,7 +33,7 @@ _IGNORED = ("/rosout", "/parameter_events")
 class Recorder(Node):
     """Subscribes to every topic on which the node ``name`` in ``namespace`` publishes, as they appear."""
 
-    def __init__(self, writer: Writer, name: str, namespace: str):
+    def __init__(self, writer: BagWriter, name: str, namespace: str):
         super().__init__("da3_recorder")
         self._writer = writer
         self._of_node = (name, namespace)
@@ -59,11 +59,10 @@ class Recorder(Node):
 
     def _record(self, topic: str, kind: str) -> None:
         register_type(self._store, kind)
-        connection = self._writer.add_connection(topic, kind, typestore=self._store)
 
         def write(data: bytes) -> None:
             self.last_arrival_s = time.monotonic()
-            self._writer.write(connection, time.time_ns(), data)
+            self._writer.write_raw(topic, kind, time.time_ns(), data, self._store)
 
         self.create_subscription(message_class(kind), topic, write, self._profile(topic), raw=True)
 
@@ -118,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    with Writer(args.bag, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+    with BagWriter(args.bag) as writer:
         recorder = Recorder(writer, args.node, args.namespace)
         announced = False
         while not ended or time.monotonic() - recorder.last_arrival_s < _QUIET_S:
