@@ -260,13 +260,17 @@ def test_a_reset_forgets_what_waits_for_the_mapper():
     Session(sim.circle(8), loops=False, waits=False, before=reset)
 
 
+def about(centre, growth, **more):
+    return OdomChange.of(growth, (1 - growth) * np.array(centre), **more)
+
+
 def test_changes_of_odom_add_up():
-    first = OdomChange.about(np.array([1.0, 2.0, 3.0]), 1.02)
-    second = OdomChange.about(np.array([-4.0, 0.0, 1.0]), 0.97, lost=True)
+    first = about([1.0, 2.0, 3.0], 1.02)
+    second = about([-4.0, 0.0, 1.0], 0.97, lost=True)
     p = np.array([5.0, -6.0, 7.0])
     both = first.then(second)
     for change, centre in ((first, (1.0, 2.0, 3.0)), (second, (-4.0, 0.0, 1.0))):
         p = np.array(centre) + change.growth * (p - np.array(centre))
     assert np.allclose(both.growth * np.array([5.0, -6.0, 7.0]) + both.shift, p)
     assert both.lost and not both.jumped
-    assert OdomChange.about(p, 1.06).then(first).jumped
+    assert about(p, 1.06).then(first).jumped and first.then(about(p, 1.0, anew=True)).jumped
