@@ -57,9 +57,7 @@ class Session:
             self._rig = Rig(node, config)
             undo.callback(self._rig.close)
             self._odometry = (
-                RobotOdometry(node, self._rig.buffer, config, self._frame_dropped)
-                if config.uses_odometry
-                else None
+                RobotOdometry(node, self._rig.buffer, config, self._frame_dropped) if config.uses_odometry else None
             )
             if self._odometry is not None:
                 undo.callback(self._odometry.close)

@@ -181,9 +181,7 @@ class TrackHistory:
             )
         return tuple(views)
 
-    def _body(
-        self, pending: PendingStep, views: Sequence[TrackedView], T_odom_base: np.ndarray | None
-    ) -> np.ndarray:
+    def _body(self, pending: PendingStep, views: Sequence[TrackedView], T_odom_base: np.ndarray | None) -> np.ndarray:
         """T_odom_body (4, 4): of the base, as last seen; without a rig of a camera."""
         T = pending.T_new_old
         if T is not None:
@@ -200,20 +198,18 @@ class TrackHistory:
 
     def _tell(self, pending: PendingStep, report: TrackReport, found: bool) -> None:
         """Log what happens once to odom as a whole; ``found``: the first metres."""
-        at = f"{pending.stamp_ns / 1e9:.3f} s"
+        at_s, anew = pending.stamp_ns / 1e9, "path, keyframes, loops and map start anew"
         if pending.T_new_old is not None:
-            _log.warning(
-                "the transforms of the cameras %s to the base have come after the first window: odom has started once "
-                "more at %s, %s; path, keyframes, loops and map start anew",
-                ", ".join(pending.placed), at,
-                "at the base's place and level, since the camera that it began with is not among them" if pending.first
-                else "as if they had been there from the beginning",
-            )  # fmt: skip
+            how = "as if they had been there from the beginning"
+            if pending.first:
+                how = "at the base, since the camera that it began with is not among them"
+            text = (
+                "the transforms of cameras %s have come after the first window: odom starts once more at %.3f s, %s; %s"
+            )
+            _log.warning(text, ", ".join(pending.placed), at_s, how, anew)
         if found:
-            _log.warning(
-                "the first metres, from %s: odom is in metres from %s on, and was in a unit of its own before; the base "
-                "stays where it is, path, keyframes, loops and map start anew", " and ".join(report.used), at,
-            )  # fmt: skip
+            text = "the first metres, from %s: from %.3f s on odom is in metres and no more in a unit of its own; %s"
+            _log.warning(text, " and ".join(report.used), at_s, f"the base stays where it is, {anew}")
 
     def _status(self, pending: PendingStep, report: TrackReport, body: np.ndarray) -> str:
         """The most serious of what applies, see TRACKING."""

@@ -82,8 +82,8 @@ class StepView:
 class OdomChange:
     """What steps did to all that is remembered in odom: a place p has become growth p + shift.
 
-    ``jumped``: one of them has changed the scale by so much that what was kept is useless, or begun odom anew. ``lost``: nothing tells how
-    the robot came from where it was before them to where it is after.
+    ``jumped``: one of them has changed the scale by so much that what was kept is useless, or has begun odom anew.
+    ``lost``: nothing tells how the robot came from where it was before them to where it is after.
     """
 
     growth: float = 1.0

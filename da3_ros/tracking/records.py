@@ -38,7 +38,8 @@ class TrackedStep:
 
     ``status`` is one of TRACKING's keys. ``covariance`` (6, 6) of T_odom_base as in nav_msgs/Odometry, None where it
     is not known. ``source``: the strongest source of metres that was heard lately; "none" while lengths are odom's own
-    unit. ``anew``: what was remembered in odom before is useless, since the rig or the first metres have come. ``moved``: camera -> what its place on the robot is off by, see ExtrinsicsMonitor.
+    unit. ``moved``: camera -> what its place on the robot is off by, see ExtrinsicsMonitor. ``anew``: what was
+    remembered in odom before is of no use, since the rig or the first metres have come late.
     """
 
     step: int
@@ -59,11 +60,11 @@ class TrackedStep:
         return tuple(view for view in self.views if view.newest)
 
 
-# Status -> what it means. In all but the first three the scale is kept, or the pose is not to be relied on.
+# Status -> what it means. In those after "rotating" the scale is kept, or the pose is not to be relied on.
 TRACKING = {
     "started": "the first window: its first set is odom's origin",
     "restarted": "the transforms of the cameras have come late: odom starts once more, laid onto the base",
-    "scale_found": "the first metres: lengths before were in another unit; the base stays where it is, all else moves",
+    "scale_found": "the first metres: lengths before were in another unit; the base stays where it is in odom",
     "tracking": "the window is connected with the last one",
     "still": "the robot stands still",
     "rotating": "the cameras turn on the spot: poses show no distances, depth alone carries the scale",
