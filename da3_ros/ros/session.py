@@ -57,7 +57,9 @@ class Session:
             self._rig = Rig(node, config)
             undo.callback(self._rig.close)
             self._odometry = (
-                RobotOdometry(node, self._rig.buffer, config, self._frame_dropped) if config.uses_odometry else None
+                RobotOdometry(node, self._rig.buffer, config, self._frame_dropped, self._odometry_refused)
+                if config.uses_odometry
+                else None
             )
             if self._odometry is not None:
                 undo.callback(self._odometry.close)
@@ -197,6 +199,9 @@ class Session:
         more = self._throttle.passes(("", text), time.monotonic())
         if more is not None:
             self._node.get_logger().warning(f"{text}{more}")
+
+    def _odometry_refused(self, text: str) -> None:
+        self._stats.odometry_refused(text, time.monotonic())  # diagnostics say it
 
     def _frame_dropped(self, error: FrameError) -> None:
         if error.reason == NO_INFO:  # normal at first; diagnostics speak up when it does not come at all

@@ -92,6 +92,7 @@ class Stats:
         self._last_jump: tuple[str, float] | None = None
         self._last_estimate: Estimate | None = None
         self._last_anew: tuple[str, float] | None = None
+        self._last_refused: tuple[str, float] | None = None
 
     def image_arrived(self, camera: str, stamp_ns: int, frame_id: str, now_s: float) -> None:
         """An image message of ``camera`` came in."""
@@ -127,6 +128,17 @@ class Stats:
         with self._lock:
             self._counts["clock jumps"] += 1
             self._last_jump = text, now_s
+
+    def odometry_refused(self, text: str, now_s: float) -> None:
+        """A message of scale.odometry_topic could not be used; ``text`` is the sentence for the user."""
+        with self._lock:
+            self._counts["odometry refused"] += 1
+            self._last_refused = text, now_s
+
+    def last_refused(self) -> tuple[str, float] | None:
+        """Why the last message of scale.odometry_topic that could not be used could not, and when."""
+        with self._lock:
+            return self._last_refused
 
     def last_jump(self) -> tuple[str, float] | None:
         """What the last clock jump was, and when."""

@@ -21,8 +21,14 @@ _FINE = ("started", "tracking", "still", "rotating")
 def tracking_report(sources: Sources, now_s: float) -> Report:
     """The state of the frame odom, its scale and the rig; of the newest estimate."""
     estimate = sources.stats.last_estimate()
-    if estimate is None or estimate.tracking is None or sources.active() is None:
-        return Report("tracking", "", "no estimate yet" if sources.active() is not None else "not active", (), {})
+    refused = sources.stats.last_refused()
+    findings = []
+    if refused is not None and now_s - refused[1] < RECENT_S:
+        findings.append(Finding(DiagnosticStatus.ERROR, "odometry refused", refused[0]))
+    if sources.active() is None:
+        return Report("tracking", "", "not active", (), {})
+    if estimate is None or estimate.tracking is None:
+        return Report("tracking", "", "no estimate yet", tuple(findings), {})
     tracking, scale = estimate.tracking, estimate.scale
     known = math.isfinite(scale.metres_per_unit)
     values: dict[str, object] = {
@@ -33,6 +39,7 @@ def tracking_report(sources: Sources, now_s: float) -> Report:
         "scale sources in this step": ", ".join(tracking.scale_sources) or "none",
         "overlap with older views (%)": 100 * tracking.overlap,
         "depth that agrees (%)": 100 * tracking.steady,
+        "messages of odometry refused": sources.stats.counts()["odometry refused"],
         "starts of odom anew": sources.stats.counts()["starts of odom anew"],
     }
     for camera, angle in tracking.misfit_rad.items():
@@ -40,7 +47,7 @@ def tracking_report(sources: Sources, now_s: float) -> Report:
     for camera, distance in tracking.misfit_m.items():
         values[f"{camera} against the body (cm)"] = 100 * distance
     summary = f"{tracking.status}, scale from {scale.source}"
-    findings = _findings(sources.config, estimate)
+    findings += _findings(sources.config, estimate)
     anew = sources.stats.last_anew()
     if anew is not None and now_s - anew[1] < RECENT_S and anew[0] != tracking.status:
         findings.append(Finding(DiagnosticStatus.WARN, f"{anew[0]} lately", TRACKING[anew[0]]))
