@@ -128,7 +128,7 @@ class Session:
         return True
 
     def save_map(self) -> str:
-        """Write the map to ``map.save_path``; what was written, for people to read.
+        """Write the map to ``map.save_path``; what was written, for people to read. Takes seconds, in any thread.
 
         Raises Da3Error where there is no map or it cannot be written.
         """
