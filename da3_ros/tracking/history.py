@@ -194,7 +194,9 @@ class TrackHistory:
                 self._covariance.realign(T)
         if T_odom_base is not None:
             return T_odom_base
-        return self._last if self._based and self._last is not None else views[-1].T_odom_cam
+        if self._based and self._last is not None:
+            return self._last
+        return next(view.T_odom_cam for view in views if view.newest)
 
     def _tell(self, pending: PendingStep, report: TrackReport, found: bool) -> None:
         """Log what happens once to odom as a whole; ``found``: the first metres."""

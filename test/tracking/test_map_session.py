@@ -295,3 +295,15 @@ def test_keyframes_hang_on_the_base_alone(known_from, restarts):
     assert set(steps.tolist()) == set(range(known_from - 1, 14)) - {8, 9}
     true = session.true[steps]
     np.testing.assert_allclose(invert(poses[0]) @ poses, invert(true[0]) @ true, atol=0.01)
+
+
+def test_the_first_metres_start_keyframes_anew_whatever_the_unit_was():
+    """The way before is in another unit; here it differs from a metre by less than what counts as a jump."""
+    alone = {step: {"right"} for step in range(5)}
+    session = Session(sim.circle(10, per_step=0.1), loops=False, missing=alone, seed=39, keyframe_motion=0.02)
+    assert session.estimates[-1].report.restarts == 1
+    stamps, poses = session.session.keyframe_poses()
+    steps = (stamps - 1_000_000_000) // 100_000_000
+    assert steps.min() == 5
+    true = session.true[steps]
+    np.testing.assert_allclose(invert(poses[0]) @ poses, invert(true[0]) @ true, atol=0.01)
