@@ -14,6 +14,8 @@ import numpy as np
 
 from da3_ros.geometry.se3 import T_BODY_OPTICAL, invert
 
+SPARE = 0  # the row of Memory.arms that nobody reads
+
 
 class Body:
     """From one start of odom to the next. Not thread-safe."""
@@ -47,7 +49,7 @@ class Body:
     ) -> dict[str, np.ndarray]:
         """Of a window with views of ``cameras``, the newest set's from index ``newest`` on: those of Facts that say on
         what the body hangs."""
-        rows = [self._row.setdefault(camera, len(self._row)) for camera in cameras]
+        rows = [self._row.setdefault(camera, len(self._row) + 1) for camera in cameras]
         lead = None
         if first:
             lead = next((index for index, camera in enumerate(cameras) if camera in T_base_cam), 0)
@@ -60,6 +62,8 @@ class Body:
         hanging = [index for index, hung in enumerate(hangs) if hung]
         # Where on the body these are is known: what was seen there, or the one that the body is at.
         known = self._armed or {self._hung}
+        # What is remembered stays as it was first seen: written anew in each step, its error would add up.
+        new = [rows[index] if cameras[index] not in self._armed else SPARE for index in range(newest, len(cameras))]
         chief = max(hanging, key=lambda index: (cameras[index] in known, -index), default=newest)
         chiefs = [chief if lead is None else lead, chief]
         kept = np.zeros((2, 4, 4))
@@ -71,7 +75,7 @@ class Body:
         found = {
             "mount": np.stack([T_base_cam.get(camera, np.eye(4)) for camera in cameras]),
             "hangs": np.array(hangs, dtype=np.float64),
-            "arm": np.array(rows[newest:]),
+            "arm": np.array(new),
             "count": np.array(max(1.0, len(hanging))),
             "alone": np.array(float(len(hanging) < 2)),
             "chief": np.array(chiefs),

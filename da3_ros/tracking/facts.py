@@ -25,7 +25,7 @@ class Facts:
     mounted: np.ndarray  # (N,) 1 where its camera's place on the robot is known
     mount: np.ndarray  # (N, 4, 4) T_base_cam, identity where not known
     hangs: np.ndarray  # (N,) 1 for cameras of the newest set that the body's pose comes from
-    arm: np.ndarray  # (M,) row of Memory.arms of the newest views' cameras
+    arm: np.ndarray  # (M,) row of Memory.arms to remember the newest views' cameras in
     given: np.ndarray  # (N,) 1 where the robot's odometry had the base at its stamp
     T_given_base: np.ndarray  # (N, 4, 4) there, else identity
     content: np.ndarray  # (M, 4) top, left, height, width of the newest views' content

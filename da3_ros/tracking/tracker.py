@@ -229,7 +229,8 @@ class Tracker:
         identity = torch.eye(4, dtype=torch.float64, device=self._device)
         poses = identity.repeat(self._rows, 1, 1)
         return Memory(
-            poses=poses, **self._maps(depth), body=identity, centre=identity[:3, 3].clone(), arms=poses.clone(),
+            poses=poses, **self._maps(depth), body=identity, centre=identity[:3, 3].clone(),
+            arms=identity.repeat(self._rows + 1, 1, 1),
             log=scale.log, variance=scale.variance, misfits=scale.misfits, idle=scale.idle,
         )  # fmt: skip
 

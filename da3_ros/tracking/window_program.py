@@ -45,7 +45,7 @@ class Memory(NamedTuple):
     weight: Tensor  # (R, P) float32
     body: Tensor  # (4, 4) float64 T_odom_base; without a rig REP 103's axes at the place of a camera
     centre: Tensor  # (3,) float64 of the newest set's cameras that the body's pose comes from
-    arms: Tensor  # (R, 4, 4) float64 T_body_cam as last seen, by camera: what holds the body together without metres
+    arms: Tensor  # (R + 1, 4, 4) float64 T_body_cam as first seen, by camera: what holds the body without metres
     log: Tensor  # of ScaleState, as are the next three
     variance: Tensor
     misfits: Tensor

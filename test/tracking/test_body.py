@@ -134,6 +134,12 @@ def test_without_metres_the_base_is_where_its_camera_is():
         assert drive.steps[number].source == "none" and np.isnan(drive.steps[number].report.misfit[:, 3:]).all()
 
 
+def test_without_metres_rounding_does_not_add_up():
+    drive = Drive(sim.circle(40), {0: RIG}, metres=99, missing={step: {"left"} for step in range(30, 36)})
+    R = np.stack([base[:3, :3] for base in drive.bases])
+    assert np.abs(R @ R.swapaxes(1, 2) - np.eye(3)).max() < 1e-6
+
+
 def test_without_metres_another_camera_carries_the_base_on_without_a_jump():
     there = Drive(sim.circle(14), {0: RIG}, metres=99)
     drops = Drive(sim.circle(14), {0: RIG}, metres=99, missing={step: {"left"} for step in range(5, 9)})
