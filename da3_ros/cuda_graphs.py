@@ -13,6 +13,9 @@ import torch
 
 _log = logging.getLogger(__name__)
 _REMEMBERED = 64  # calls of which it is known that they came once
+# Of streams on which steps are captured: their kernels go before those of other streams, which have 0, the lowest. A
+# graph's kernels keep the priority of the stream that it was captured on, wherever it is launched.
+STEP_PRIORITY = -1
 
 R = TypeVar("R")
 
@@ -68,7 +71,7 @@ class Replay:
         self._limit = limit if device.type == "cuda" else 0
         self._graphs: OrderedDict[tuple, _Captured] = OrderedDict()
         self._met: OrderedDict[tuple, None] = OrderedDict()
-        self._stream = torch.cuda.Stream(device) if self._limit else None
+        self._stream = torch.cuda.Stream(device, priority=STEP_PRIORITY) if self._limit else None
 
     def run(
         self,

@@ -257,6 +257,7 @@ class TrackingEstimate:
     status: str
     keyframe: bool
     covariance: np.ndarray | None
+    anew: bool = False  # odom began anew: the rig has come late, or the first metres
     scale_sources: tuple[str, ...] = ()  # that were taken in at this step
     scale_jumped: tuple[str, ...] = ()  # whose other scale was taken over at this step
     scale_rejected: tuple[str, ...] = ()  # that contradict the scale
@@ -279,7 +280,7 @@ class MapReport:
     refused: Mapping[str, int] = field(default_factory=dict)
     voxels: int = 0
     map_full: bool = False
-    restarts: int = 0  # for jumps of the scale
+    restarts: int = 0  # for jumps of the scale, and where odom began anew
     left_out: int = 0  # steps that came faster than keyframes and map were done with them
     correction_m: float = 0.0
     correction_rad: float = 0.0

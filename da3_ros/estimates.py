@@ -193,12 +193,11 @@ def _tracked_scale(tracked: TrackedStep, config: PipelineConfig) -> ScaleEstimat
 
 def _tracking_estimate(tracked: TrackedStep, stands_back: bool) -> TrackingEstimate:
     report = tracked.report
-    misfit = {
-        view.camera: off for view, off in zip(tracked.newest, report.misfit, strict=True) if np.isfinite(off).all()
-    }
+    off = {view.camera: misfit for view, misfit in zip(tracked.newest, report.misfit, strict=True)}
     return TrackingEstimate(
         status=tracked.status,
         keyframe=tracked.keyframe,
+        anew=tracked.anew,
         # Of lengths that are no metres nobody can say, and of the robot's own odometry the robot.
         covariance=tracked.covariance if report.metric and not stands_back else None,
         scale_sources=report.used,
@@ -206,10 +205,15 @@ def _tracking_estimate(tracked: TrackedStep, stands_back: bool) -> TrackingEstim
         scale_rejected=report.rejected,
         steady=report.steady,
         overlap=report.seen,
-        misfit_rad={camera: float(np.linalg.norm(off[:3])) for camera, off in misfit.items()},
-        misfit_m={camera: float(np.linalg.norm(off[3:])) for camera, off in misfit.items()},
+        misfit_rad=_lengths(off, slice(0, 3)),
+        misfit_m=_lengths(off, slice(3, 6)),
         moved=tracked.moved,
     )
+
+
+def _lengths(misfits: Mapping[str, np.ndarray], part: slice) -> dict[str, float]:
+    """Camera -> length of a ``part`` of its misfit, of those that are known."""
+    return {camera: float(np.linalg.norm(off[part])) for camera, off in misfits.items() if np.isfinite(off[part]).all()}
 
 
 def _no_scale(config: PipelineConfig) -> str:

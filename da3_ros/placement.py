@@ -116,7 +116,7 @@ class Placement:
             lambda: torch.where(tracked.metric | (not self._metres_only), tracked.metres_per_unit, torch.nan).float(),
         )
         T_odom_cam, T_odom_base = tracked.T_odom_cam, tracked.T_odom_base
-        if tracked.first:
+        if tracked.first or tracked.T_new_old is not None:
             self._T_given_odom = None
         if self._stands_back and tracked.T_given_base is not None and T_odom_base is not None:
             given = self._upload_in_place(tracked.T_given_base)

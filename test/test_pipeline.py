@@ -75,7 +75,8 @@ def test_base_follows_from_a_camera_with_known_extrinsics(pipeline):
     pipeline.set_rig({"right": T_base_right})
     estimate = pipeline.step(make_set(), OutputRequest())
     right = estimate.views[1]
-    np.testing.assert_allclose(estimate.T_odom_base, right.T_odom_cam @ invert(T_base_right), atol=1e-5)
+    without_lever = T_from(T_base_right[:3, :3], np.zeros(3))  # which is in metres, and there are none
+    np.testing.assert_allclose(estimate.T_odom_base, right.T_odom_cam @ invert(without_lever), atol=1e-5)
 
 
 def test_merged_cloud_holds_the_points_of_all_cameras_in_its_frame(pipeline):

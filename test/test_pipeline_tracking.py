@@ -149,3 +149,18 @@ def test_without_tracking_each_window_stands_for_itself(thin):
     T_odom_cam = np.stack([view.T_odom_cam for view in estimate.views])
     relative = np.linalg.inv(T_world_cam[:1]) @ T_world_cam
     np.testing.assert_allclose(np.linalg.inv(T_odom_cam[:1]) @ T_odom_cam, relative, atol=1e-4)
+
+
+def test_a_rig_that_comes_after_the_first_window_starts_odom_once_more():
+    pipeline = make_pipeline()
+    config = from_flat({"cameras": CAMERAS}, Config)
+    egress, sent = EstimateMessages(message_builder(), config), []
+    for step in range(1, 6):
+        if step == 3:
+            pipeline.set_rig(RIG)
+        estimate = pipeline.step(make_set(step, seed=step), DEPTH)
+        sent.append({topic: make() for topic, make in egress.of(estimate, pipeline.description)})
+    assert [one["window"].tracking == "restarted" for one in sent] == [False, False, True, False, False]
+    assert [one["odometry"].child_frame_id for one in sent] == ["left_optical"] * 2 + ["base_link"] * 3
+    assert [len(one["path"].poses) for one in sent] == [1, 2, 1, 2, 3]
+    np.testing.assert_allclose(sent[0]["odometry"].pose.pose.position.x, 0.0, atol=1e-9)

@@ -152,7 +152,8 @@ class ScaleConfig:
     )
     odometry_topic: str = param(
         "",
-        "nav_msgs/Odometry of the robot's own odometry (pose of frames.base), as source of scale; empty: its "
+        "nav_msgs/Odometry of the robot's own odometry, of frames.base or a frame with a static transform to it, in "
+        "frames.odom (in any frame with frames.publish_tf, where only its way counts), as source of scale; empty: its "
         "transforms frames.odom -> frames.base, which need frames.publish_tf false",
     )
     range_topic: str = param(

@@ -66,6 +66,7 @@ class EstimateMessages:
         self._build = build
         self._config = config
         self._T_map_odom = np.eye(4)  # that was given last
+        self._followed = FollowedPose(config)
         self._poses: deque[Any] = deque(maxlen=config.publish.path_length)
 
     def of(self, estimate: Estimate, description: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -84,7 +85,9 @@ class EstimateMessages:
             yield MAP_POINTS, lambda: build.cloud(map_cloud, stamp_ns)
         if estimate.has_poses:
             yield "window", lambda: build.window(estimate, odom, description)
-        tracked = tracked_pose(estimate, self._config)
+        tracked = self._followed.of(estimate)
+        if self._followed.anew:
+            self._poses.clear()
         if tracked is not None:
             T_odom_child, pose_ns, child = tracked
             self._poses.append(build.pose_stamped(T_odom_child, pose_ns, odom))
@@ -129,6 +132,7 @@ class EstimateMessages:
     def forget_path(self) -> None:
         """Start the path anew, as after a reset."""
         self._poses.clear()
+        self._followed = FollowedPose(self._config)
 
     def _of_camera(self, output: CameraOutput) -> Iterator[tuple[str, Callable[[], Any]]]:
         build, name, stamp_ns, frame_id = self._build, output.camera, output.stamp_ns, output.frame_id
@@ -149,18 +153,35 @@ class EstimateMessages:
             yield f"{name}/points", lambda: build.cloud(points, stamp_ns)
 
 
-def tracked_pose(estimate: Estimate, config: Config) -> tuple[np.ndarray, int, str] | None:
-    """T_odom_child (4, 4), stamp and child frame of the one pose that ``odometry`` and ``path`` follow.
+class FollowedPose:
+    """The one pose that ``odometry`` and ``path`` follow: the base's, or without a rig that of the first camera of
+    ``cameras``.
 
-    The base where the rig is known, else the first camera of ``cameras``; None in a step without that camera, since
-    another one's pose would be a jump, and in one without poses.
+    Another camera's pose would be a jump, and so would that camera's where the base was followed before: where what is
+    followed is not among an estimate there is none. Once the base is there it stays the base. ``anew``: with the last
+    estimate the way began anew.
     """
-    if estimate.T_odom_base is not None:
-        return estimate.T_odom_base, estimate.stamp_ns, config.frames.base
-    for view in estimate.views:
-        if view.newest and view.camera == config.cameras[0] and view.T_odom_cam is not None:
-            return view.T_odom_cam, view.stamp_ns, view.frame_id
-    return None
+
+    def __init__(self, config: Config):
+        self._config = config
+        self._child: str | None = None
+        self.anew = False
+
+    def of(self, estimate: Estimate) -> tuple[np.ndarray, int, str] | None:
+        """T_odom_child (4, 4), stamp and child frame; None in a step without it, or without poses."""
+        base = self._config.frames.base
+        found = None
+        if estimate.T_odom_base is not None:
+            found = estimate.T_odom_base, estimate.stamp_ns, base
+        elif self._child != base:
+            for view in estimate.views:
+                if view.newest and view.camera == self._config.cameras[0] and view.T_odom_cam is not None:
+                    found = view.T_odom_cam, view.stamp_ns, view.frame_id
+        self.anew = estimate.tracking is not None and estimate.tracking.anew
+        if found is not None:
+            self.anew |= self._child not in (None, found[2])
+            self._child = found[2]
+        return found
 
 
 def shared_frames(frame_ids: Mapping[str, str]) -> dict[str, tuple[str, ...]]:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from da3_ros.config import Config
 from da3_ros.datatypes import CameraCalibration, Estimate, OutputRequest
-from da3_ros.egress.estimates import tracked_pose
+from da3_ros.egress.estimates import FollowedPose
 from da3_ros.errors import InputError
 from da3_ros.evaluation.findings import Findings, RunFigures
 from da3_ros.evaluation.ground_truth import GroundTruth
@@ -62,6 +62,7 @@ class Evaluation:
     ):
         self._bag, self._config, self._settings, self._watchers, self._span = bag, config, settings, watchers, span
         self._make_pipeline = pipeline
+        self._followed = FollowedPose(config)
         self._progress = progress
         self._tolerance_ns = round(settings.tolerance_s * _NS)
         self._truth = GroundTruth(bag, config, settings, span)
@@ -135,6 +136,7 @@ class Evaluation:
                     figures.first_s = time.perf_counter() - started
                 if isinstance(item, ClockReset):
                     self._start_piece()
+                    self._followed = FollowedPose(self._config)
                 elif isinstance(item, ReplayedEstimate) and span.start_ns <= item.receive_ns < span.stop_ns:
                     figures.estimates += 1
                     for stage, milliseconds in item.estimate.timings_ms.items():
@@ -150,7 +152,9 @@ class Evaluation:
 
     def _of_estimate(self, estimate: Estimate) -> Iterator[EstimatedFrame]:
         poses = {view.camera: view.T_odom_cam for view in estimate.views if view.newest}
-        tracked = tracked_pose(estimate, self._config)
+        tracked = self._followed.of(estimate)
+        if self._followed.anew:
+            self._start_piece()
         if tracked is not None:
             T_odom_child, stamp_ns, child = tracked
             self._note_pose(stamp_ns, T_odom_child, child)

@@ -10,7 +10,7 @@ import numpy as np
 
 from da3_ros.config import FramesConfig
 from da3_ros.datatypes import FrameSet
-from da3_ros.errors import FrameError
+from da3_ros.errors import FrameError, InputError
 from da3_ros.geometry.se3 import T_from, matrix_from_quat_xyzw
 
 # FrameError.reason of an image at whose stamp the robot's pose is not known.
@@ -48,6 +48,63 @@ def attach_odometry(
     if not placed:
         return None
     return replace(frame_set, stamp_ns=max(frame.stamp_ns for frame in placed), frames=tuple(placed))
+
+
+class BaseOdometry:
+    """Poses of frames.base from the nav_msgs/Odometry of ``topic``, whatever frame its messages are about.
+
+    ``static``: target and source frame -> T_target_source (4, 4), None where no static transform connects them.
+    """
+
+    def __init__(self, topic: str, frames: FramesConfig, static: Callable[[str, str], np.ndarray | None]):
+        self._topic, self._frames, self._static = topic, frames, static
+        self._sides: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]] = {}  # T_odom_frame, T_child_base
+        self._frame: str | None = None
+
+    def pose(self, message: Any) -> tuple[int, np.ndarray]:
+        """Stamp in nanoseconds and T_odom_base (4, 4) of a message.
+
+        Where odom is this node's own (frames.publish_tf) only the way between two moments counts, so the messages may
+        be in any frame that stays the same. Raises InputError where they are in another one than frames.odom else,
+        or about another one than frames.base, and no static transform connects the two; and for a rotation that is
+        none.
+        """
+        names = message.header.frame_id.lstrip("/"), message.child_frame_id.lstrip("/")
+        if names not in self._sides:
+            self._sides[names] = self._T_odom_frame(names[0]), self._T_child_base(names[1])
+        stamp_ns, T_frame_child = pose_from_odometry(message)
+        T_odom_frame, T_child_base = self._sides[names]
+        return stamp_ns, T_odom_frame @ T_frame_child @ T_child_base
+
+    def _T_odom_frame(self, frame: str) -> np.ndarray:
+        odom = self._frames.odom
+        if self._frames.publish_tf:
+            if self._frame not in (None, frame):
+                raise InputError(
+                    f"the odometry of {self._topic} is in '{frame}', and was in '{self._frame}' before: let one node "
+                    "alone publish on scale.odometry_topic"
+                )
+            self._frame = frame
+            return np.eye(4)
+        T = np.eye(4) if frame == odom else self._static(odom, frame)
+        if T is None:
+            raise InputError(
+                f"the odometry of {self._topic} is in header.frame_id '{frame}', but frames.odom is '{odom}', and no "
+                "static transform connects the two, so it is not used: set frames.odom to that frame, or "
+                "scale.odometry_topic to the odometry in frames.odom"
+            )
+        return T
+
+    def _T_child_base(self, child: str) -> np.ndarray:
+        base = self._frames.base
+        T = np.eye(4) if child == base else self._static(child, base)
+        if T is None:
+            raise InputError(
+                f"the odometry of {self._topic} has the pose of child_frame_id '{child}', but frames.base is '{base}', "
+                "and no static transform connects the two, so it is not used: publish it on /tf_static, or name the "
+                "frame in frames.base"
+            )
+        return T
 
 
 def pose_from_odometry(message: Any) -> tuple[int, np.ndarray]:

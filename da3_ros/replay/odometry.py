@@ -6,7 +6,7 @@ import numpy as np
 
 from da3_ros.config import FramesConfig
 from da3_ros.ingest.bag import Bag
-from da3_ros.ingest.odometry import pose_from_odometry
+from da3_ros.ingest.odometry import BaseOdometry
 from da3_ros.ingest.pose_history import PoseHistory
 from da3_ros.ingest.transforms import STATIC_TOPIC, TRANSFORM_TYPES, TransformTree, matrix_from_transform
 
@@ -15,15 +15,17 @@ class OdometryHistory:
     """All poses odom -> base of ``bag``: those of ``topic`` (nav_msgs/Odometry), or else transforms odom -> base, or
     odom -> a frame to which ``static`` connects the base.
 
-    Read at once, for those of an image's stamp may come after it: some 100 bytes each.
+    Read at once, for those of an image's stamp may come after it: some 100 bytes each. Raises InputError for messages
+    of ``topic`` that are not about these frames, see BaseOdometry.
     """
 
     def __init__(self, bag: Bag, frames: FramesConfig, static: TransformTree, topic: str = ""):
         self._what = f"message on {topic}" if topic else f"transform {frames.odom} -> {frames.base}"
         self._poses, self._T_child_base = PoseHistory(), np.eye(4)
         if topic:
+            odometry = BaseOdometry(topic, frames, static.lookup)
             for entry in bag.messages([topic] if topic in bag.topics else []):
-                self._poses.add(*pose_from_odometry(entry.message))
+                self._poses.add(*odometry.pose(entry.message))
             return
         found: dict[str, PoseHistory] = {}
         for name, kind in bag.topics.items():

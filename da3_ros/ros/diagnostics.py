@@ -42,7 +42,7 @@ class Diagnostics:
         reports = [camera_report(self._sources, camera, now_s) for camera in self._config.cameras]
         reports += [sync_report(self._sources, now_s), pipeline_report(self._sources, now_s)]
         if self._config.tracks:
-            reports.append(tracking_report(self._sources))
+            reports.append(tracking_report(self._sources, now_s))
         if self._config.maps:
             reports.append(map_report(self._sources))
         message = DiagnosticArray(status=[to_status(report, self._node.get_name()) for report in reports])

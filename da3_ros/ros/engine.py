@@ -233,7 +233,7 @@ class Engine:
             self._stats.stage(stage, milliseconds)
         self._stats.stage("step", (start - answer.submitted_s) * 1e3)
         self._stats.warned(dict(estimate.warnings))
-        self._stats.tracked(estimate)
+        self._stats.tracked(estimate, start)
         problem = pose_problem(estimate)
         if problem is not None:
             self._hooks.dropped(problem)

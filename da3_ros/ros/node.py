@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import threading
 import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.task import Future
 from std_srvs.srv import Trigger
 
 from da3_ros.config import Config
@@ -43,7 +46,10 @@ class Da3Node(LifecycleNode):
         self._parameter_values = NodeParameters(self, self._parameter_overrides)
         self._failed = self.create_guard_condition(self._raise_failure)
         self._reset_service = self.create_service(Trigger, "~/reset", self._on_reset)
-        self._save_map_service = self.create_service(Trigger, "~/save_map", self._on_save_map)
+        # Of its own group: it is under way for seconds, while the node's other callbacks go on.
+        self._save_map_service = self.create_service(
+            Trigger, "~/save_map", self._on_save_map, callback_group=MutuallyExclusiveCallbackGroup()
+        )
 
     def start(self) -> bool:
         """Configure and activate when the parameter ``autostart`` is set; False when that fails."""
@@ -143,15 +149,28 @@ class Da3Node(LifecycleNode):
         response.message = "" if response.success else "the node is not active"
         return response
 
-    def _on_save_map(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+    async def _on_save_map(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        """In a thread, since a large map takes seconds, and the executor's thread takes images in."""
+        saved: Future[Trigger.Response] = Future(executor=self.executor)
+        arguments = self._session, response, saved
+        threading.Thread(target=self._save_map, args=arguments, name="da3-save", daemon=True).start()
+        return await saved
+
+    def _save_map(self, session: Session | None, response: Trigger.Response, saved: Future[Trigger.Response]) -> None:
+        """Save the map of ``session``, and complete ``saved`` with ``response`` or with what went wrong."""
         try:
-            if self._session is None:
+            if session is None:
                 raise UnavailableError("the node is not configured: there is no map")
-            response.message = self._session.save_map()
+            response.message = session.save_map()
             response.success = True
         except Da3Error as error:
             response.success, response.message = False, str(error)
-        return response
+        except Exception as error:  # a bug, which ends the node
+            saved.set_exception(error)
+        if not saved.done():
+            saved.set_result(response)
+        if self.executor is not None:
+            self.executor.wake()  # or it would look at the answer with the next image only
 
 
 def main(args: list[str] | None = None) -> NoReturn:

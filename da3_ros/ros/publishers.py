@@ -59,9 +59,7 @@ class EstimatePublishers:
 
     def publish(self, estimate: Estimate, description: Mapping[str, Any]) -> None:
         """Send ``estimate`` on every topic that has a listener; ``description`` is ``Pipeline.description``."""
-        makers = {
-            topic: make for topic, make in self._messages.of(estimate, description) if self._heard(topic)
-        }
+        makers = {topic: make for topic, make in self._messages.of(estimate, description) if self._heard(topic)}
         # What has pixels is on its way while the rest, which takes Python's time and not the middleware's, is made.
         # The largest first, so that no thread is left with it in the end.
         large = {topic: makers.pop(topic)() for topic in self._large & makers.keys()}

@@ -57,7 +57,7 @@ class Session:
             self._rig = Rig(node, config)
             undo.callback(self._rig.close)
             self._odometry = (
-                RobotOdometry(node, self._rig.buffer, config, self._frame_dropped)
+                RobotOdometry(node, self._rig.buffer, config, self._frame_dropped, self._odometry_refused)
                 if config.uses_odometry
                 else None
             )
@@ -128,7 +128,7 @@ class Session:
         return True
 
     def save_map(self) -> str:
-        """Write the map to ``map.save_path``; what was written, for people to read.
+        """Write the map to ``map.save_path``; what was written, for people to read. Takes seconds, in any thread.
 
         Raises Da3Error where there is no map or it cannot be written.
         """
@@ -199,6 +199,9 @@ class Session:
         more = self._throttle.passes(("", text), time.monotonic())
         if more is not None:
             self._node.get_logger().warning(f"{text}{more}")
+
+    def _odometry_refused(self, text: str) -> None:
+        self._stats.odometry_refused(text, time.monotonic())  # diagnostics say it
 
     def _frame_dropped(self, error: FrameError) -> None:
         if error.reason == NO_INFO:  # normal at first; diagnostics speak up when it does not come at all

@@ -91,6 +91,8 @@ class Stats:
         self._warnings: dict[str, str] = {}
         self._last_jump: tuple[str, float] | None = None
         self._last_estimate: Estimate | None = None
+        self._last_anew: tuple[str, float] | None = None
+        self._last_refused: tuple[str, float] | None = None
 
     def image_arrived(self, camera: str, stamp_ns: int, frame_id: str, now_s: float) -> None:
         """An image message of ``camera`` came in."""
@@ -127,6 +129,17 @@ class Stats:
             self._counts["clock jumps"] += 1
             self._last_jump = text, now_s
 
+    def odometry_refused(self, text: str, now_s: float) -> None:
+        """A message of scale.odometry_topic could not be used; ``text`` is the sentence for the user."""
+        with self._lock:
+            self._counts["odometry refused"] += 1
+            self._last_refused = text, now_s
+
+    def last_refused(self) -> tuple[str, float] | None:
+        """Why the last message of scale.odometry_topic that could not be used could not, and when."""
+        with self._lock:
+            return self._last_refused
+
     def last_jump(self) -> tuple[str, float] | None:
         """What the last clock jump was, and when."""
         with self._lock:
@@ -155,13 +168,21 @@ class Stats:
         with self._lock:
             self._warnings = warnings
 
-    def tracked(self, estimate: Estimate) -> None:
+    def tracked(self, estimate: Estimate, now_s: float) -> None:
         """An estimate, for what it says of tracking and scale."""
         with self._lock:
             self._last_estimate = estimate
             if estimate.tracking is not None:
+                if estimate.tracking.anew:
+                    self._counts["starts of odom anew"] += 1
+                    self._last_anew = estimate.tracking.status, now_s
                 for source in estimate.tracking.scale_jumped:
                     self._counts[f"scale jumps to {source}"] += 1
+
+    def last_anew(self) -> tuple[str, float] | None:
+        """The state of tracking with which odom last began anew without a reset, and when."""
+        with self._lock:
+            return self._last_anew
 
     def last_estimate(self) -> Estimate | None:
         """The newest estimate that was tracked."""

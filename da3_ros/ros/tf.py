@@ -18,7 +18,7 @@ from da3_ros.config import Config
 from da3_ros.datatypes import Estimate, FrameSet
 from da3_ros.egress.estimates import EstimateMessages, shared_frames
 from da3_ros.errors import FrameError, InputError
-from da3_ros.ingest.odometry import attach_odometry, pose_from_odometry
+from da3_ros.ingest.odometry import BaseOdometry, attach_odometry
 from da3_ros.ingest.pose_history import PoseHistory
 from da3_ros.ros import to_msg
 from da3_ros.ros.compat.tf2_ros import (
@@ -112,19 +112,28 @@ class RobotOdometry:
 
     It arrives later than images: the calling thread waits for it, up to sync.timeout_s for a set. Between two
     poses it is interpolated; beyond the newest one nothing is made up, and the frame is dropped; or, where odometry
-    is only a source of scale, goes on without, and the next set waits for it no longer.
+    is only a source of scale, goes on without, and the next set waits for it no longer. ``refused`` is told of each
+    message that cannot be used.
     """
 
-    def __init__(self, node: Node, buffer: Buffer, config: Config, dropped: Callable[[FrameError], None]):
+    def __init__(
+        self,
+        node: Node,
+        buffer: Buffer,
+        config: Config,
+        dropped: Callable[[FrameError], None],
+        refused: Callable[[str], None],
+    ):
         self._node = node
         self._buffer = buffer
         self._frames = config.frames
         self._wait_s = config.sync.timeout_s
-        self._dropped = dropped
+        self._dropped, self._refused = dropped, refused
         self._required = config.model.pose_conditioning == "odometry"
         self._comes = self._required
         self._poses, self._arrived = PoseHistory(_ODOMETRY_KEPT), threading.Condition()
         topic = config.scale.odometry_topic
+        self._of_base = BaseOdometry(topic, config.frames, self._static)
         self._subscription = None
         if topic and not self._required:
             self._subscription = node.create_subscription(
@@ -154,13 +163,21 @@ class RobotOdometry:
 
     def _take(self, message: Odometry) -> None:
         try:
-            pose = pose_from_odometry(message)
+            pose = self._of_base.pose(message)
         except InputError as error:
-            self._node.get_logger().warning(f"odometry: {error}", throttle_duration_sec=5.0)
+            self._refused(str(error))
             return
         with self._arrived:
             self._poses.add(*pose)
             self._arrived.notify_all()
+
+    def _static(self, target: str, source: str) -> np.ndarray | None:
+        try:
+            if self._buffer.get_latest_common_time(target, source).nanoseconds:  # a link of the chain moves
+                return None
+            return to_msg.from_transform(self._buffer.lookup_transform(target, source, Time()).transform)
+        except TransformException:
+            return None
 
     def _received(self, stamp_ns: int, deadline: float) -> np.ndarray | str:
         with self._arrived:

@@ -8,7 +8,7 @@ from diagnostic_msgs.msg import DiagnosticStatus
 
 from da3_ros.config import PipelineConfig
 from da3_ros.datatypes import Estimate
-from da3_ros.ros.findings import Finding, Report, Sources
+from da3_ros.ros.findings import RECENT_S, Finding, Report, Sources
 from da3_ros.tracking.records import TRACKING
 
 _CONTRADICTED = {
@@ -18,11 +18,17 @@ _CONTRADICTED = {
 _FINE = ("started", "tracking", "still", "rotating")
 
 
-def tracking_report(sources: Sources) -> Report:
+def tracking_report(sources: Sources, now_s: float) -> Report:
     """The state of the frame odom, its scale and the rig; of the newest estimate."""
     estimate = sources.stats.last_estimate()
-    if estimate is None or estimate.tracking is None or sources.active() is None:
-        return Report("tracking", "", "no estimate yet" if sources.active() is not None else "not active", (), {})
+    refused = sources.stats.last_refused()
+    findings = []
+    if refused is not None and now_s - refused[1] < RECENT_S:
+        findings.append(Finding(DiagnosticStatus.ERROR, "odometry refused", refused[0]))
+    if sources.active() is None:
+        return Report("tracking", "", "not active", (), {})
+    if estimate is None or estimate.tracking is None:
+        return Report("tracking", "", "no estimate yet", tuple(findings), {})
     tracking, scale = estimate.tracking, estimate.scale
     known = math.isfinite(scale.metres_per_unit)
     values: dict[str, object] = {
@@ -33,12 +39,19 @@ def tracking_report(sources: Sources) -> Report:
         "scale sources in this step": ", ".join(tracking.scale_sources) or "none",
         "overlap with older views (%)": 100 * tracking.overlap,
         "depth that agrees (%)": 100 * tracking.steady,
+        "messages of odometry refused": sources.stats.counts()["odometry refused"],
+        "starts of odom anew": sources.stats.counts()["starts of odom anew"],
     }
     for camera, angle in tracking.misfit_rad.items():
         values[f"{camera} against the body (deg)"] = math.degrees(angle)
-        values[f"{camera} against the body (cm)"] = 100 * tracking.misfit_m[camera]
+    for camera, distance in tracking.misfit_m.items():
+        values[f"{camera} against the body (cm)"] = 100 * distance
     summary = f"{tracking.status}, scale from {scale.source}"
-    return Report("tracking", "", summary, tuple(_findings(sources.config, estimate)), values)
+    findings += _findings(sources.config, estimate)
+    anew = sources.stats.last_anew()
+    if anew is not None and now_s - anew[1] < RECENT_S and anew[0] != tracking.status:
+        findings.append(Finding(DiagnosticStatus.WARN, f"{anew[0]} lately", TRACKING[anew[0]]))
+    return Report("tracking", "", summary, tuple(findings), values)
 
 
 def _findings(config: PipelineConfig, estimate: Estimate) -> list[Finding]:
@@ -53,9 +66,10 @@ def _findings(config: PipelineConfig, estimate: Estimate) -> list[Finding]:
         found.append(Finding(DiagnosticStatus.WARN, "lost before", text))
     if estimate.scale.source == "none" and config.scale.source != "none":
         text = (
-            "nothing gives metric scale: depth, clouds and poses are in a unit of their own, NOT metres. Publish the "
-            "transforms of two cameras or more on /tf_static, give the robot's odometry (frames.publish_tf false) or "
-            "scale.range_topic, or load a metric network (model.metric_checkpoint)"
+            "nothing gives metric scale: depth, clouds and poses are in a unit of their own, NOT metres, and "
+            f"{config.frames.base} is taken to be where its camera is, in its own axes. Publish the transforms of two "
+            "cameras or more on /tf_static, give the robot's odometry (frames.publish_tf false) or scale.range_topic, "
+            "or load a metric network (model.metric_checkpoint)"
         )
         found.append(Finding(DiagnosticStatus.WARN, "no metres", text))
     for source in tracking.scale_rejected:

@@ -54,7 +54,8 @@ class StreamingDA3:
         self._preparer: ImagePreparer | None = None
         self._network: WindowNetwork | None = None
         self._execution = choose_execution(config.execution, model.device)
-        # Of relate; one for good, since the allocator keeps what a stream has used for that stream alone.
+        # Of relate, below the steps (STEP_PRIORITY); one for good, since the allocator keeps what a stream has used for
+        # that stream alone.
         self._beside = torch.cuda.Stream(model.device) if model.device.type == "cuda" else None
         self._rig = Odometry() if config.pose_conditioning == "odometry" else Rig()
         self._colours = ViewCache(config.views)  # of all views, where all are decoded

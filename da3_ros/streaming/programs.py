@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from da3_ros.cuda_graphs import capture
+from da3_ros.cuda_graphs import STEP_PRIORITY, capture
 from da3_ros.model.attention import measured, without_plans
 from da3_ros.model.regions import compiled_regions
 
@@ -55,8 +55,8 @@ class Programs:
         self._met: set[tuple] = set()
         self._runs = 0
         self._pool: Any = None
-        self._stream = torch.cuda.Stream(device) if execution != "eager" else None
-        self._side = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._stream = torch.cuda.Stream(device, priority=STEP_PRIORITY) if execution != "eager" else None
+        self._side = torch.cuda.Stream(device, priority=STEP_PRIORITY) if device.type == "cuda" else None
 
     @property
     def graphs(self) -> int:

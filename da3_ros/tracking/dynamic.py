@@ -117,12 +117,12 @@ class DynamicFilter:
         self._stamp_ns = 0  # of the newest of them
 
     def step(
-        self, stamp_ns: int, depth: Tensor, K: Tensor, T_odom_cam: Tensor, growth: Tensor, centre: Tensor
+        self, stamp_ns: int, depth: Tensor, K: Tensor, T_odom_cam: Tensor, growth: Tensor, shift: Tensor
     ) -> Tensor:
         """Which pixels of the newest M views, depth (M, h, w) in metres, show what was not there before: bool.
 
-        ``K`` (M, 3, 3) of the coarse grid, ``T_odom_cam`` (M, 4, 4). ``growth`` (): factor by which a correction of
-        the scale enlarges all that is remembered, about ``centre`` (3,) in odom. A pixel is dynamic if two older sets
+        ``K`` (M, 3, 3) of the coarse grid, ``T_odom_cam`` (M, 4, 4). A correction of the scale has put a place p that
+        is remembered in odom to ``growth`` () p + ``shift`` (3,). A pixel is dynamic if two older sets
         contradict it, or the only one there is, and more than agree; and if most of its neighbours are, too. The next
         step may overwrite it.
         """
@@ -136,9 +136,9 @@ class DynamicFilter:
             self._stamp_ns = stamp_ns
             self._sets = (*sets, len(depth))[-self._references :]
 
-        def program(depth: Tensor, K: Tensor, T_odom_cam: Tensor, growth: Tensor, centre: Tensor, *seen: Tensor):
+        def program(depth: Tensor, K: Tensor, T_odom_cam: Tensor, growth: Tensor, shift: Tensor, *seen: Tensor):
             now = _Seen(depth, K, T_odom_cam.double())
-            old = _grown(_Seen(*seen), growth, centre) if seen else None
+            old = _grown(_Seen(*seen), growth, shift) if seen else None
             dynamic = _moving(now, old, sets, self._tolerance)
             if remember:
                 still = torch.where(dynamic, torch.nan, depth)
@@ -147,7 +147,7 @@ class DynamicFilter:
                 old = _Seen(*map(torch.cat, zip(*older, now, strict=True)))
             return dynamic, old
 
-        inputs = depth, K, T_odom_cam, growth, centre, *(self._seen or ())
+        inputs = depth, K, T_odom_cam, growth, shift, *(self._seen or ())
         name = f"moving {sets} {remember}"
         # Nothing else may run in these programs: what is remembered lies in their buffers until the next step.
         dynamic, self._seen = self._programs.run(name, program, *inputs)
@@ -169,7 +169,7 @@ def _moving(now: _Seen, old: _Seen | None, sets: Sequence[int], tolerance: float
     return F.avg_pool2d(voted.float()[:, None], 3, 1, 1, count_include_pad=False)[:, 0] > 0.5
 
 
-def _grown(seen: _Seen, growth: Tensor, centre: Tensor) -> _Seen:
+def _grown(seen: _Seen, growth: Tensor, shift: Tensor) -> _Seen:
     T = seen.T_odom_cam.clone()
-    T[:, :3, 3] = centre + growth * (T[:, :3, 3] - centre)
+    T[:, :3, 3] = growth * T[:, :3, 3] + shift
     return seen._replace(depth=seen.depth * growth.to(seen.depth.dtype), T_odom_cam=T)

@@ -24,6 +24,8 @@ class Facts:
     group: np.ndarray  # (N,) number of the set that it belongs to
     mounted: np.ndarray  # (N,) 1 where its camera's place on the robot is known
     mount: np.ndarray  # (N, 4, 4) T_base_cam, identity where not known
+    hangs: np.ndarray  # (N,) 1 for cameras of the newest set that the body's pose comes from
+    arm: np.ndarray  # (M,) row of Memory.arms to remember the newest views' cameras in
     given: np.ndarray  # (N,) 1 where the robot's odometry had the base at its stamp
     T_given_base: np.ndarray  # (N, 4, 4) there, else identity
     content: np.ndarray  # (M, 4) top, left, height, width of the newest views' content
@@ -32,8 +34,15 @@ class Facts:
     elapsed_s: np.ndarray  # () since the last window
     started: np.ndarray  # () 1 if there was one
     connected: np.ndarray  # () 1 if it shared a view
-    lead: np.ndarray  # () index of the view by which an unconnected window is placed
-    lead_mount: np.ndarray  # (4, 4) its T_body_cam
+    count: np.ndarray  # () of cameras that hang, 1 at least
+    alone: np.ndarray  # () 1 where it is not more
+    chief: np.ndarray  # (2,) indices of the views by which an unconnected window is placed, and that the body is at
+    chief_mount: np.ndarray  # (2, 4, 4) T_body_cam of the two
+    chief_arm: np.ndarray  # () row of Memory.arms of the second one's camera
+    armed: np.ndarray  # () 1 where that row says where on the body it is
+    kept: np.ndarray  # (2, 4, 4) 1 for what the body keeps of its last pose, without metres and with
+    hung: np.ndarray  # () row of Memory.arms of the camera that the last body was at
+    hung_lever: np.ndarray  # (3,) from the base to it in metres, in its axes; 0 for the first window
     motion: np.ndarray  # (4, 4) of the body since the last window, as the robot's odometry has it, else identity
 
     def pack(self, device: torch.device) -> Tensor:
@@ -50,9 +59,10 @@ class FactsLayout:
         N, M = views, newest
         self._shapes: dict[str, tuple[int, ...]] = {
             "row": (N,), "shared": (N,), "share": (N,), "deep": (N,), "group": (N,), "mounted": (N,),
-            "mount": (N, 4, 4), "given": (N,), "T_given_base": (N, 4, 4), "content": (M, 4),
-            "ranges": (MOST_RANGES, 4), "turnover": (), "elapsed_s": (), "started": (),
-            "connected": (), "lead": (), "lead_mount": (4, 4), "motion": (4, 4),
+            "mount": (N, 4, 4), "hangs": (N,), "arm": (M,), "given": (N,), "T_given_base": (N, 4, 4),
+            "content": (M, 4), "ranges": (MOST_RANGES, 4), "turnover": (), "elapsed_s": (), "started": (),
+            "connected": (), "count": (), "alone": (), "chief": (2,), "chief_mount": (2, 4, 4), "chief_arm": (),
+            "armed": (), "kept": (2, 4, 4), "hung": (), "hung_lever": (3,), "motion": (4, 4),
         }  # fmt: skip
 
     def unpack(self, packed: Tensor) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from da3_ros.datatypes import WindowView
-from da3_ros.geometry.se3 import rotation_angle
+from da3_ros.geometry.se3 import T_from, rotation_angle
 from da3_ros.tracking.extrinsics_monitor import ExtrinsicsMonitor
 from da3_ros.tracking.keyframes import AnchorPolicy, SetGeometry
 from da3_ros.tracking.odometry_covariance import OdometryCovariance
@@ -18,6 +19,8 @@ from da3_ros.tracking.records import TrackedStep, TrackedView
 from da3_ros.tracking.report import TrackReport
 from da3_ros.tracking.scale_sources import SOURCES
 from da3_ros.tracking.window_program import LEAST_TEXTURE, SHORTEST_BASELINE, thumbnail_grid
+
+_log = logging.getLogger(__name__)
 
 ViewKey = tuple[str, int]
 _STILL = 0.002  # displacement over depth, plus radians, below which the robot stands
@@ -43,6 +46,7 @@ class PendingStep:
     bridged: bool
     shared_views: int
     turnover: float
+    T_new_old: np.ndarray | None  # see TrackedWindow
     canvas_hw: tuple[int, int]
     arrays: Callable[[], Mapping[str, np.ndarray]]  # waits for the device
     result: TrackedStep | None = None
@@ -79,6 +83,7 @@ class TrackHistory:
         self._covariance = OdometryCovariance()
         self._heard: dict[str, int] = {}  # source -> stamp at which it was last used
         self._last: np.ndarray | None = None  # body pose
+        self._based = self._metric = False  # whether the body was ever the base, and lengths were metres
         self.latest: TrackedStep | None = None
 
     def submit(self, pending: PendingStep) -> None:
@@ -117,7 +122,7 @@ class TrackHistory:
         report = TrackReport.of(arrays["track_report"])
         views = self._views(pending, arrays, report.growth)
         T_odom_base = arrays["T_odom_base"].astype(np.float64) if "T_odom_base" in arrays else None
-        body = T_odom_base if T_odom_base is not None else views[-1].T_odom_cam
+        body = self._body(pending, views, T_odom_base)
         newest = _geometry([view for view in views if view.newest])
         keyframe = self._last_keyframe is None or self._policy.elsewhere(self._last_keyframe, newest)
         if keyframe:
@@ -125,6 +130,8 @@ class TrackHistory:
         flags = {**self._keyframes, pending.sets[-1]: keyframe}
         self._keyframes = {stamp: flag for stamp, flag in flags.items() if stamp in set(pending.sets)}
         status = self._status(pending, report, body)
+        found = report.metric and not self._metric and not pending.first
+        self._tell(pending, report, found)
         for source in report.used:
             self._heard[source] = pending.stamp_ns
         record = TrackedStep(
@@ -138,8 +145,10 @@ class TrackHistory:
             report=report,
             covariance=self._uncertainty(pending, report, status, body),
             moved=self._moved(pending, report),
+            anew=found or pending.T_new_old is not None,
         )
         self._last = body
+        self._based, self._metric = self._based or T_odom_base is not None, report.metric
         pending.result = self.latest = record
         self._settled.append(_Settled(record, pending.sets, self._keyframes))
 
@@ -172,12 +181,50 @@ class TrackHistory:
             )
         return tuple(views)
 
+    def _body(self, pending: PendingStep, views: Sequence[TrackedView], T_odom_base: np.ndarray | None) -> np.ndarray:
+        """T_odom_body (4, 4): of the base, as last seen; without a rig of a camera."""
+        T = pending.T_new_old
+        if T is not None:
+            # As the device does it (realigned): without metres no lever of the rig has a length.
+            T = T_from(T[:3, :3], T[:3, 3] * self._metric)
+            self._last_keyframe = None
+            if np.isnan(T).any():
+                self._covariance = OdometryCovariance()
+            else:
+                self._covariance.realign(T)
+        if T_odom_base is not None:
+            return T_odom_base
+        if self._based and self._last is not None:
+            return self._last
+        return next(view.T_odom_cam for view in views if view.newest)
+
+    def _tell(self, pending: PendingStep, report: TrackReport, found: bool) -> None:
+        """Log what happens once to odom as a whole; ``found``: the first metres."""
+        at_s, anew = pending.stamp_ns / 1e9, "path, keyframes, loops and map start anew"
+        if pending.T_new_old is not None:
+            how = "as if they had been there from the beginning"
+            if pending.first:
+                how = "at the base, since the camera that it began with is not among them"
+            text = (
+                "the transforms of cameras %s have come after the first window: odom starts once more at %.3f s, %s; %s"
+            )
+            _log.warning(text, ", ".join(pending.placed), at_s, how, anew)
+        if found:
+            text = "the first metres, from %s: from %.3f s on odom is in metres and no more in a unit of its own; %s"
+            _log.warning(text, " and ".join(report.used), at_s, f"the base stays where it is, {anew}")
+
     def _status(self, pending: PendingStep, report: TrackReport, body: np.ndarray) -> str:
         """The most serious of what applies, see TRACKING."""
+        if pending.T_new_old is not None:
+            return "restarted"
         if pending.first:
             return "started"
         if not pending.connected:
             return "bridged" if pending.bridged else "lost"
+        if report.metric and not self._metric:
+            return "scale_found"
+        if self._based and not pending.placed:
+            return "no_base"
         if report.texture < LEAST_TEXTURE:
             return "textureless"
         if report.seen < _FEWEST_SEEN:
@@ -206,6 +253,8 @@ class TrackHistory:
         """Covariance (6, 6), None from the moment on from which nobody knows where the robot is."""
         if status == "lost":
             self._covariance.lose()
+        if report.metric and not self._metric:  # the way before was not in metres
+            self._covariance.start()
         rotation, translation = report.rotation_variance, report.translation_variance
         view_rotation, view_translation = report.view_rotation_variance, report.view_translation_variance
         if pending.shared_views < 2:

@@ -91,6 +91,7 @@ class MapSession:
         # What follows is the mapper's side.
         self._sent = -1, -(2**62)  # version and stamp of the cloud that was given last
         self._missed_change = OdomChange()  # of steps that were no use to the mapper
+        self._based: bool | None = None  # whether the body is the base, and no camera; None before any
         self._lock = Lock()  # for what both sides have
         self._generation = self._left_out = 0
         self._error: BaseException | None = None
@@ -168,7 +169,8 @@ class MapSession:
         return now
 
     def _hand_over(self, tracked: TrackedStep, pictures: Download, points: bool) -> None:
-        change = OdomChange.about(tracked.report.centre, tracked.report.growth, tracked.status == "lost")
+        report = tracked.report
+        change = OdomChange.of(report.growth, report.shift, tracked.anew, tracked.status == "lost")
         arrays = pictures.wait()
         if self._worker is None:
             self._take(_Step(tracked, arrays, points, change, self._generation))
@@ -196,6 +198,7 @@ class MapSession:
         self._mapper.reset()
         self._sent = -1, -(2**62)
         self._missed_change = OdomChange()
+        self._based = None
 
     def _count(self, dropped: _Step) -> None:
         self._left_out += 1
@@ -212,6 +215,12 @@ class MapSession:
     def _maps(self, tracked: TrackedStep, arrays: Mapping[str, np.ndarray], change: OdomChange) -> StepMaps | None:
         """What the mapper takes of a step; None without depth, or where the robot's pose is not among it."""
         newest = [view for view in tracked.newest if view.depth is not None]
+        based = tracked.T_odom_base is not None
+        if self._based and not based:  # a camera's pose would be a jump
+            return None
+        if based and self._based is False:
+            change = replace(change, jumped=True)
+        self._based = based
         T_odom_body = self._pose(tracked)
         if T_odom_body is None or not newest or len(newest) != len(arrays["colours"]):
             return None
@@ -267,7 +276,7 @@ class DynamicStep:
         rows, columns = thumbnail_grid(height, width)
         h, w = len(range(height)[rows]), len(range(width)[columns])
         newest = slice(len(K) - len(tracked.depth), None)
-        if not tracked.connected:
+        if not tracked.connected or tracked.T_new_old is not None:
             self._filter.reset()
         K_coarse = K[newest].clone()
         K_coarse[:, 0, 2] -= columns.start
@@ -275,9 +284,9 @@ class DynamicStep:
         K_coarse[:, :2] /= rows.step
         depth = torch.where(tracked.weight > 0, tracked.depth, torch.nan).unflatten(1, (h, w))
         T_odom_cam = tracked.T_odom_cam[newest]
-        growth, first = tracked.report[REPORT.index("growth")], REPORT.index("centre_x")
-        centre = tracked.report[first : first + 3]
-        return self._filter.step(stamp_ns, depth, K_coarse, T_odom_cam, growth, centre).flatten(1)
+        growth, first = tracked.report[REPORT.index("growth")], REPORT.index("shift_x")
+        shift = tracked.report[first : first + 3]
+        return self._filter.step(stamp_ns, depth, K_coarse, T_odom_cam, growth, shift).flatten(1)
 
     def full_size(self, dynamic: torch.Tensor, height: int, width: int) -> torch.Tensor:
         """As the function of that name. The next call may overwrite it."""

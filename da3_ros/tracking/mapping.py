@@ -82,8 +82,8 @@ class StepView:
 class OdomChange:
     """What steps did to all that is remembered in odom: a place p has become growth p + shift.
 
-    ``jumped``: one of them has changed the scale by so much that what was kept is useless. ``lost``: nothing tells how
-    the robot came from where it was before them to where it is after.
+    ``jumped``: one of them has changed the scale by so much that what was kept is useless, or has begun odom anew.
+    ``lost``: nothing tells how the robot came from where it was before them to where it is after.
     """
 
     growth: float = 1.0
@@ -92,9 +92,9 @@ class OdomChange:
     lost: bool = False
 
     @staticmethod
-    def about(centre: np.ndarray, growth: float, lost: bool = False) -> OdomChange:
-        """Of one step that has enlarged everything by the factor ``growth`` about ``centre`` (3,)."""
-        return OdomChange(growth, (1 - growth) * centre, not 1 / _LARGEST_GROWTH <= growth <= _LARGEST_GROWTH, lost)
+    def of(growth: float, shift: np.ndarray, anew: bool = False, lost: bool = False) -> OdomChange:
+        """Of one step; ``anew``: odom has begun anew with it."""
+        return OdomChange(growth, shift, anew or not 1 / _LARGEST_GROWTH <= growth <= _LARGEST_GROWTH, lost)
 
     def then(self, later: OdomChange) -> OdomChange:
         """Both, one after the other."""

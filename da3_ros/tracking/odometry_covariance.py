@@ -23,6 +23,20 @@ class OdometryCovariance:
         """From here on nobody knows how far the odometry is off."""
         self._lost = True
 
+    def start(self) -> None:
+        """Count the way from the next pose on; what is lost stays lost."""
+        self._covariance = np.zeros((6, 6))
+        self._last = None
+
+    def realign(self, T_new_old: np.ndarray) -> None:
+        """Odom has become another frame, ``T_new_old`` (4, 4), with the body at its origin in the beginning."""
+        R, t = T_new_old[:3, :3], T_new_old[:3, 3]
+        turn = np.kron(np.eye(2), R)
+        self._covariance = turn @ self._covariance @ turn.T
+        self._origin = np.zeros(3)
+        if self._last is not None:
+            self._last = R @ self._last + t
+
     def step(
         self,
         T_odom_base: np.ndarray,

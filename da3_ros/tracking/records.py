@@ -38,7 +38,8 @@ class TrackedStep:
 
     ``status`` is one of TRACKING's keys. ``covariance`` (6, 6) of T_odom_base as in nav_msgs/Odometry, None where it
     is not known. ``source``: the strongest source of metres that was heard lately; "none" while lengths are odom's own
-    unit. ``moved``: camera -> what its place on the robot is off by, see ExtrinsicsMonitor.
+    unit. ``moved``: camera -> what its place on the robot is off by, see ExtrinsicsMonitor. ``anew``: what was
+    remembered in odom before is of no use, since the rig or the first metres have come late.
     """
 
     step: int
@@ -51,6 +52,7 @@ class TrackedStep:
     report: TrackReport
     covariance: np.ndarray | None
     moved: dict[str, str]
+    anew: bool = False
 
     @property
     def newest(self) -> tuple[TrackedView, ...]:
@@ -58,9 +60,11 @@ class TrackedStep:
         return tuple(view for view in self.views if view.newest)
 
 
-# Status -> what it means. In all but the first three the scale is kept, or the pose is not to be relied on.
+# Status -> what it means. In those after "rotating" the scale is kept, or the pose is not to be relied on.
 TRACKING = {
     "started": "the first window: its first set is odom's origin",
+    "restarted": "the transforms of the cameras have come late: odom starts once more, laid onto the base",
+    "scale_found": "the first metres: lengths before were in another unit; the base stays where it is in odom",
     "tracking": "the window is connected with the last one",
     "still": "the robot stands still",
     "rotating": "the cameras turn on the spot: poses show no distances, depth alone carries the scale",
@@ -69,5 +73,6 @@ TRACKING = {
     "textureless": "the newest images show almost nothing: the scale is kept",
     "scale_kept": "neither depth nor distances connect the scale of this window with the last one: it is kept",
     "bridged": "no view is shared with the last window: the robot's own odometry fills the gap",
+    "no_base": "no camera of the newest set has a known place on the robot: the base's pose waits for one that has",
     "lost": "no view is shared with the last window: where the robot went meanwhile is not known",
 }

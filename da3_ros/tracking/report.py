@@ -19,7 +19,8 @@ class TrackReport:
     agrees, low with moving objects. ``seen``: largest share of an old view that the newest set sees. ``baseline``:
     longest one among shared views over the median depth, about 0 in pure rotation. ``texture``: grey levels.
     Variances are for each axis (rad^2, m^2): of the fit to the last window, and of a single view in it.
-    ``misfit`` (M, 6): of each newest view's camera against the body, see rigid.misfit; NaN where it is not placed.
+    ``misfit`` (M, 6): of each newest view's camera against the body, see rigid.misfit; NaN where it is not placed, and
+    for lengths that are no metres.
     """
 
     log_scale: float
@@ -34,10 +35,10 @@ class TrackReport:
     translation_variance: float
     view_rotation_variance: float
     view_translation_variance: float
-    growth: float  # by which corrections and jumps of the scale enlarged what is remembered
-    centre_x: float  # about what, in odom
-    centre_y: float
-    centre_z: float
+    growth: float  # a place p that is remembered in odom has become growth p + shift with the scale
+    shift_x: float
+    shift_y: float
+    shift_z: float
     used: tuple[str, ...]  # sources that were taken in
     jumped: tuple[str, ...]  # sources whose other scale was taken over
     rejected: tuple[str, ...]  # sources that did not fit
@@ -49,15 +50,18 @@ class TrackReport:
         numbers = dict(zip(REPORT, values[: len(REPORT)].tolist(), strict=True))
         flags, misfit = np.split(values[len(REPORT) :], [3 * len(SOURCES)])
         named = [tuple(s for s, flag in zip(SOURCES, row, strict=True) if flag) for row in flags.reshape(3, -1)]
-        carried = bool(numbers.pop("carried"))
-        return TrackReport(
-            **numbers, carried=carried, used=named[0], jumped=named[1], rejected=named[2], misfit=misfit.reshape(-1, 6)
+        carried, misfit = bool(numbers.pop("carried")), misfit.reshape(-1, 6).copy()
+        report = TrackReport(
+            **numbers, carried=carried, used=named[0], jumped=named[1], rejected=named[2], misfit=misfit
         )
+        if not report.metric:
+            misfit[:, 3:] = np.nan
+        return report
 
     @property
-    def centre(self) -> np.ndarray:
-        """(3,) in odom, about which what is remembered was enlarged."""
-        return np.array([self.centre_x, self.centre_y, self.centre_z])
+    def shift(self) -> np.ndarray:
+        """(3,) in odom, see growth."""
+        return np.array([self.shift_x, self.shift_y, self.shift_z])
 
     @property
     def metric(self) -> bool:

@@ -17,13 +17,14 @@ import torch
 from torch import Tensor
 
 from da3_ros.datatypes import FrameSet, WindowView
-from da3_ros.geometry.se3 import T_BODY_OPTICAL, invert
-from da3_ros.streaming.device import pinned_indices
+from da3_ros.geometry.se3 import invert
+from da3_ros.streaming.device import pinned, pinned_indices
 from da3_ros.streaming.programs import Programs
+from da3_ros.tracking.body import Body
 from da3_ros.tracking.facts import MOST_RANGES, Facts, FactsLayout
 from da3_ros.tracking.scale_filter import ScaleFilter, unknown_scale
 from da3_ros.tracking.scale_sources import SOURCES
-from da3_ros.tracking.window_program import Memory, advance, thumbnail_grid
+from da3_ros.tracking.window_program import Memory, advance, realigned, thumbnail_grid
 
 ViewKey = tuple[str, int]  # camera, stamp_ns
 _MOST_GRAPHS = 8
@@ -40,7 +41,7 @@ class TrackedWindow:
     """
 
     T_odom_cam: Tensor  # (N, 4, 4)
-    T_odom_base: Tensor | None  # (4, 4) of the newest set; None where no camera's place on the robot is known
+    T_odom_base: Tensor | None  # (4, 4) of the newest set; None where no camera's place on the robot is known in it
     metres_per_unit: Tensor  # ()
     metric: Tensor  # () bool: whether any source has ever given metres
     depth: Tensor  # (M, P) float32 metres, coarse maps of the newest views
@@ -52,6 +53,9 @@ class TrackedWindow:
     shared_views: int
     turnover: float  # share of the shared views that have just become established
     T_given_base: np.ndarray | None  # (4, 4) where the robot's own odometry has the base of the newest set
+    # (4, 4) from odom as it was to odom as it is from this window on, where the first transforms of cameras have come
+    # after the first window; its translation counts if there were metres before. NaN: nothing connects the two.
+    T_new_old: np.ndarray | None
 
 
 class Tracker:
@@ -78,6 +82,7 @@ class Tracker:
         self._set: dict[ViewKey, int] = {}  # stamp of the set that a view belongs to
         self._given: dict[ViewKey, np.ndarray] = {}  # T_given_base of the robot's own odometry
         self._last_given: np.ndarray | None = None  # of the last window's body
+        self._body = Body()
 
     def note(self, frame_set: FrameSet) -> None:
         """Of a set that enters the window: which views belong together, and where the robot's own odometry had them.
@@ -113,18 +118,20 @@ class Tracker:
         keys = [(view.camera, view.stamp_ns) for view in views]
         newest = len(views) - len(depth)
         self._make_room(keys, depth)
+        mounted = np.array([view.camera in T_base_cam for view in views], dtype=np.float64)
+        T_new_old = None
+        if self._body.comes_late(mounted[newest:]):
+            T_new_old = self._align(T_base_cam)
         memory = self._memory
         first = memory is None
         if memory is None:
             memory = self._empty(depth)
         shared = np.array([key in self._windows for key in keys], dtype=np.float64)
         connected = bool(shared.any())
-        mounted = np.array([view.camera in T_base_cam for view in views], dtype=np.float64)
-        mounts = np.stack([T_base_cam.get(view.camera, np.eye(4)) for view in views])
-        lead, lead_mount = self._lead(views, newest, mounted, mounts, first)
+        hung = self._body.step([view.camera for view in views], newest, T_base_cam, first)
         given = self._given_now(views[newest:])
         motion, bridged = np.eye(4), False
-        if given is not None and self._last_given is not None and mounted[newest:].any():
+        if not first and given is not None and self._last_given is not None and mounted[newest:].any():
             motion, bridged = invert(self._last_given) @ given, True
         stamp_ns = max(view.stamp_ns for view in views)
         counts = [self._windows.get(key, 0) + 1 for key in keys]
@@ -138,7 +145,6 @@ class Tracker:
             deep=shared,
             group=np.unique([self._set.get(key, key[1]) for key in keys], return_inverse=True)[1],
             mounted=mounted,
-            mount=mounts,
             given=np.array([key in self._given for key in keys], dtype=np.float64),
             T_given_base=np.stack([self._given.get(key, np.eye(4)) for key in keys]),
             content=np.array([view.view.content for view in views[newest:]], dtype=np.float64),
@@ -147,9 +153,8 @@ class Tracker:
             elapsed_s=np.array(0.0 if first else (stamp_ns - self._stamp_ns) / 1e9),
             started=np.array(float(not first)),
             connected=np.array(float(connected)),
-            lead=np.array(lead),
-            lead_mount=lead_mount,
             motion=motion,
+            **hung,
         )
         layout = FactsLayout(len(views), len(depth))
         if metres is None:
@@ -181,6 +186,7 @@ class Tracker:
             int(shared.sum()),
             turnover,
             given,
+            T_new_old,
         )
 
     def exclude(self, dynamic: Tensor) -> None:
@@ -189,6 +195,17 @@ class Tracker:
         rows, weight = self._index(self._newest), self._memory.weight
         still = torch.where(dynamic, 0.0, weight.index_select(0, rows))
         self._memory = self._memory._replace(weight=weight.index_copy(0, rows, still))
+
+    def _align(self, T_base_cam: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Lay odom onto a rig that has come late, see TrackedWindow.T_new_old."""
+        aligned = self._body.align(T_base_cam)
+        if aligned is None:
+            self._memory, self._windows, self._body = None, {}, Body()
+            return np.full((4, 4), np.nan)
+        assert self._memory is not None
+        transforms = (pinned(T, self._device).to(self._device, non_blocking=True) for T in aligned)
+        self._memory = realigned(self._memory, *transforms)
+        return aligned[0]
 
     def _index(self, rows: Sequence[int]) -> Tensor:
         return pinned_indices(tuple(rows), self._device).to(self._device, non_blocking=True)
@@ -213,25 +230,13 @@ class Tracker:
         poses = identity.repeat(self._rows, 1, 1)
         return Memory(
             poses=poses, **self._maps(depth), body=identity, centre=identity[:3, 3].clone(),
+            arms=identity.repeat(self._rows + 1, 1, 1),
             log=scale.log, variance=scale.variance, misfits=scale.misfits, idle=scale.idle,
         )  # fmt: skip
 
     def _maps(self, depth: Tensor) -> dict[str, Tensor]:
         shape = self._rows, _pixels(depth)
         return {"depth": torch.ones(shape, device=self._device), "weight": torch.zeros(shape, device=self._device)}
-
-    def _lead(
-        self, views: Sequence[WindowView], newest: int, mounted: np.ndarray, mounts: np.ndarray, first: bool
-    ) -> tuple[int, np.ndarray]:
-        """The view by which a window is placed that shares nothing, and its T_body_cam.
-
-        The first window has the body at the time of its first view at odom's origin. The first camera of the newest
-        set stands for the body where no camera's place is known.
-        """
-        if first:
-            return 0, mounts[0] if mounted[0] else T_BODY_OPTICAL
-        lead = newest + int(mounted[newest:].argmax())
-        return lead, mounts[lead]
 
     def _given_now(self, newest: Sequence[WindowView]) -> np.ndarray | None:
         """Where the robot's odometry had the body of the newest set."""

@@ -19,7 +19,7 @@ from da3_ros.tracking.facts import FactsLayout
 from da3_ros.tracking.gauge import invert_rigid
 from da3_ros.tracking.numbers import numbers
 from da3_ros.tracking.rigid import RigidFit, blend, fit_rigid, misfit, weighted_median
-from da3_ros.tracking.scale_filter import ScaleFilter, ScaleState, combine
+from da3_ros.tracking.scale_filter import UNKNOWN_VARIANCE, ScaleFilter, ScaleState, combine
 from da3_ros.tracking.scale_sources import (
     SOURCES,
     ScaleMeasurement,
@@ -43,8 +43,9 @@ class Memory(NamedTuple):
     poses: Tensor  # (R, 4, 4) float64 T_odom_cam
     depth: Tensor  # (R, P) float32 metres, of the view's thumbnail
     weight: Tensor  # (R, P) float32
-    body: Tensor  # (4, 4) float64 T_odom_base of the newest set; T_odom_cam of its first view without a rig
+    body: Tensor  # (4, 4) float64 T_odom_base; without a rig REP 103's axes at the place of a camera
     centre: Tensor  # (3,) float64 of the newest set's cameras that the body's pose comes from
+    arms: Tensor  # (R + 1, 4, 4) float64 T_body_cam as first seen, by camera: what holds the body without metres
     log: Tensor  # of ScaleState, as are the next three
     variance: Tensor
     misfits: Tensor
@@ -66,7 +67,7 @@ class Step(NamedTuple):
 REPORT = (
     "log_scale", "scale_variance", "carried", "steady", "seen", "baseline", "texture", "median_depth",
     "rotation_variance", "translation_variance", "view_rotation_variance", "view_translation_variance",
-    "growth", "centre_x", "centre_y", "centre_z",
+    "growth", "shift_x", "shift_y", "shift_z",
 )  # fmt: skip
 
 
@@ -95,9 +96,9 @@ def advance(
     (M, 3, H, W) uint8; ``metres`` (2,): metres per unit and its deviation from a metric network, NaN without.
     ``sources``: those that may give metres.
     """
-    facts = layout.unpack(packed)
+    facts, indices = layout.unpack(packed), layout.unpack(packed.long())
     device, newest = T_cam_world.device, slice(len(T_cam_world) - len(depth), None)
-    row, shared = facts["row"].long(), facts["shared"]
+    row, shared = indices["row"], facts["shared"]
     T_world_cam = invert_rigid(T_cam_world.double())
     stored = memory.poses.index_select(0, row)
 
@@ -105,45 +106,49 @@ def advance(
     thumbs, weights = _thumbnails(depth, confidence, facts["content"])
     texture = _texture(colours)
     ways = _compare_ways(facts, T_world_cam, stored)
-    ratio, seen, baseline, typical = _carry(memory, facts, T_world_cam, ways, K, depth, thumbs, weights, newest)
+    ratio, seen, baseline, typical = _carry(memory, facts, row, T_world_cam, ways, K, depth, thumbs, weights, newest)
     ratio = replace(ratio, valid=ratio.valid & (texture >= LEAST_TEXTURE))
     flags = torch.zeros(len(SOURCES), dtype=torch.bool, device=device)
-    scale = ScaleState(memory.log, memory.variance, memory.misfits, memory.idle, flags, flags, flags)
+    state = ScaleState(memory.log, memory.variance, memory.misfits, memory.idle, flags, flags, flags)
     started = facts["started"] > 0
-    carried = scale_filter.carry(scale, _relative(ratio, memory.log), facts["elapsed_s"], facts["turnover"])
-    scale = _choose(started, carried, scale)
+    carried = scale_filter.carry(state, _relative(ratio, memory.log), facts["elapsed_s"], facts["turnover"])
+    scale = _choose(started, carried, state)
     before = scale.log
     measured = _measure(sources, facts, ways, depth, metres, typical * torch.exp(-before))
     scale = scale_filter.correct(scale, measured, facts["elapsed_s"])
-    unit = scale.metres_per_unit
+    unit, metric = scale.metres_per_unit, scale.metric
     T_world_cam[:, :3, 3] *= unit
 
     # What is remembered follows a correction, about the cameras that the body hangs on by a lever in metres, whatever
-    # the scale: so the body's place in odom does not move.
+    # the scale: so the body's place in odom does not move. Where the lever comes with the first metres, the cameras do.
     growth = torch.where(started, torch.exp(scale.log - before), numbers(device).one)
-    stored = _grown(stored, memory.centre, growth)
+    lever = _lever_of_last(memory, indices["hung"], facts["hung_lever"])
+    shift = torch.addcmul((metric > state.metric) * lever, 1 - growth, memory.centre)
+    stored = _grown(stored, shift, growth)
 
     # In one go: the window in odom by the views that are shared, and its newest body by the cameras of the rig.
-    T_cam_body = invert_rigid(facts["mount"])
-    bodies = T_world_cam @ T_cam_body
+    chief = indices["chief"]
+    known_arm = memory.arms.index_select(0, indices["chief_arm"][None])
+    T_cam_body = invert_rigid(torch.cat([facts["mount"], _chief_arms(facts, known_arm, metric)]))
+    bodies = T_world_cam @ T_cam_body[: len(T_world_cam)]
     eye = torch.eye(4, dtype=torch.float64, device=device)
-    aboard = torch.cat([torch.zeros_like(shared[: newest.start]), facts["mounted"][newest]])
+    aboard = facts["hangs"]
     fits = fit_rigid(
         torch.stack([T_world_cam, eye.expand_as(bodies)]), torch.stack([stored, bodies]), torch.stack([shared, aboard])
     )
-    expected = torch.where(started, memory.body @ facts["motion"], eye)
-    lead = T_world_cam.index_select(0, facts["lead"].long()[None])[0] @ invert_rigid(facts["lead_mount"])
-    together = scale.metric & (aboard.sum() > 1)  # the rig is in metres
-    T_apart = expected @ invert_rigid(torch.where(started & together, fits.T_b_a[1], lead))
+    expected = memory.body @ facts["motion"]
+    at_chief = T_world_cam.index_select(0, chief) @ T_cam_body[len(T_world_cam) :]
+    together = metric > facts["alone"]  # the rig is in metres
+    T_apart = expected @ invert_rigid(torch.where(started & together, fits.T_b_a[1], at_chief[0]))
     T_odom_world = torch.where(facts["connected"] > 0, fits.T_b_a[0], T_apart)
-    bodies = T_odom_world @ bodies[newest]
-    largest = facts["mounted"][newest].argmax()[None]
-    first = bodies.index_select(0, largest)[0]
-    body = torch.where(together, T_odom_world @ fits.T_b_a[1], first)
-    T_odom_cam, misfits = _on_body(facts, T_odom_world @ T_world_cam, bodies, body, scale.metric, newest)
-    places, those = T_odom_cam[newest, :3, 3], aboard[newest][:, None]
-    middle = (those * places).sum(0) / those.sum().clamp(min=1.0)
-    centre = torch.where(together, middle, places.index_select(0, largest)[0])
+    T_odom_cam, bodies = T_odom_world @ T_world_cam, T_odom_world @ bodies[newest]
+    body = T_odom_world @ torch.where(together, fits.T_b_a[1], at_chief[1])
+    body = torch.lerp(body, memory.body, facts["kept"].index_select(0, metric.long()[None])[0])
+    arms = memory.arms.index_copy(0, indices["arm"], invert_rigid(body) @ T_odom_cam[newest])
+    T_odom_cam, misfits = _on_body(facts, T_odom_cam, bodies, body, metric, newest)
+    places = T_odom_cam[:, :3, 3]
+    middle = aboard @ places / facts["count"]
+    centre = torch.where(together, middle, places.index_select(0, chief[1:])[0])
     # A view's pose is the mean of what its windows say: one window's noise then moves the frame by little.
     T_odom_cam = torch.where((shared > 0)[:, None, None], blend(stored, T_odom_cam, facts["share"]), T_odom_cam)
 
@@ -152,12 +157,27 @@ def advance(
         memory.poses.index_copy(0, row, T_odom_cam),
         (memory.depth * growth.float()).index_copy(0, row[newest], thumbs),
         memory.weight.index_copy(0, row[newest], weights),
-        body, centre, scale.log, scale.variance, scale.misfits, scale.idle,
+        body, centre, arms, scale.log, scale.variance, scale.misfits, scale.idle,
     )  # fmt: skip
-    report = _report(
-        scale, ratio, seen, baseline, texture, typical * growth, fits, shared, growth, memory.centre, misfits
+    report = _report(scale, ratio, seen, baseline, texture, typical * growth, fits, shared, growth, shift, misfits)
+    return after, Step(T_odom_cam, body, unit, metric, thumbs, weights, report)
+
+
+def realigned(memory: Memory, T_new_old: Tensor, T_base_old: Tensor) -> Memory:
+    """The same in another frame odom, and for another body: ``T_new_old`` and ``T_base_old`` (4, 4).
+
+    Their translations are those of levers in metres, and count nothing as long as there are none.
+    """
+    metric = memory.variance < UNKNOWN_VARIANCE / 2
+    T_new_old, T_base_old = T_new_old.clone(), T_base_old.clone()
+    for T in (T_new_old, T_base_old):
+        T[:3, 3] *= metric
+    return memory._replace(
+        poses=T_new_old @ memory.poses,
+        body=T_new_old @ memory.body @ invert_rigid(T_base_old),
+        centre=T_new_old[:3, :3] @ memory.centre + T_new_old[:3, 3],
+        arms=T_base_old @ memory.arms,
     )
-    return after, Step(T_odom_cam, body, unit, scale.metric, thumbs, weights, report)
 
 
 def _thumbnails(depth: Tensor, confidence: Tensor, content: Tensor) -> tuple[Tensor, Tensor]:
@@ -201,6 +221,7 @@ def _texture(colours: Tensor) -> Tensor:
 def _carry(
     memory: Memory,
     facts: dict[str, Tensor],
+    row: Tensor,
     T_world_cam: Tensor,
     ways: _Ways,
     K: Tensor,
@@ -212,7 +233,7 @@ def _carry(
     """Metres per unit by what is remembered; what the newest views see of it; longest baseline over depth; depth."""
     shared = facts["shared"]
     old = len(T_world_cam) - len(depth)
-    row = facts["row"].long()[:old]
+    row = row[:old]
     deep = (facts["deep"] * shared)[:old]
     measured = ways.baselines
     unit_depth = weighted_median(thumbs.flatten(), weights.flatten()).double()
@@ -298,6 +319,22 @@ def _at_ranges(ranges: Tensor, depth: Tensor) -> tuple[Tensor, Tensor]:
     return ranges[:, 3], depth.flatten().index_select(0, index)
 
 
+def _lever_of_last(memory: Memory, hung: Tensor, lever: Tensor) -> Tensor:
+    """(3,) in odom: what a ``lever`` (3,) in metres, to the camera in row ``hung``, adds to what the body had."""
+    arm = memory.arms.index_select(0, hung[None])[0]
+    return memory.body[:3, :3] @ (arm[:3, :3] @ lever - arm[:3, 3])
+
+
+def _chief_arms(facts: dict[str, Tensor], seen: Tensor, metric: Tensor) -> Tensor:
+    """T_body_cam (2, 4, 4) of the two chief views.
+
+    Without metres no lever of the rig has a length: the body is at its camera, or where that was last ``seen`` from it.
+    """
+    level = facts["chief_mount"].clone()
+    level[:, :3, 3] *= metric
+    return torch.where(facts["armed"] > metric, seen, level)
+
+
 def _on_body(
     facts: dict[str, Tensor], T_odom_cam: Tensor, bodies: Tensor, body: Tensor, metric: Tensor, newest: slice
 ) -> tuple[Tensor, Tensor]:
@@ -322,7 +359,7 @@ def _report(
     fits: RigidFit,
     shared: Tensor,
     growth: Tensor,
-    centre: Tensor,
+    shift: Tensor,
     misfits: Tensor,
 ) -> Tensor:
     weight = fits.weights[0] * shared
@@ -332,7 +369,7 @@ def _report(
     own = torch.where(ratio.valid, ratio.variance, numbers(shared.device).zero)
     values = [
         scale.log, scale.variance + own, ratio.valid.double(), ratio.steady, seen, baseline, texture, typical,
-        fits.rotation_variance[0], fits.translation_variance[0], *single, growth, *centre,
+        fits.rotation_variance[0], fits.translation_variance[0], *single, growth, *shift,
     ]  # fmt: skip
     flags = torch.stack([scale.used, scale.jumped, scale.rejected]).flatten()
     return torch.cat([torch.stack(values), flags, misfits.flatten()])
@@ -353,10 +390,10 @@ def _nothing(device: torch.device) -> ScaleRatio:
     return ScaleRatio(zero, zero + torch.inf, zero > 0, zero + 1.0)
 
 
-def _grown(T: Tensor, centre: Tensor, growth: Tensor) -> Tensor:
-    """Poses (N, 4, 4) with all distances from ``centre`` (3,) multiplied by ``growth`` ()."""
+def _grown(T: Tensor, shift: Tensor, growth: Tensor) -> Tensor:
+    """Poses (N, 4, 4) whose places p have become ``growth`` () p + ``shift`` (3,)."""
     grown = T.clone()
-    grown[:, :3, 3] = centre + growth * (T[:, :3, 3] - centre)
+    grown[:, :3, 3] = growth * T[:, :3, 3] + shift
     return grown
 
 

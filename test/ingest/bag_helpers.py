@@ -60,6 +60,17 @@ class Messages:
             made.append(self.make("geometry_msgs/msg/TransformStamped", header, child, transform))
         return self.make("tf2_msgs/msg/TFMessage", made)
 
+    def odometry(self, stamp_ns: int, frame: str, child: str) -> Any:
+        """Of a ``child`` that stands at the origin of ``frame``."""
+        point, vector = self.make("geometry_msgs/msg/Point", 0, 0, 0), self.make("geometry_msgs/msg/Vector3", 0, 0, 0)
+        pose = self.make("geometry_msgs/msg/Pose", point, self.make("geometry_msgs/msg/Quaternion", 0, 0, 0, 1))
+        twist = self.make("geometry_msgs/msg/Twist", vector, vector)
+        return self.make(
+            "nav_msgs/msg/Odometry", self.header(stamp_ns, frame), child,
+            self.make("geometry_msgs/msg/PoseWithCovariance", pose, np.zeros(36)),
+            self.make("geometry_msgs/msg/TwistWithCovariance", twist, np.zeros(36)),
+        )  # fmt: skip
+
     def text(self, text: str) -> Any:
         return self.make("std_msgs/msg/String", text)
 

@@ -266,6 +266,14 @@ def test_the_robot_s_odometry_reaches_the_network(tmp_path, monkeypatch):
     assert json.loads(figures.read_text())["dropped"] == {"right: no odometry": 1}
 
 
+def test_odometry_about_another_frame_ends_the_replay(tmp_path, capsys):
+    recorded = rig_recording()
+    message = Messages(ROS2).odometry(START_NS, "odom", "wheels")
+    bag = write_ros2(tmp_path / "bag", sorted([*recorded, ("/odo", START_NS, message)], key=lambda entry: entry[1]))
+    assert run(bag, tmp_path / "out.mcap", "scale.source=odometry", "scale.odometry_topic=/odo") != 0
+    assert "child_frame_id 'wheels', but frames.base is 'base_link'" in capsys.readouterr().err
+
+
 def test_a_part_of_the_recording_and_one_camera_of_it(bag, tmp_path):
     more = ("--topics", "/right/image_raw", "--start", "0.2", "--duration", "0.3", "--namespace", "/robot")
     assert run(bag, tmp_path / "out.mcap", *more) == 0

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import TransformStamped
 from nav_msgs.msg import Odometry
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -126,6 +127,55 @@ def test_odometry_of_a_topic_reaches_the_network_at_the_images_stamps(graph, cam
     wait_until(lambda: len(known()) >= 4 or send(), 20.0)
     for frame in known():
         np.testing.assert_allclose(frame.T_odom_base, T_from(np.eye(3), position(frame.stamp_ns)), atol=1e-6)
+
+
+def test_odometry_of_another_frame_needs_a_static_transform_to_the_base(graph, cameras, make_node):
+    """Without it, or with one that moves, it is refused with one clear finding; with it the lever is taken in."""
+    diagnostics = DiagnosticsListener(graph)
+    node = make_node(
+        scale__source="odometry", scale__odometry_topic="/wheels", sync__timeout_s=5.0, diagnostics__period_s=0.1
+    )
+    node.configure()
+    node.activate()
+    publisher = graph.node.create_publisher(Odometry, "/wheels", 100)
+    moving, static = (
+        graph.node.create_publisher(TFMessage, topic, QoSProfile(depth=10, durability=durability))
+        for topic, durability in (("/tf", DurabilityPolicy.VOLATILE), ("/tf_static", DurabilityPolicy.TRANSIENT_LOCAL))
+    )
+    wait_until(lambda: publisher.get_subscription_count() and moving.get_subscription_count())
+    cameras.wait_for_subscriber()
+
+    def transform(stamp_ns):
+        found = TransformStamped(child_frame_id="wheels")
+        found.header.frame_id = "base_link"
+        found.header.stamp.sec, found.header.stamp.nanosec = divmod(stamp_ns, NS)
+        found.transform.translation.x, found.transform.rotation.w = 0.5, 1.0
+        return TFMessage(transforms=[found])
+
+    def send():
+        for share in (1, 6, 11, 16):
+            at = cameras.stamp_ns + PERIOD_NS * share // 10
+            message = Odometry(child_frame_id="wheels")
+            message.header.frame_id = "odom"
+            message.header.stamp.sec, message.header.stamp.nanosec = divmod(at, NS)
+            message.pose.pose.position.x, message.pose.pose.orientation.w = 3.0, 1.0
+            publisher.publish(message)
+        cameras.send(step_ns=PERIOD_NS)
+
+    def known():
+        frames = [frame for frame_set, _ in node.pipeline.called("step") for frame in frame_set.frames]
+        return [frame for frame in frames if frame.T_odom_base is not None]
+
+    wanted = "child_frame_id 'wheels', but frames.base is 'base_link'", "publish it on /tf_static"
+    status = wait_until(lambda: diagnostics.says("tracking", *wanted) or send(), 20.0)
+    assert status.level == DiagnosticStatus.ERROR
+    moving.publish(transform(cameras.stamp_ns))
+    count = len(node.pipeline.called("step"))
+    wait_until(lambda: len(node.pipeline.called("step")) > count + 3 or send(), 20.0)
+    assert not known()
+    static.publish(transform(0))
+    wait_until(lambda: known() or send(), 20.0)
+    np.testing.assert_allclose(known()[0].T_odom_base, T_from(np.eye(3), np.array([2.5, 0.0, 0.0])), atol=1e-9)
 
 
 def test_transforms_have_the_images_stamps_under_simulated_time(graph):

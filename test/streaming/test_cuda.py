@@ -66,6 +66,15 @@ def test_graphs_give_what_eager_steps_give(name, execution):
     assert other._network._programs.execution == execution
 
 
+@pytest.mark.parametrize("execution", ["graphs", "compiled"])
+def test_the_window_across_two_places_has_a_lower_priority_than_steps(execution):
+    """A graph's kernels keep the priority of the stream that it was captured on."""
+    stream = make_cuda_stream("da3-small", execution)
+    stream.step(make_set(np.random.default_rng(0), 0))
+    programs = stream._network._programs
+    assert programs.graphs and max(programs._stream.priority, programs._side.priority) < stream._beside.priority
+
+
 @pytest.mark.parametrize("settings", [{}, {"use_ray_pose": True}, {"ref_view": "middle"}, {"decode": "all"}])
 @pytest.mark.parametrize("execution", ["eager", "graphs", "compiled"])
 def test_no_wait_in_a_step(execution, settings):

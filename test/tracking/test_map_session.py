@@ -23,21 +23,26 @@ BITS = 14  # of the view's number, painted into its picture
 class Session:
     """A drive with a rig; ``thing`` (step, T_world_cam, depth) -> depth puts something into the pictures.
 
-    ``before`` (session, step) is called before each step, and with None after the last one."""
+    ``before`` (session, step) is called before each step, and with None after the last one. The transforms of
+    the rig's cameras are known from step ``known_from`` on, but for that of "other"; ``missing`` as in sim.windows."""
 
-    def __init__(self, way, rig=sim.STEREO, noise=None, seed=0, thing=None, loops=True, before=None, **settings):
+    def __init__(
+        self, way, rig=sim.STEREO, noise=None, seed=0, thing=None, loops=True, before=None, known_from=1, missing=None,
+        **settings,
+    ):  # fmt: skip
         self._rng = np.random.default_rng(seed + 7)
         self._views = []  # T_world_cam of each picture, by its number
         self._features = np.random.default_rng(99).normal(size=(64, 4)) * [0.8, 0.8, 1.5, 1.5]
         device = torch.device("cpu")
         tracking = WindowTracking(TrackingSettings(("rig",), 4, len(rig)), device)
-        tracking.set_rig(rig)
         dynamic_step, downloader = DynamicStep(0.15, device, "eager"), Downloader(device)
         settings = MappingSettings(window_views=4, voxel_m=0.2, loops=loops, interval=4, delay=3, **settings)
         self.session = MapSession(settings, self._relate, device, next(iter(rig)), 0.0, "map", 1.0)
         self.estimates, self.masks, self.steady, truth = [], [], [], []
-        windows = sim.windows(way, rig, 4, noise, seed, leaving=tracking.leaving)
+        windows = sim.windows(way, rig, 4, noise, seed, missing, tracking.leaving)
         for number, window in enumerate(windows, 1):
+            if number == known_from:
+                tracking.set_rig({camera: T for camera, T in rig.items() if camera != "other"})
             newest = [view for view in window.views if view.newest]
             first = len(window.views) - len(newest)
             stamp_ns = newest[-1].stamp_ns
@@ -59,9 +64,10 @@ class Session:
             tracking.exclude(dynamic)
             arrays = {
                 "track_report": tracked.report, "track_depth": tracked.depth, "track_weight": tracked.weight,
-                "T_odom_cam": tracked.T_odom_cam, "K": window.K, "T_odom_base": tracked.T_odom_base,
-                "track_features": prediction.features[first:],
+                "T_odom_cam": tracked.T_odom_cam, "K": window.K, "track_features": prediction.features[first:],
             }  # fmt: skip
+            if tracked.T_odom_base is not None:
+                arrays["T_odom_base"] = tracked.T_odom_base
             pending = tracking.submit(number, stamp_ns, prediction, tracked, downloader.start(arrays))
             masks = full_size(dynamic, sim.HEIGHT, sim.WIDTH)
             if before is not None:
@@ -260,13 +266,44 @@ def test_a_reset_forgets_what_waits_for_the_mapper():
     Session(sim.circle(8), loops=False, waits=False, before=reset)
 
 
+def about(centre, growth, **more):
+    return OdomChange.of(growth, (1 - growth) * np.array(centre), **more)
+
+
 def test_changes_of_odom_add_up():
-    first = OdomChange.about(np.array([1.0, 2.0, 3.0]), 1.02)
-    second = OdomChange.about(np.array([-4.0, 0.0, 1.0]), 0.97, lost=True)
+    first = about([1.0, 2.0, 3.0], 1.02)
+    second = about([-4.0, 0.0, 1.0], 0.97, lost=True)
     p = np.array([5.0, -6.0, 7.0])
     both = first.then(second)
     for change, centre in ((first, (1.0, 2.0, 3.0)), (second, (-4.0, 0.0, 1.0))):
         p = np.array(centre) + change.growth * (p - np.array(centre))
     assert np.allclose(both.growth * np.array([5.0, -6.0, 7.0]) + both.shift, p)
     assert both.lost and not both.jumped
-    assert OdomChange.about(p, 1.06).then(first).jumped
+    assert about(p, 1.06).then(first).jumped and first.then(about(p, 1.0, anew=True)).jumped
+
+
+@pytest.mark.parametrize("known_from, restarts", [(1, 0), (5, 1)], ids=["from the start", "late"])
+def test_keyframes_hang_on_the_base_alone(known_from, restarts):
+    """A rig that comes late starts them anew; steps without the base are none, but what they did to odom counts."""
+    rig, lost = {**sim.STEREO, "other": sim.mount(1.0, 0.0, 0.3)}, set(sim.STEREO)
+    way = sim.circle(14, per_step=0.1)
+    session = Session(way, rig, loops=False, known_from=known_from, missing={8: lost, 9: lost}, keyframe_motion=0.02)
+    report = session.estimates[-1].report
+    assert report.restarts == restarts
+    stamps, poses = session.session.keyframe_poses()
+    steps = (stamps - 1_000_000_000) // 100_000_000
+    assert set(steps.tolist()) == set(range(known_from - 1, 14)) - {8, 9}
+    true = session.true[steps]
+    np.testing.assert_allclose(invert(poses[0]) @ poses, invert(true[0]) @ true, atol=0.01)
+
+
+def test_the_first_metres_start_keyframes_anew_whatever_the_unit_was():
+    """The way before is in another unit; here it differs from a metre by less than what counts as a jump."""
+    alone = {step: {"right"} for step in range(5)}
+    session = Session(sim.circle(10, per_step=0.1), loops=False, missing=alone, seed=39, keyframe_motion=0.02)
+    assert session.estimates[-1].report.restarts == 1
+    stamps, poses = session.session.keyframe_poses()
+    steps = (stamps - 1_000_000_000) // 100_000_000
+    assert steps.min() == 5
+    true = session.true[steps]
+    np.testing.assert_allclose(invert(poses[0]) @ poses, invert(true[0]) @ true, atol=0.01)
