@@ -49,8 +49,6 @@ class TrackedWindow:
     first: bool
     connected: bool
     bridged: bool
-    shared_views: int
-    turnover: float  # share of the shared views that have just become established
     T_given_base: np.ndarray | None  # (4, 4) where the robot's own odometry has the base of the newest set
 
 
@@ -178,8 +176,6 @@ class Tracker:
             first,
             connected,
             bridged and not connected,
-            int(shared.sum()),
-            turnover,
             given,
         )
 
@@ -214,6 +210,7 @@ class Tracker:
         return Memory(
             poses=poses, **self._maps(depth), body=identity, centre=identity[:3, 3].clone(),
             log=scale.log, variance=scale.variance, misfits=scale.misfits, idle=scale.idle,
+            age=scale.age,
         )  # fmt: skip
 
     def _maps(self, depth: Tensor) -> dict[str, Tensor]:

@@ -45,10 +45,11 @@ class Memory(NamedTuple):
     weight: Tensor  # (R, P) float32
     body: Tensor  # (4, 4) float64 T_odom_base of the newest set; T_odom_cam of its first view without a rig
     centre: Tensor  # (3,) float64 of the newest set's cameras that the body's pose comes from
-    log: Tensor  # of ScaleState, as are the next three
+    log: Tensor  # of ScaleState, as are the next four
     variance: Tensor
     misfits: Tensor
     idle: Tensor
+    age: Tensor
 
 
 class Step(NamedTuple):
@@ -65,8 +66,8 @@ class Step(NamedTuple):
 
 REPORT = (
     "log_scale", "scale_variance", "carried", "steady", "seen", "baseline", "texture", "median_depth",
-    "rotation_variance", "translation_variance", "view_rotation_variance", "view_translation_variance",
-    "growth", "centre_x", "centre_y", "centre_z",
+    "view_rotation_variance", "view_translation_variance",
+    "growth", "centre_x", "centre_y", "centre_z", "frame_scale_variance",
 )  # fmt: skip
 
 
@@ -108,7 +109,7 @@ def advance(
     ratio, seen, baseline, typical = _carry(memory, facts, T_world_cam, ways, K, depth, thumbs, weights, newest)
     ratio = replace(ratio, valid=ratio.valid & (texture >= LEAST_TEXTURE))
     flags = torch.zeros(len(SOURCES), dtype=torch.bool, device=device)
-    scale = ScaleState(memory.log, memory.variance, memory.misfits, memory.idle, flags, flags, flags)
+    scale = ScaleState(memory.log, memory.variance, memory.misfits, memory.idle, memory.age, flags, flags, flags)
     started = facts["started"] > 0
     carried = scale_filter.carry(scale, _relative(ratio, memory.log), facts["elapsed_s"], facts["turnover"])
     scale = _choose(started, carried, scale)
@@ -152,11 +153,10 @@ def advance(
         memory.poses.index_copy(0, row, T_odom_cam),
         (memory.depth * growth.float()).index_copy(0, row[newest], thumbs),
         memory.weight.index_copy(0, row[newest], weights),
-        body, centre, scale.log, scale.variance, scale.misfits, scale.idle,
+        body, centre, scale.log, scale.variance, scale.misfits, scale.idle, scale.age,
     )  # fmt: skip
-    report = _report(
-        scale, ratio, seen, baseline, texture, typical * growth, fits, shared, growth, memory.centre, misfits
-    )
+    single = _single_views(fits, shared, T_world_cam[:, :3, 3], stored[:, :3, 3])
+    report = _report(scale, ratio, seen, baseline, texture, typical * growth, single, growth, memory.centre, misfits)
     return after, Step(T_odom_cam, body, unit, scale.metric, thumbs, weights, report)
 
 
@@ -319,23 +319,34 @@ def _report(
     baseline: Tensor,
     texture: Tensor,
     typical: Tensor,
-    fits: RigidFit,
-    shared: Tensor,
+    single: Tensor,
     growth: Tensor,
     centre: Tensor,
     misfits: Tensor,
 ) -> Tensor:
-    weight = fits.weights[0] * shared
-    total = weight.sum().clamp(min=1e-12)
-    single = (weight * torch.stack([fits.angle[0], fits.distance[0]]).square()).sum(-1) / total / 3
     # A window's own error is part of its scale, though the next windows do not all inherit it.
-    own = torch.where(ratio.valid, ratio.variance, numbers(shared.device).zero)
+    own = torch.where(ratio.valid, ratio.variance, numbers(single.device).zero)
     values = [
         scale.log, scale.variance + own, ratio.valid.double(), ratio.steady, seen, baseline, texture, typical,
-        fits.rotation_variance[0], fits.translation_variance[0], *single, growth, *centre,
+        *single, growth, *centre, scale.variance,
     ]  # fmt: skip
     flags = torch.stack([scale.used, scale.jumped, scale.rejected]).flatten()
     return torch.cat([torch.stack(values), flags, misfits.flatten()])
+
+
+def _single_views(fits: RigidFit, shared: Tensor, start: Tensor, stored: Tensor) -> Tensor:
+    """Variances (2,) for each axis, of turns and of positions, of a single view of the fit of ``start`` (N, 3) to
+    ``stored``. A scale that is wrong in this window moves the views apart as a whole, which is none of theirs."""
+    weight = fits.weights[0] * shared
+    total = weight.sum().clamp(min=1e-12)
+    placed = start @ fits.T_b_a[0, :3, :3].mT
+    lever, off = placed - (weight @ placed) / total, stored - placed
+    off = off - (weight @ off) / total
+    stretch = (weight[:, None] * off * lever).sum() / (weight[:, None] * lever.square()).sum().clamp(min=1e-12)
+    distance = torch.addcmul(off, lever, -stretch).square().sum(-1)
+    degrees = 1 - 1 / (3 * (shared.sum() - 1)).clamp(min=3.0)
+    mean = (torch.stack([fits.angle[0].square(), distance]) @ weight) / total / 3
+    return torch.stack([mean[0], mean[1] / degrees])
 
 
 def _relative(ratio: ScaleRatio, log: Tensor) -> ScaleRatio:
