@@ -155,8 +155,9 @@ def advance(
         memory.weight.index_copy(0, row[newest], weights),
         body, centre, scale.log, scale.variance, scale.misfits, scale.idle, scale.age,
     )  # fmt: skip
-    single = _single_views(fits, shared, T_world_cam[:, :3, 3], stored[:, :3, 3])
-    report = _report(scale, ratio, seen, baseline, texture, typical * growth, single, growth, memory.centre, misfits)
+    report = _report(
+        scale, ratio, seen, baseline, texture, typical * growth, fits, shared, growth, memory.centre, misfits
+    )
     return after, Step(T_odom_cam, body, unit, scale.metric, thumbs, weights, report)
 
 
@@ -319,34 +320,23 @@ def _report(
     baseline: Tensor,
     texture: Tensor,
     typical: Tensor,
-    single: Tensor,
+    fits: RigidFit,
+    shared: Tensor,
     growth: Tensor,
     centre: Tensor,
     misfits: Tensor,
 ) -> Tensor:
+    weight = fits.weights[0] * shared
+    total = weight.sum().clamp(min=1e-12)
+    single = (weight * torch.stack([fits.angle[0], fits.distance[0]]).square()).sum(-1) / total / 3
     # A window's own error is part of its scale, though the next windows do not all inherit it.
-    own = torch.where(ratio.valid, ratio.variance, numbers(single.device).zero)
+    own = torch.where(ratio.valid, ratio.variance, numbers(shared.device).zero)
     values = [
         scale.log, scale.variance + own, ratio.valid.double(), ratio.steady, seen, baseline, texture, typical,
         *single, growth, *centre, scale.variance,
     ]  # fmt: skip
     flags = torch.stack([scale.used, scale.jumped, scale.rejected]).flatten()
     return torch.cat([torch.stack(values), flags, misfits.flatten()])
-
-
-def _single_views(fits: RigidFit, shared: Tensor, start: Tensor, stored: Tensor) -> Tensor:
-    """Variances (2,) for each axis, of turns and of positions, of a single view of the fit of ``start`` (N, 3) to
-    ``stored``. A scale that is wrong in this window moves the views apart as a whole, which is none of theirs."""
-    weight = fits.weights[0] * shared
-    total = weight.sum().clamp(min=1e-12)
-    placed = start @ fits.T_b_a[0, :3, :3].mT
-    lever, off = placed - (weight @ placed) / total, stored - placed
-    off = off - (weight @ off) / total
-    stretch = (weight[:, None] * off * lever).sum() / (weight[:, None] * lever.square()).sum().clamp(min=1e-12)
-    distance = torch.addcmul(off, lever, -stretch).square().sum(-1)
-    degrees = 1 - 1 / (3 * (shared.sum() - 1)).clamp(min=3.0)
-    mean = (torch.stack([fits.angle[0].square(), distance]) @ weight) / total / 3
-    return torch.stack([mean[0], mean[1] / degrees])
 
 
 def _relative(ratio: ScaleRatio, log: Tensor) -> ScaleRatio:
