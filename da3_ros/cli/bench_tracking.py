@@ -14,10 +14,12 @@ from pathlib import Path
 
 import torch
 
+from da3_ros.cli.bench_step import Case, measure_node
+from da3_ros.cli.bench_timing import Repeats
 from da3_ros.datatypes import WindowView
 from da3_ros.evaluation import simulated_windows as sim
 from da3_ros.evaluation.operations import Operations
-from da3_ros.evaluation.simulated_drives import Drive, DriveResult, figure_of_eight, scenarios
+from da3_ros.evaluation.simulated_drives import Drive, DriveResult, anchored, figures_of_eight, scenarios
 from da3_ros.streaming.device import choose_device, describe_device
 from da3_ros.tracking import ScaleFilter, Tracker
 
@@ -28,6 +30,8 @@ _COLUMNS = (
     ("ATE (cm)", "ate_m", "{:.2f}"),
     ("drift (% of way)", "drift_percent", "{:.3f}"),
     ("RPE (% a metre)", "rpe_percent", "{:.2f}"),
+    ("RPE (cm in 1 s)", "rpe_second_m", "{:.2f}"),
+    ("RPE (deg in 1 s)", "rpe_second_deg", "{:.3f}"),
     ("rotation (deg)", "rotation_deg", "{:.2f}"),
     ("scale, median (%)", "scale_median_percent", "{:.2f}"),
     ("scale, worst (%)", "scale_largest_percent", "{:.2f}"),
@@ -35,7 +39,8 @@ _COLUMNS = (
     ("cloud (cm)", "cloud_m", "{:.2f}"),
     ("NEES / 6", "nees", "{:.1f}"),
 )
-_CENTIMETRES = ("ate_m", "jump_m", "cloud_m")
+_CENTIMETRES = ("ate_m", "rpe_second_m", "jump_m", "cloud_m")
+_DEMO_RES = 224  # da3-ros demo
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -43,18 +48,27 @@ def main(args: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m da3_ros.cli.bench_tracking", description=__doc__)
     parser.add_argument("--steps", type=int, default=120, help="of each drive (default: 120)")
     parser.add_argument("--long", type=int, nargs="?", const=2000, default=0, help="a figure of eight of so many steps")
+    parser.add_argument(
+        "--anchors", action="store_true", help="instead, drives with old sets in the window and without"
+    )
+    parser.add_argument("--seeds", type=int, default=3, help="of each drive with --anchors (default: 3)")
+    parser.add_argument("--share", action="store_true", help="instead, tracking's share of a step of the demo")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--cost-only", action="store_true", help="only what a step costs")
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
     options = parser.parse_args(args)
     device = choose_device(options.device)
+    if options.share:
+        _print_share(device)
+        return 0
     if device.type == "cpu":
         torch.set_num_threads(1)
+    if options.anchors:
+        _print_anchors(options.seeds)
+        return 0
     results: list[DriveResult] = []
     if not options.cost_only:
-        chosen = scenarios(options.steps)
-        if options.long:
-            chosen = [figure_of_eight(options.long), figure_of_eight(options.long, sim.Noise(depth=0.05))]
+        chosen = figures_of_eight(options.long) if options.long else scenarios(options.steps)
         print("| " + " | ".join(title for title, _, _ in _COLUMNS) + " |\n|" + "---|" * len(_COLUMNS))
         for scenario in chosen:
             result = Drive(scenario, device=torch.device("cpu")).result()
@@ -70,6 +84,33 @@ def main(args: Sequence[str] | None = None) -> int:
         figures = {"drives": [asdict(result) for result in results], "cost": costs, "device": describe_device(device)}
         Path(options.json).write_text(json.dumps(figures, indent=1) + "\n")
     return 0
+
+
+def _print_anchors(seeds: int) -> None:
+    """Root mean squares over seeds."""
+    names = ("ate_m", "drift_percent", "rotation_deg", "scale_median_percent")
+    print("| drive | window | ATE (cm) | drift (% of way) | rotation (deg) | scale, median (%) | NEES / 6 |")
+    print("|---|---|---|---|---|---|---|")
+    for pair in anchored():
+        for scenario, window in zip(pair, ("newest 2 sets and anchors", "newest sets"), strict=True):
+            found = [Drive(scenario, seed, torch.device("cpu")).result() for seed in range(seeds)]
+            squares = (sum(getattr(one, name) ** 2 for one in found) / seeds for name in names)
+            ate, *others = (math.sqrt(square) for square in squares)
+            nees = sum(one.nees for one in found) / seeds / 6
+            figures = " | ".join(f"{value:.2f}" for value in (100 * ate, *others))
+            print(f"| {scenario.name} | {window} | {figures} | {nees:.2f} |", flush=True)
+
+
+def _print_share(device: torch.device) -> None:
+    """Of the demo's network, rig and window, at its size."""
+    case = Case("da3-nano", 9, 3, (480, 640), _DEMO_RES, device, "float32", {"model.checkpoint": ""})
+    times = measure_node(case, Repeats(10.0))
+    tracking = times.stages["tracking"]
+    print(
+        f"{case.variant}, {case.new} new views of {case.views}, longest side {_DEMO_RES}, {describe_device(device)}: "
+        f"tracking and the search for what moves {tracking:.1f} ms of {times.with_tracking:.1f} ms, "
+        f"{100 * tracking / times.with_tracking:.1f} %"
+    )
 
 
 def _row(result: DriveResult) -> str:

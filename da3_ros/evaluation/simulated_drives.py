@@ -18,7 +18,8 @@ from da3_ros.streaming.transfer import Downloader
 from da3_ros.tracking import AnchorPolicy, TrackedStep, TrackingSettings, WindowTracking
 
 _NO_IMAGE = np.empty((0, 0, 3), np.uint8)
-_SIMULATED_METRES_STDDEV = 0.02  # of the metric network that stands in where a drive has no other source
+_METRES_STDDEV = 0.02  # that a simulated metric network claims for each window
+_SECOND = round(sim.RATE_HZ)  # steps
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class DriveResult:
     """Figures of one drive. Lengths in metres; trajectories are compared with their first poses on each other.
 
     ``jump_m``: largest difference between a step of the estimated and the true way. ``nees``: mean normalised error
-    squared of the pose, 6 where the covariance is right. ``step_ms``: host time of a step, median.
+    squared of the pose, 6 where the covariance is right. ``rpe_percent``: of the way, over about a metre (a number of
+    the longest steps); ``rpe_second_...``: over a second. ``step_ms``: host time of a step, median.
     """
 
     scenario: str
@@ -49,6 +51,8 @@ class DriveResult:
     ate_m: float
     drift_percent: float
     rpe_percent: float
+    rpe_second_m: float
+    rpe_second_deg: float
     rotation_deg: float
     scale_median_percent: float
     scale_largest_percent: float
@@ -85,7 +89,7 @@ class Drive:
             stamp_ns = newest[-1].stamp_ns
             given = window.T_world_base if scenario.source == "odometry" else None
             frames = tuple(Frame(view.camera, view.stamp_ns, _NO_IMAGE, T_odom_base=given) for view in newest)
-            prediction = _prediction(window, scenario.source, rng)
+            prediction = _prediction(window, scenario.source, scenario.noise.metres, rng)
             prediction = replace(
                 prediction,
                 **{
@@ -174,13 +178,16 @@ class Drive:
         for step in self.steps:
             statuses[step.status] = statuses.get(step.status, 0) + 1
         nees = self.nees()[len(self.steps) // 4 :]
+        over_a_second = relative_error(estimate, truth, _SECOND)
         return DriveResult(
             scenario=self.scenario.name,
             steps=len(self.steps),
             distance_m=self.distance,
             ate_m=absolute_error(estimate, truth, "first").rmse,
             drift_percent=100 * self.position_error / self.distance if moves else math.nan,
-            rpe_percent=100 * relative_error(estimate, truth, 1.0, "metres")[0].rmse if self.distance > 2 else math.nan,
+            rpe_percent=self._rpe_percent(estimate, truth) if moves else math.nan,
+            rpe_second_m=over_a_second[0].rmse,
+            rpe_second_deg=over_a_second[1].rmse,
             rotation_deg=math.degrees(self.rotation_error),
             scale_median_percent=100 * float(np.median(self.scale_errors)),
             scale_largest_percent=100 * float(self.scale_errors.max()),
@@ -191,9 +198,14 @@ class Drive:
             statuses=statuses,
         )
 
+    def _rpe_percent(self, estimate: Trajectory, truth: Trajectory) -> float:
+        step = float(np.linalg.norm(np.diff(self.true[:, :3, 3], axis=0), axis=1).max())
+        delta = min(max(1, round(1.0 / step)) * step, self.distance / 2)
+        return 100 * relative_error(estimate, truth, delta, "metres")[0].rmse / delta
 
-_DEPTH_NOISE = sim.Noise(depth=0.05)
-_REAL_NOISE = sim.Noise(depth=0.05, view_depth=0.02, rotation_rad=0.002, translation=0.005)
+
+_DEPTH_NOISE = sim.Noise(depth=0.05, metres=0.02)
+_REAL_NOISE = sim.Noise(depth=0.05, view_depth=0.02, rotation_rad=0.002, translation=0.005, metres=0.02)
 _AXIS = {"front": sim.mount(0.0, 0.0, 0.0)}
 
 
@@ -215,22 +227,52 @@ def scenarios(steps: int = 120) -> list[Scenario]:
         Scenario("a camera drops out and returns", circle, sim.STEREO, missing=lost),
     ]
     outliers = Scenario("20 % outlier depth, stereo", circle, sim.STEREO, noise=sim.Noise(outliers=0.2))
-    noisy = [replace(one, name=f"{one.name}; 5 % depth noise", noise=_DEPTH_NOISE) for one in ways]
-    real = [replace(one, name=f"{one.name}; noisy poses too", noise=_REAL_NOISE) for one in (*ways[:3], *ways[5:8])]
-    return [*ways, outliers, *noisy, *real]
+    ways.append(outliers)
+    noisy = [_with_noise(one, "5 % depth noise", _DEPTH_NOISE) for one in ways]
+    metres = _with_noise(ways[7], "2 % off in each window", sim.Noise(metres=0.02))
+    real = [_with_noise(one, "noisy poses too", _REAL_NOISE) for one in ways if one.source != "none"]
+    return [*ways, metres, *noisy, *real]
+
+
+def _with_noise(scenario: Scenario, what: str, noise: sim.Noise) -> Scenario:
+    return replace(scenario, name=f"{scenario.name}; {what}", noise=replace(noise, outliers=scenario.noise.outliers))
+
+
+def anchored(steps: int = 240) -> list[tuple[Scenario, Scenario]]:
+    """Drives with noisy poses and 8 sets in the window: with old sets as anchors, and with the newest 8 alone."""
+    turns = max(1, steps // 125)
+    ways = [
+        Scenario("back and forth, stereo", sim.back_and_forth(steps), sim.STEREO),
+        Scenario("stop and go, stereo", sim.stop_and_go(steps), sim.STEREO),
+        Scenario("circle, stereo", sim.circle(steps), sim.STEREO),
+        Scenario("figure of eight, stereo", sim.figure_of_eight(turns * 125, turns), sim.STEREO),
+        Scenario("back and forth, one camera, odometry", sim.back_and_forth(steps), sim.FRONT, "odometry"),
+    ]
+    ways = [replace(one, noise=_REAL_NOISE, sets=8) for one in ways]
+    return [(one, replace(one, recent=8)) for one in ways]
+
+
+def figures_of_eight(steps: int = 2000) -> list[Scenario]:
+    """The long ones: exact depth, noisy depth and noisy poses."""
+    exact = figure_of_eight(steps)
+    return [
+        exact,
+        _with_noise(exact, "5 % depth noise", _DEPTH_NOISE),
+        _with_noise(exact, "noisy poses too", _REAL_NOISE),
+    ]
 
 
 def figure_of_eight(steps: int = 2000, noise: sim.Noise | None = None) -> Scenario:
-    """The long one: a stereo rig, 8 sets in the window, one turn every 125 steps."""
+    """A stereo rig, 8 sets in the window, one turn every 125 steps."""
     way = sim.figure_of_eight(steps, turns=max(1, steps // 125))
-    return Scenario(f"figure of eight, {steps} steps", way, sim.STEREO, noise=noise or sim.Noise(), sets=8)
+    return Scenario(f"figure of eight, {steps} steps, 8 sets", way, sim.STEREO, noise=noise or sim.Noise(), sets=8)
 
 
-def _prediction(window: sim.Window, source: str, rng: np.random.Generator) -> WindowPrediction:
+def _prediction(window: sim.Window, source: str, metres_noise: float, rng: np.random.Generator) -> WindowPrediction:
     metres = stddev = None
     if source == "metric_model":
-        value = window.metres_per_unit * math.exp(rng.normal() * _SIMULATED_METRES_STDDEV)
-        metres, stddev = torch.tensor(value), torch.tensor(value * _SIMULATED_METRES_STDDEV)
+        value = window.metres_per_unit * math.exp(rng.normal() * metres_noise)
+        metres, stddev = torch.tensor(value), torch.tensor(value * _METRES_STDDEV)
     first = len(window.views) - len(window.depth)
     return WindowPrediction(
         views=window.views,

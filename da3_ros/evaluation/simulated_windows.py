@@ -68,6 +68,12 @@ def stop_and_go(steps: int) -> list[np.ndarray]:
     return [T_from(np.eye(3), np.array([-5.0 + value, 0.5, 0.0])) for value in x]
 
 
+def back_and_forth(steps: int, per_step: float = 0.1, length: int = 60) -> list[np.ndarray]:
+    """Along the hall and backwards to the start again, ``length`` steps each way."""
+    x = [per_step * (length - abs(k % (2 * length) - length)) for k in range(steps)]
+    return [T_from(np.eye(3), np.array([-5.0 + value, 0.5, 0.0])) for value in x]
+
+
 def true_depth(T_world_cam: np.ndarray) -> np.ndarray:
     """z-depth (H, W) of the hall's walls, floor and ceiling."""
     v, u = np.mgrid[:HEIGHT, :WIDTH]
@@ -82,13 +88,15 @@ def true_depth(T_world_cam: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Noise:
-    """Relative deviations of depth, by pixel and by view; of poses; share of depth that is wrong altogether."""
+    """Relative deviations of depth, by pixel and by view; of poses; share of depth that is wrong altogether; relative
+    deviation of the scale that a metric network gives, by window."""
 
     depth: float = 0.0
     view_depth: float = 0.0
     rotation_rad: float = 0.0
     translation: float = 0.0  # metres
     outliers: float = 0.0
+    metres: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -163,7 +163,8 @@ def relative_error(
     """RPE: translation (the truth's unit) and rotation (degrees) of the motion over each ``delta`` of the path.
 
     ``delta`` counts poses, or metres of the true path: all pairs that far apart, to within 10 %. ``scale``: of the
-    estimate, as from ``align``. Raises InputError where the trajectory is shorter than ``delta``.
+    estimate, as from ``align``. Raises InputError where no poses are ``delta`` apart: the trajectory is shorter, or its
+    poses are further from each other.
     """
     _load_evo()
     from evo.core.filters import FilterException
@@ -182,8 +183,8 @@ def relative_error(
             metric.process_data(paths)
         except FilterException as error:
             raise InputError(
-                f"the trajectory of {len(truth)} poses has none that are {delta:g} {unit} apart: choose a shorter "
-                "distance"
+                f"the trajectory of {len(truth)} poses has none that are {delta:g} {unit} apart"
+                f"{', to within 10 %' if unit == 'metres' else ''}: choose another distance"
             ) from error
         found.append(_statistics(metric))
     return found[0], found[1]

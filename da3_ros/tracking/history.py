@@ -18,6 +18,7 @@ from da3_ros.tracking.odometry_covariance import OdometryCovariance
 from da3_ros.tracking.records import TrackedStep, TrackedView
 from da3_ros.tracking.report import TrackReport
 from da3_ros.tracking.scale_sources import SOURCES
+from da3_ros.tracking.view_errors import ViewErrors
 from da3_ros.tracking.window_program import LEAST_TEXTURE, SHORTEST_BASELINE, thumbnail_grid
 
 _log = logging.getLogger(__name__)
@@ -44,8 +45,6 @@ class PendingStep:
     first: bool
     connected: bool
     bridged: bool
-    shared_views: int
-    turnover: float
     T_new_old: np.ndarray | None  # see TrackedWindow
     canvas_hw: tuple[int, int]
     arrays: Callable[[], Mapping[str, np.ndarray]]  # waits for the device
@@ -80,7 +79,8 @@ class TrackHistory:
         self._maps: dict[ViewKey, tuple[np.ndarray, np.ndarray, np.ndarray | None]] = {}
         self._keyframes: dict[int, bool] = {}  # stamp of a set -> whether it is a keyframe
         self._last_keyframe: SetGeometry | None = None
-        self._covariance = OdometryCovariance()
+        self._time_constant_s = time_constant_s
+        self._covariance, self._errors = OdometryCovariance(time_constant_s), ViewErrors()
         self._heard: dict[str, int] = {}  # source -> stamp at which it was last used
         self._last: np.ndarray | None = None  # body pose
         self._based = self._metric = False  # whether the body was ever the base, and lengths were metres
@@ -143,7 +143,7 @@ class TrackHistory:
             status=status,
             source=self._source(pending.stamp_ns) if report.metric else "none",
             report=report,
-            covariance=self._uncertainty(pending, report, status, body),
+            covariance=self._uncertainty(pending, report, status, body, views),
             moved=self._moved(pending, report),
             anew=found or pending.T_new_old is not None,
         )
@@ -189,7 +189,7 @@ class TrackHistory:
             T = T_from(T[:3, :3], T[:3, 3] * self._metric)
             self._last_keyframe = None
             if np.isnan(T).any():
-                self._covariance = OdometryCovariance()
+                self._covariance, self._errors = OdometryCovariance(self._time_constant_s), ViewErrors()
             else:
                 self._covariance.realign(T)
         if T_odom_base is not None:
@@ -248,29 +248,40 @@ class TrackHistory:
         return max(self._heard, key=lambda source: self._heard[source])
 
     def _uncertainty(
-        self, pending: PendingStep, report: TrackReport, status: str, body: np.ndarray
+        self,
+        pending: PendingStep,
+        report: TrackReport,
+        status: str,
+        body: np.ndarray,
+        views: Sequence[TrackedView],
     ) -> np.ndarray | None:
         """Covariance (6, 6), None from the moment on from which nobody knows where the robot is."""
         if status == "lost":
             self._covariance.lose()
         if report.metric and not self._metric:  # the way before was not in metres
             self._covariance.start()
-        rotation, translation = report.rotation_variance, report.translation_variance
-        view_rotation, view_translation = report.view_rotation_variance, report.view_translation_variance
-        if pending.shared_views < 2:
-            view_rotation, view_translation = _SINGLE_TURN**2, (_SINGLE_SHIFT * report.median_depth) ** 2
-            rotation, translation = view_rotation, view_translation
-        # What later windows inherit: all of it if no view stayed, little while the same anchors hold the frame. The
-        # square root lies between errors that are independent and errors that are the same (checked by NEES tests).
-        inherited = pending.turnover**0.5
-        rotation, translation = rotation * inherited, translation * inherited
-        if pending.first:
-            rotation = translation = view_rotation = view_translation = 0.0
-        cameras = max(1, len(pending.placed) if report.metric else 1)
-        return self._covariance.step(
-            body, rotation, translation, report.scale_variance if report.metric else 0.0,
-            view_rotation / cameras, view_translation / cameras,
-        )  # fmt: skip
+            self._errors = ViewErrors()
+        old, new = (
+            np.array([view.T_odom_cam[:3, 3] for view in views if view.newest == newest]) for newest in (False, True)
+        )
+        # The window's own error of scale, which later windows do not inherit.
+        scale = max(report.scale_variance - report.frame_scale_variance, 0.0) if report.metric else 0.0
+        (rotation, translation), (own_rotation, own_translation), learnt = self._errors.step(
+            [(view.camera, view.stamp_ns) for view in views],
+            len(new),
+            pending.connected,
+            report.metric and len(pending.placed) > 1,
+            np.array([report.view_rotation_variance, report.view_translation_variance]),
+            np.array([_SINGLE_TURN**2, (_SINGLE_SHIFT * report.median_depth) ** 2]),
+        )
+        self._covariance.revise(*learnt)
+        own = np.diag([own_translation] * 3 + [own_rotation] * 3)
+        if len(old):
+            apart = new.mean(0) - old.mean(0)
+            own[:3, :3] += scale * np.outer(apart, apart)
+        elapsed_s = 0.0 if self.latest is None else (pending.stamp_ns - self.latest.stamp_ns) / 1e9
+        frame_variance = report.frame_scale_variance if report.metric else 0.0
+        return self._covariance.step(body, elapsed_s, rotation, translation, frame_variance, own)
 
     def _moved(self, pending: PendingStep, report: TrackReport) -> dict[str, str]:
         newest = [view for view in pending.views if view.newest]

@@ -18,7 +18,7 @@ class TrackReport:
     ``carried``: the scale came from the last window, else it was kept. ``steady``: share of the common depth that
     agrees, low with moving objects. ``seen``: largest share of an old view that the newest set sees. ``baseline``:
     longest one among shared views over the median depth, about 0 in pure rotation. ``texture``: grey levels.
-    Variances are for each axis (rad^2, m^2): of the fit to the last window, and of a single view in it.
+    Variances are for each axis (rad^2, m^2) of a single view, as it lies in the last window and in this one.
     ``misfit`` (M, 6): of each newest view's camera against the body, see rigid.misfit; NaN where it is not placed, and
     for lengths that are no metres.
     """
@@ -31,14 +31,13 @@ class TrackReport:
     baseline: float
     texture: float
     median_depth: float
-    rotation_variance: float
-    translation_variance: float
     view_rotation_variance: float
     view_translation_variance: float
     growth: float  # a place p that is remembered in odom has become growth p + shift with the scale
     shift_x: float
     shift_y: float
     shift_z: float
+    frame_scale_variance: float  # of the logarithm, what the next windows inherit of scale_variance
     used: tuple[str, ...]  # sources that were taken in
     jumped: tuple[str, ...]  # sources whose other scale was taken over
     rejected: tuple[str, ...]  # sources that did not fit

@@ -36,6 +36,7 @@ class ScaleState:
     variance: Tensor  # () float64; UNKNOWN_VARIANCE or more before the first measurement
     misfits: Tensor  # (S,) int64, consecutive measurements that did not fit; below zero after a refusal
     idle: Tensor  # (S,) int64, steps since a measurement was last used
+    age: Tensor  # () float64, seconds since a measurement was taken over as it is
     used: Tensor  # (S,) bool: this step's measurement was taken in
     jumped: Tensor  # (S,) bool: this step took over another scale after misfits
     rejected: Tensor  # (S,) bool: this step's measurement did not fit, or was refused, and was left out
@@ -60,19 +61,20 @@ def unknown_scale(device: torch.device) -> ScaleState:
     """One unit is taken as one metre until a source says otherwise."""
     zero = torch.zeros((), dtype=torch.float64, device=device)
     none = torch.zeros(len(SOURCES), dtype=torch.int64, device=device)
-    return ScaleState(zero, zero + UNKNOWN_VARIANCE, none, none + _LONG_AGO, none > 0, none > 0, none > 0)
+    return ScaleState(zero, zero + UNKNOWN_VARIANCE, none, none + _LONG_AGO, zero, none > 0, none > 0, none > 0)
 
 
 class ScaleFilter:
     """A scalar Kalman filter on the logarithm of the scale.
 
-    ``time_constant_s``: a source moves the scale no faster than with this time constant. ``jump_after``: so many
-    consecutive measurements of a source that contradict the state replace it, unless another source agreed with the
-    state meanwhile.
+    ``time_constant_s``: a source moves the scale no faster than with this time constant; as long as less time has
+    passed since the first measurement the scale is the mean of what was heard, since nothing makes the first window
+    better than the next ones. ``jump_after``: so many consecutive measurements of a source that contradict the state
+    replace it, unless another source agreed with the state meanwhile.
     """
 
     def __init__(self, time_constant_s: float, jump_after: int):
-        self._time_constant_s = time_constant_s
+        self.time_constant_s = max(time_constant_s, 1e-6)
         self._jump_after = jump_after
 
     def carry(
@@ -91,12 +93,15 @@ class ScaleFilter:
     ) -> ScaleState:
         """With measurements of the same window, one of each of SOURCES or None, ``elapsed_s`` after those before.
 
-        The first valid one is taken over as it is. A later one counts for as little as one of time_constant_s /
-        elapsed_s that repeat each other; one that does not fit is left out, and the ``jump_after``-th in a row is taken
-        over with ``jumped`` set. A source that was refused is left out until it was not for ``jump_after`` times.
+        The first valid one is taken over as it is. A later one counts for as little as one of time_constant_s (or the
+        time since the first one) / elapsed_s that repeat each other; one that does not fit is left out, and the
+        ``jump_after``-th in a row is taken over with ``jumped`` set. A source that was refused is left out until it was
+        not for ``jump_after`` times.
         """
         elapsed = torch.as_tensor(elapsed_s, dtype=torch.float64, device=state.log.device).clamp(min=1e-3)
-        most = 1.0 - torch.exp(-elapsed / max(self._time_constant_s, 1e-6))
+        age = state.age + elapsed
+        settled = age.clamp(max=self.time_constant_s)
+        most = torch.maximum(-torch.expm1(-elapsed / self.time_constant_s), elapsed / (age + elapsed))
         nothing, some = no_measurement(elapsed.device), numbers(elapsed.device)
         no = nothing.valid
         all_ = [nothing if one is None else one for one in measured]
@@ -104,7 +109,7 @@ class ScaleFilter:
         refused = torch.stack([no if one.refused is None else one.refused for one in all_])
         said, valid = valid, valid & (state.misfits >= 0)
         variances = torch.where(valid, variances, some.one)  # any: it counts nothing
-        repeated = (1.0 + self._time_constant_s / elapsed) * variances
+        repeated = (1.0 + settled / elapsed) * variances
         repeating = _REPEATED * variances
         misfits, idle = state.misfits + 1, state.idle + 1
         long_idle = (idle > self._jump_after).long()
@@ -133,7 +138,8 @@ class ScaleFilter:
         # Below zero it counts how often a source that was refused must still say something before it is heard again.
         misfits = torch.where(valid, misfits * ~(fits | taken_over), state.misfits + (said & ~valid))
         misfits = misfits * ~refused - self._jump_after * refused
-        return ScaleState(log, variance, misfits, idle * ~used, used, jumped, said & ~used | refused)
+        age = torch.where(taken_over.any(), numbers(age.device).zero, age)
+        return ScaleState(log, variance, misfits, idle * ~used, age, used, jumped, said & ~used | refused)
 
 
 def combine(ratios: list[ScaleRatio]) -> ScaleRatio:

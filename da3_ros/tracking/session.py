@@ -116,8 +116,6 @@ class WindowTracking:
             first=tracked.first,
             connected=tracked.connected,
             bridged=tracked.bridged,
-            shared_views=tracked.shared_views,
-            turnover=tracked.turnover,
             T_new_old=tracked.T_new_old,
             canvas_hw=(prediction.depth.shape[-2], prediction.depth.shape[-1]),
             arrays=download.wait,

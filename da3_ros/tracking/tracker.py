@@ -50,8 +50,6 @@ class TrackedWindow:
     first: bool
     connected: bool
     bridged: bool
-    shared_views: int
-    turnover: float  # share of the shared views that have just become established
     T_given_base: np.ndarray | None  # (4, 4) where the robot's own odometry has the base of the newest set
     # (4, 4) from odom as it was to odom as it is from this window on, where the first transforms of cameras have come
     # after the first window; its translation counts if there were metres before. NaN: nothing connects the two.
@@ -183,8 +181,6 @@ class Tracker:
             first,
             connected,
             bridged and not connected,
-            int(shared.sum()),
-            turnover,
             given,
             T_new_old,
         )
@@ -232,6 +228,7 @@ class Tracker:
             poses=poses, **self._maps(depth), body=identity, centre=identity[:3, 3].clone(),
             arms=identity.repeat(self._rows + 1, 1, 1),
             log=scale.log, variance=scale.variance, misfits=scale.misfits, idle=scale.idle,
+            age=scale.age,
         )  # fmt: skip
 
     def _maps(self, depth: Tensor) -> dict[str, Tensor]:

@@ -46,10 +46,11 @@ class Memory(NamedTuple):
     body: Tensor  # (4, 4) float64 T_odom_base; without a rig REP 103's axes at the place of a camera
     centre: Tensor  # (3,) float64 of the newest set's cameras that the body's pose comes from
     arms: Tensor  # (R + 1, 4, 4) float64 T_body_cam as first seen, by camera: what holds the body without metres
-    log: Tensor  # of ScaleState, as are the next three
+    log: Tensor  # of ScaleState, as are the next four
     variance: Tensor
     misfits: Tensor
     idle: Tensor
+    age: Tensor
 
 
 class Step(NamedTuple):
@@ -66,8 +67,8 @@ class Step(NamedTuple):
 
 REPORT = (
     "log_scale", "scale_variance", "carried", "steady", "seen", "baseline", "texture", "median_depth",
-    "rotation_variance", "translation_variance", "view_rotation_variance", "view_translation_variance",
-    "growth", "shift_x", "shift_y", "shift_z",
+    "view_rotation_variance", "view_translation_variance",
+    "growth", "shift_x", "shift_y", "shift_z", "frame_scale_variance",
 )  # fmt: skip
 
 
@@ -109,7 +110,7 @@ def advance(
     ratio, seen, baseline, typical = _carry(memory, facts, row, T_world_cam, ways, K, depth, thumbs, weights, newest)
     ratio = replace(ratio, valid=ratio.valid & (texture >= LEAST_TEXTURE))
     flags = torch.zeros(len(SOURCES), dtype=torch.bool, device=device)
-    state = ScaleState(memory.log, memory.variance, memory.misfits, memory.idle, flags, flags, flags)
+    state = ScaleState(memory.log, memory.variance, memory.misfits, memory.idle, memory.age, flags, flags, flags)
     started = facts["started"] > 0
     carried = scale_filter.carry(state, _relative(ratio, memory.log), facts["elapsed_s"], facts["turnover"])
     scale = _choose(started, carried, state)
@@ -157,7 +158,7 @@ def advance(
         memory.poses.index_copy(0, row, T_odom_cam),
         (memory.depth * growth.float()).index_copy(0, row[newest], thumbs),
         memory.weight.index_copy(0, row[newest], weights),
-        body, centre, arms, scale.log, scale.variance, scale.misfits, scale.idle,
+        body, centre, arms, scale.log, scale.variance, scale.misfits, scale.idle, scale.age,
     )  # fmt: skip
     report = _report(scale, ratio, seen, baseline, texture, typical * growth, fits, shared, growth, shift, misfits)
     return after, Step(T_odom_cam, body, unit, metric, thumbs, weights, report)
@@ -369,7 +370,7 @@ def _report(
     own = torch.where(ratio.valid, ratio.variance, numbers(shared.device).zero)
     values = [
         scale.log, scale.variance + own, ratio.valid.double(), ratio.steady, seen, baseline, texture, typical,
-        fits.rotation_variance[0], fits.translation_variance[0], *single, growth, *shift,
+        *single, growth, *shift, scale.variance,
     ]  # fmt: skip
     flags = torch.stack([scale.used, scale.jumped, scale.rejected]).flatten()
     return torch.cat([torch.stack(values), flags, misfits.flatten()])

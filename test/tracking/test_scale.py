@@ -76,14 +76,27 @@ def test_metres_of_a_network_carry_their_deviation_and_nan_is_not_valid():
     assert not bool(scale_from_metres(tensor(math.nan), None).valid)
 
 
-def test_the_first_measurement_is_taken_over_and_later_ones_correct_slowly():
+def settled(scale_filter, metres=2.0):
+    """State after ten time constants in which one source said the same."""
+    state = unknown_scale(torch.device("cpu"))
+    for _ in range(20):
+        state = scale_filter.correct(state, only("rig", measured(metres)), scale_filter.time_constant_s / 2)
+    return state
+
+
+def test_the_first_measurement_is_taken_over_then_means_and_later_ones_correct_slowly():
     scale_filter = ScaleFilter(time_constant_s=5.0, jump_after=3)
     state = unknown_scale(torch.device("cpu"))
     assert not bool(state.metric)
     state = scale_filter.correct(state, only("rig", measured(2.0)), 0.1)
     assert bool(state.metric)
     assert float(state.metres_per_unit) == pytest.approx(2.0)
-    state = scale_filter.correct(state, only("rig", measured(2.05)), 0.1)
+    for windows in range(2, 11):
+        before = float(state.log)
+        state = scale_filter.correct(state, only("rig", measured(2.05)), 0.1)
+        assert 0 < float(state.log) - before <= (math.log(2.05) - before) / windows + 1e-9  # at most their mean
+    assert float(state.metres_per_unit) > 2.02  # one window has one vote
+    state = scale_filter.correct(settled(scale_filter), only("rig", measured(2.05)), 0.1)
     assert 2.0 < float(state.metres_per_unit) < 2.005
 
 
@@ -129,7 +142,7 @@ def test_a_source_that_contradicts_another_one_does_not_take_over():
 @pytest.mark.parametrize("time_constant_s", [1.0, 10.0])
 def test_a_correction_is_no_faster_than_the_time_constant(time_constant_s):
     scale_filter = ScaleFilter(time_constant_s, jump_after=1000)
-    state = scale_filter.correct(unknown_scale(torch.device("cpu")), only("rig", measured(2.0)), 0.1)
+    state = settled(scale_filter)
     for _ in range(round(time_constant_s / 0.1)):
         state = scale_filter.carry(state, ratio(0.0, 1e-3), 0.1)
         state = scale_filter.correct(state, only("rig", measured(2.1)), 0.1)
