@@ -52,9 +52,12 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """Matrices (n, rows, columns), bfloat16, with their singular values near one, by Newton-Schulz iterations."""
+    """Matrices (n, rows, columns) with their singular values near one, by Newton-Schulz iterations.
+
+    Bfloat16, except on a CPU, most of which multiply it many times slower than float32.
+    """
     a, b, c = _COEFFICIENTS
-    x = matrices.bfloat16()
+    x = matrices.float() if matrices.device.type == "cpu" else matrices.bfloat16()
     wide = x.shape[-2] <= x.shape[-1]
     x = x if wide else x.mT
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
