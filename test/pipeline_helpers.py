@@ -14,6 +14,7 @@ CAMERAS = ("left", "right")
 def make_pipeline(**settings):
     values = {
         "cameras": CAMERAS,
+        "model.variant": "da3-nano",
         "model.checkpoint": "random",
         "model.device": "cpu",
         "model.process_res": 84,

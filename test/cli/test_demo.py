@@ -36,7 +36,6 @@ def test_only_what_the_demo_made_is_ever_removed(tmp_path):
 
 
 @pytest.mark.ros
-@pytest.mark.timeout(240)
 def test_demo_end_to_end(tmp_path, capsys):
     out = tmp_path / "out"
     code = main(
@@ -159,7 +158,6 @@ def test_every_variant(variant, tmp_path, capsys):
 
 
 @pytest.mark.ros
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     "arguments, message",
     [(["/no/bag", "--rate", "1"], "/no/bag cannot be read"), (["/no/bag"], "name its answers with --answers")],
@@ -171,11 +169,13 @@ def test_the_player_answers_bad_input_with_one_line(arguments, message):
 
 
 @pytest.mark.ros
-@pytest.mark.timeout(120)
 def test_a_node_that_cannot_start_is_quoted_in_one_line(tmp_path, capsys):
-    code = main(
-        ["demo", "--cameras", "1", "--steps", "1", "--out", str(tmp_path / "out"), "--checkpoint", "/no/such/file"]
-    )
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    Image.new("RGB", (64, 48)).save(pictures / "0.png")
+    (pictures / "calibration.yaml").write_text("cameras: {front: {images: '*.png'}}\n")
+    arguments = ["demo", "--images", pictures, "--out", tmp_path / "out", "--checkpoint", "/no/such/file"]
+    code = main([str(argument) for argument in arguments])
     captured = capsys.readouterr()
     assert code == 2
     assert captured.err.count("\n") == 1 and "/no/such/file" in captured.err

@@ -19,7 +19,8 @@ from da3_ros.evaluation.trajectory_files import write_tum
 from da3_ros.geometry.se3 import T_from, matrix_from_quat_xyzw
 from da3_ros.ingest.bag import Bag
 
-QUICK = ["--set", "model.checkpoint=random", "model.process_res=56", "window.sets=2", "model.device=cpu"]
+QUICK = ["--set", "model.checkpoint=random", "model.variant=da3-nano", "model.process_res=56", "window.sets=2",
+         "model.device=cpu"]  # fmt: skip
 
 
 @pytest.fixture

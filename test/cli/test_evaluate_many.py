@@ -20,7 +20,7 @@ from da3_ros.evaluation.segments import Failure, Recording, Segment, SegmentQueu
 from da3_ros.evaluation.settings import EvaluationSettings, Span
 from da3_ros.ingest.bag import Bag
 
-QUICK = ["--set", "model.checkpoint=random", "model.variant=da3-small", "model.process_res=56", "window.sets=2",
+QUICK = ["--set", "model.checkpoint=random", "model.variant=da3-nano", "model.process_res=56", "window.sets=2",
          "model.device=cpu", "model.cpu_threads=1"]  # fmt: skip
 
 

@@ -123,11 +123,25 @@ def test_one_clear_line(capsys, pictures, tmp_path, arguments, message):
 def bag(tmp_path_factory):
     """Two calibrated cameras, six moments; with topics of true depth."""
     pytest.importorskip("rosbags", reason="recordings need rosbags")
+    from demo_helpers import START_NS, make_camera, make_depth, make_pixels, make_pose
+
     from da3_ros.cli.demo_bag import write_sequence
-    from da3_ros.cli.demo_sequence import procedural_sequence
+    from da3_ros.cli.demo_sequence import Sequence, SequenceImage, SequenceStep
+
+    names = ("left", "right")
+
+    def read():
+        for step in range(6):
+            stamp_ns = START_NS + step * 100_000_000
+            pixels = [make_pixels(10 * step + number) for number in range(len(names))]
+            images = tuple(
+                SequenceImage(name, stamp_ns, each, make_depth(step)) for name, each in zip(names, pixels, strict=True)
+            )
+            yield SequenceStep(stamp_ns, images, make_pose(step))
 
     path = tmp_path_factory.mktemp("bag") / "sequence"
-    write_sequence(procedural_sequence(2, 6, seed=1, motion="drive"), path, "compressed")
+    cameras = tuple(make_camera(name) for name in names)
+    write_sequence(Sequence("test", cameras, 6, "base_link", read), path, "compressed")
     return path
 
 

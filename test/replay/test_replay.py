@@ -15,7 +15,8 @@ from da3_ros.ingest.bag import Bag
 from da3_ros.pipeline import Pipeline
 
 WIDTH, HEIGHT = 64, 48
-QUICK = ["model.checkpoint=random", "model.process_res=56", "window.sets=2", "model.device=cpu"]
+QUICK = ["model.checkpoint=random", "model.variant=da3-nano", "model.process_res=56", "window.sets=2",
+         "model.device=cpu"]  # fmt: skip
 
 
 def rig_recording(store=ROS2, steps=7):

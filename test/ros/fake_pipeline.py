@@ -21,7 +21,6 @@ from da3_ros.datatypes import (
     ScaleEstimate,
     ViewEstimate,
 )
-from da3_ros.tracking.voxel_map import VoxelMap
 
 # Published size and intrinsics, whatever comes in.
 HEIGHT, WIDTH = 6, 8
@@ -87,6 +86,8 @@ class FakePipeline:
     def map_snapshot(self):
         if self.map_points is None:
             return None
+        from da3_ros.tracking.voxel_map import VoxelMap  # torch: seconds to import
+
         points = VoxelMap(0.1, 1000)
         points.add(self.map_points, np.full((len(self.map_points), 3), 200, np.uint8), np.ones(len(self.map_points)))
         coming = Future()

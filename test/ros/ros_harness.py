@@ -56,10 +56,11 @@ DOMAIN = _take_domain()
 NS = 1_000_000_000
 SIZE_HW = (48, 64)
 K = (40.0, 0.0, 31.5, 0.0, 41.0, 23.5, 0.0, 0.0, 1.0)
+PATIENCE_S = 100.0  # what comes at all comes far sooner, except on a machine that is busy with much else
 RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
 
 
-def wait_until(condition, timeout_s: float = 10.0, what: str = "") -> Any:
+def wait_until(condition, timeout_s: float = PATIENCE_S, what: str = "") -> Any:
     """The first true value of ``condition``; fails after ``timeout_s``."""
     deadline = time.monotonic() + timeout_s
     while True:
@@ -123,7 +124,7 @@ class Graph:
     def call(self, function) -> Any:
         """The result of ``function``, run in the executor's thread as callbacks are."""
         task = self.executor.create_task(function)
-        wait_until(task.done, 30.0)
+        wait_until(task.done)
         return task.result()
 
     def close(self):
@@ -140,7 +141,7 @@ class Graph:
         self.node.create_subscription(message_type, topic, messages.append, qos)
         return messages
 
-    def request(self, service_type, name: str, request=None, timeout_s: float = 20.0) -> Any:
+    def request(self, service_type, name: str, request=None, timeout_s: float = PATIENCE_S) -> Any:
         """The response of the service ``name``."""
         client = self.node.create_client(service_type, name)
         assert client.wait_for_service(timeout_s), f"no service {name}"
@@ -173,7 +174,7 @@ class Cameras:
         latched = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._tf = node.create_publisher(TFMessage, "/tf_static", latched)
 
-    def wait_for_subscriber(self, timeout_s: float = 20.0):
+    def wait_for_subscriber(self, timeout_s: float = PATIENCE_S):
         """Until somebody has subscribed to everything."""
         publishers = [*self.images.values(), *self.infos.values()]
         wait_until(lambda: all(p.get_subscription_count() for p in publishers), timeout_s, "subscribers")
@@ -203,7 +204,7 @@ class Cameras:
             self.images[name].publish(image)
         return self.stamp_ns
 
-    def send_until(self, condition, timeout_s: float = 15.0, period_s: float = 0.05, **how) -> Any:
+    def send_until(self, condition, timeout_s: float = PATIENCE_S, period_s: float = 0.05, **how) -> Any:
         """Send sets until ``condition`` is true; returns its value."""
         deadline = time.monotonic() + timeout_s
         while True:
@@ -242,7 +243,7 @@ class Program:
     def output(self) -> str:
         return self.log.read_text()
 
-    def wait_for_output(self, text: str, timeout_s: float = 30.0):
+    def wait_for_output(self, text: str, timeout_s: float = PATIENCE_S):
         deadline = time.monotonic() + timeout_s
         while text not in self.output() and self.process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -252,7 +253,7 @@ class Program:
         """Send a signal; the exit code and how long it took."""
         start = time.monotonic()
         self.process.send_signal(number)
-        code = self.process.wait(10.0)
+        code = self.process.wait(PATIENCE_S)
         return code, time.monotonic() - start
 
     def close(self):

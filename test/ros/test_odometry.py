@@ -46,7 +46,7 @@ class Robot:
         self._cameras.send(step_ns=PERIOD_NS)
 
     def drive_until(self, condition):
-        return wait_until(lambda: condition() or self.drive(), 20.0)
+        return wait_until(lambda: condition() or self.drive())
 
 
 def test_frames_carry_the_robots_pose_at_their_stamps(graph, cameras, make_node):

@@ -43,8 +43,14 @@ def eight():
     return drives.Drive(sim.figure_of_eight(240, turns=2), yaw_drift=0.004, depth_noise=0.02)
 
 
-def test_loops_take_the_drift_out_of_the_map_and_leave_odom_alone(eight):
-    mapper, corrections = run(eight)
+@pytest.fixture(scope="module")
+def closed(eight):
+    """The mapper after that drive, and T_map_odom of each step; tests only read of it."""
+    return run(eight)
+
+
+def test_loops_take_the_drift_out_of_the_map_and_leave_odom_alone(eight, closed):
+    mapper, corrections = closed
     report = mapper.report()
     assert report.loops >= 3
     assert odometry_error(eight) > 0.3
@@ -53,11 +59,10 @@ def test_loops_take_the_drift_out_of_the_map_and_leave_odom_alone(eight):
     assert np.linalg.norm(last[:3, 3] - eight.true[-1][:3, 3]) < 0.2
 
 
-def test_the_map_lies_on_the_walls_after_loops(eight):
+def test_the_map_lies_on_the_walls_after_loops(eight, closed):
     open_, _ = run(eight, MappingSettings(**{**SETTINGS.__dict__, "loops": False}))
-    closed, _ = run(eight)
     errors = {}
-    for name, mapper in (("open", open_), ("closed", closed)):
+    for name, mapper in (("open", open_), ("closed", closed[0])):
         xyz = mapper.cloud().xyz @ eight.way[0][:3, :3].T + eight.way[0][:3, 3]
         walls = np.stack(
             [
@@ -143,8 +148,9 @@ def test_what_drives_through_the_picture_fades_out_of_the_map():
     assert inside.sum() < 0.002 * drive_with
 
 
-def test_reset_forgets_everything(eight):
-    mapper, _ = run(eight)
+def test_reset_forgets_everything():
+    mapper, corrections = run(drives.Drive(sim.figure_of_eight(120, turns=1.5), yaw_drift=0.004, depth_noise=0.02))
+    assert len(mapper.cloud()) and not np.array_equal(corrections[-1], np.eye(4))
     mapper.reset()
     assert mapper.report().keyframes == 0
     assert len(mapper.cloud()) == 0
