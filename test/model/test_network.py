@@ -140,7 +140,9 @@ def test_forward_stays_on_the_device(case):
             model(images, ref_view=case, return_ray=True)
 
 
-@pytest.mark.parametrize("options", [{}, {"return_ray": True}, {"use_ray_pose": True}])
+@pytest.mark.parametrize(
+    "options", [{}, {"use_ray_pose": True}, pytest.param({"return_ray": True}, marks=pytest.mark.slow)]
+)
 def test_one_graph(options):
     """The whole forward is one graph: a break, such as a branch on data, is an error with fullgraph."""
     model, images = make_network(TINY), make_images(3, 28, 42)
