@@ -173,7 +173,8 @@ def test_a_node_that_cannot_start_is_quoted_in_one_line(tmp_path, capsys):
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     Image.new("RGB", (64, 48)).save(pictures / "0.png")
-    (pictures / "calibration.yaml").write_text("cameras: {front: {images: '*.png'}}\n")
+    (pictures / "stamps.txt").write_text("1.0\n")
+    (pictures / "calibration.yaml").write_text("cameras: {front: {images: '*.png', stamps: stamps.txt}}\n")
     arguments = ["demo", "--images", pictures, "--out", tmp_path / "out", "--checkpoint", "/no/such/file"]
     code = main([str(argument) for argument in arguments])
     captured = capsys.readouterr()
