@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from da3_ros.datatypes import WindowView
-from da3_ros.geometry.se3 import T_from, rotation_angle
+from da3_ros.geometry.se3 import T_BODY_OPTICAL, T_from, invert, rotation_angle
 from da3_ros.tracking.extrinsics_monitor import ExtrinsicsMonitor
 from da3_ros.tracking.keyframes import AnchorPolicy, SetGeometry
 from da3_ros.tracking.odometry_covariance import OdometryCovariance
@@ -188,10 +188,10 @@ class TrackHistory:
             # As the device does it (realigned): without metres no lever of the rig has a length.
             T = T_from(T[:3, :3], T[:3, 3] * self._metric)
             self._last_keyframe = None
-            if np.isnan(T).any():
+            if self._last is None or np.isnan(T).any():
                 self._covariance, self._errors = OdometryCovariance(self._time_constant_s), ViewErrors()
-            else:
-                self._covariance.realign(T)
+            else:  # from the camera's place to that of the base: T is also that of the camera's body in it
+                self._covariance.realign(T[:3, :3], (T @ self._last @ invert(T @ T_BODY_OPTICAL))[:3, 3])
         if T_odom_base is not None:
             return T_odom_base
         if self._based and self._last is not None:

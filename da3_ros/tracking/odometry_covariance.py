@@ -29,14 +29,13 @@ class OdometryCovariance:
         self._covariance = np.zeros((7, 7))
         self._last = None
 
-    def realign(self, T_new_old: np.ndarray) -> None:
-        """Odom has become another frame, ``T_new_old`` (4, 4)."""
-        R, t = T_new_old[:3, :3], T_new_old[:3, 3]
+    def realign(self, R_new_old: np.ndarray, position: np.ndarray) -> None:
+        """Odom has become another frame, ``R_new_old`` (3, 3); ``position`` (3,) in it of the body at the last step,
+        which may be another body too."""
         turn = np.eye(7)
-        turn[:3, :3] = turn[3:6, 3:6] = R
+        turn[:3, :3] = turn[3:6, 3:6] = R_new_old
         self._covariance = turn @ self._covariance @ turn.T
-        if self._last is not None:
-            self._last = R @ self._last + t
+        self._last = position.copy()
 
     def step(
         self,
