@@ -252,7 +252,6 @@ def test_nothing_depends_on_values_read_back_from_the_device():
     assert model.da3_metric(images, as_published=True).depth.shape == (2, 3, 42, 56)
 
 
-@pytest.mark.slow
 def test_export(model):
     images = make_images(3, 42, 56)
     exported = torch.export.export(model, (images,)).module()
