@@ -121,9 +121,9 @@ class Pipeline:
     def warm_up(self, calibrations: Mapping[str, CameraCalibration]) -> None:
         """Compile and capture the steps of a full window for images of these cameras, which are to be all of them.
 
-        ``calibrations``: by camera name, each for the size of the camera's images. Takes seconds, or tens
-        of seconds where this network was never compiled on this machine before. The window is empty afterwards; images of another size
-        or calibration are planned for as they come. Raises ConfigError when the window does not fit the device's
+        ``calibrations``: by camera name, each for the size of the camera's images. Takes seconds, or tens of seconds
+        where this network was never compiled on this machine before. The window is empty afterwards; images of another
+        size or calibration are planned for as they come. Raises ConfigError when the window does not fit the device's
         memory, FrameError for a calibration that cannot be used.
         """
         self._stream.warm_up({name: ((one.height, one.width), one) for name, one in calibrations.items()})

@@ -22,7 +22,7 @@ from da3_ros.ros.stamped import STAMP_END
 
 
 class CameraInfos:
-    """The newest CameraInfo of each camera, which ``intake`` takes; ``arrived`` is told of the camera, in its thread."""
+    """The newest CameraInfo of each camera. ``arrived`` is told of the camera, in the thread of ``intake``."""
 
     def __init__(self, node: Node, config: Config, intake: Intake, arrived: Callable[[str], None]):
         self._node = node

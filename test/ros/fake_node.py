@@ -1,7 +1,7 @@
 """The node as a program, with the pipeline of fake_pipeline.
 
-From the environment: ``LOAD_S``, ``WARM_UP_S`` and ``DELAY_S``, seconds that loading, the warm-up, if there is to be one,
-and each step take; ``BUG``, what a step raises. Says when it loads and warms up, and when a step begins.
+From the environment: ``LOAD_S``, ``WARM_UP_S`` and ``DELAY_S``, seconds that loading, the warm-up (without it there is
+none) and each step take; ``BUG``, what a step raises. Says when it loads and warms up, and when a step begins.
 """
 
 import os
