@@ -17,7 +17,7 @@ NETWORK = 3
 
 
 @pytest.fixture
-def captures(made, thin, monkeypatch):  # noqa: F811
+def captures(made, monkeypatch):  # noqa: F811
     """A pipeline whose network captures on the CPU, and nothing else."""
     monkeypatch.setattr(pipeline, "choose_execution", lambda name, device: "eager")
     return make_pipeline(model__execution="graphs")
@@ -55,5 +55,5 @@ def test_a_calibration_that_cannot_be_used_leaves_it_to_the_first_set(captures, 
     assert len(made.captured) == NETWORK
 
 
-def test_a_pipeline_that_captures_nothing_has_none(thin):
+def test_a_pipeline_that_captures_nothing_has_none():
     assert not make_pipeline().warms_up
