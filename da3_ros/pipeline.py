@@ -18,7 +18,7 @@ import torch
 
 from da3_ros.assembly import Outputs, wanted_views
 from da3_ros.config import RANDOM_CHECKPOINT, PipelineConfig, PointsConfig
-from da3_ros.datatypes import Estimate, FrameSet, OutputRequest
+from da3_ros.datatypes import CameraCalibration, Estimate, FrameSet, OutputRequest
 from da3_ros.estimates import PendingEstimate, StepRecord
 from da3_ros.placement import PlacedWindow, Placement
 from da3_ros.streaming import StreamingDA3, WindowConfig
@@ -112,6 +112,21 @@ class Pipeline:
     def skipped(self) -> int:
         """Sets so far that ``window.skip_below`` left out."""
         return self._stream.skipped
+
+    @property
+    def warms_up(self) -> bool:
+        """Whether steps are compiled or captured, so that the first one takes long without ``warm_up``."""
+        return self._stream.warms_up
+
+    def warm_up(self, calibrations: Mapping[str, CameraCalibration]) -> None:
+        """Compile and capture the steps of a full window for images of these cameras, which are to be all of them.
+
+        ``calibrations``: by camera name, each for the size of the camera's images. Takes seconds, or tens of seconds
+        where this network was never compiled on this machine before. The window is empty afterwards; images of another
+        size or calibration are planned for as they come. Raises ConfigError when the window does not fit the device's
+        memory, FrameError for a calibration that cannot be used.
+        """
+        self._stream.warm_up({name: ((one.height, one.width), one) for name, one in calibrations.items()})
 
     def update_points(self, points: PointsConfig) -> None:
         """Use other point cloud settings from the next step on."""

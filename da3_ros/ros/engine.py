@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from da3_ros.config import Config, PointsConfig
-from da3_ros.datatypes import Estimate, FrameSet, OutputRequest
+from da3_ros.datatypes import CameraCalibration, Estimate, FrameSet, OutputRequest
 from da3_ros.errors import FrameError, UnavailableError
 from da3_ros.ros.stats import Stats
 from da3_ros.tracking.voxel_map import VoxelMap
@@ -46,6 +46,13 @@ class StepPipeline(Protocol):
     @property
     def description(self) -> Mapping[str, Any]:
         """What runs, for logs and diagnostics."""
+
+    @property
+    def warms_up(self) -> bool:
+        """Whether ``warm_up`` has anything to do."""
+
+    def warm_up(self, calibrations: Mapping[str, CameraCalibration]) -> None:
+        """Get ready for images of these cameras, all of them, which may take minutes."""
 
     def submit(self, frame_set: FrameSet, request: OutputRequest) -> Pending | None:
         """One frame set in, without waiting for the device; None when the window advanced without a network step."""
@@ -136,6 +143,15 @@ class Engine:
             self._stop(0.0)
             raise
         self.description: Mapping[str, Any] = dict(self._pipeline.description)
+
+    @property
+    def warms_up(self) -> bool:
+        """Whether the first set would have to wait for a warm-up."""
+        return self._pipeline.warms_up
+
+    def warm_up(self, calibrations: Mapping[str, CameraCalibration]) -> None:
+        """Have the pipeline get ready for images of these cameras, all of them; returns when it is."""
+        self._inference.call(lambda: self._pipeline.warm_up(calibrations)).result()
 
     def submit(self, image_set: ImageSet) -> None:
         """Hand over a set; the oldest one waiting is dropped when there are too many. Returns at once."""

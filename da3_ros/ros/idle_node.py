@@ -13,7 +13,16 @@ import numpy as np
 import torch
 
 from da3_ros.config import Config, PointsConfig
-from da3_ros.datatypes import CameraOutput, Estimate, FrameSet, OutputRequest, PointBuffer, ScaleEstimate, ViewEstimate
+from da3_ros.datatypes import (
+    CameraCalibration,
+    CameraOutput,
+    Estimate,
+    FrameSet,
+    OutputRequest,
+    PointBuffer,
+    ScaleEstimate,
+    ViewEstimate,
+)
 from da3_ros.geometry.staging import UploadRing
 from da3_ros.geometry.views import plan_views
 from da3_ros.ros.node import Da3Node
@@ -38,6 +47,7 @@ class IdlePipeline:
     """An ``engine.StepPipeline`` that computes nothing; its depth is 1 and its poses are the identity."""
 
     skipped = 0
+    warms_up = False
 
     def __init__(self, config: Config):
         self._config = config
@@ -49,6 +59,9 @@ class IdlePipeline:
             "weights_trained": False,
             "device": "none",
         }
+
+    def warm_up(self, calibrations: Mapping[str, CameraCalibration]) -> None:
+        """There is nothing to compile."""
 
     def submit(self, frame_set: FrameSet, request: OutputRequest) -> _Answer:
         """Copy the images, and answer with what is requested."""

@@ -29,7 +29,7 @@ _CLOSE_TIMEOUT_S = 10.0
 
 
 class Da3Node(LifecycleNode):
-    """Depth Anything 3 on synchronized cameras. Configure loads the model, activate subscribes.
+    """Depth Anything 3 on synchronized cameras. Configure loads the model and warms it up, activate subscribes.
 
     ``make_pipeline`` makes what computes (``da3_ros.pipeline.Pipeline`` when it is None); other arguments are those
     of LifecycleNode. What a user can mend fails the transition with one line in the log; a bug or a CUDA error is
@@ -70,7 +70,7 @@ class Da3Node(LifecycleNode):
         return self._release(timeout_s)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Check the parameters, load the model, create the publishers."""
+        """Check the parameters, load the model and warm it up, create the publishers."""
         return self._try(self._configure)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from rclpy.exceptions import NameValidationException, ParameterException
 from rclpy.node import Node
@@ -22,6 +23,7 @@ from rclpy.qos import (
 from rclpy.qos_overriding_options import InvalidQosOverridesError, QoSOverridingOptions
 
 from da3_ros.errors import ConfigError
+from da3_ros.ros.compat.message_filters import Subscriber
 
 _DEPTH = 5
 
@@ -77,13 +79,29 @@ def clear_topic_errors(node: Node, topic: str) -> Iterator[None]:
         ) from error
 
 
+def subscriber(node: Node, message_type: type, topic: str, **options: Any) -> Subscriber:
+    """A filter whose output is each message of ``topic``, with ``subscription_profile``, overridable.
+
+    ``options`` go to ``Node.create_subscription``. Raises ConfigError as ``clear_topic_errors``.
+    """
+    with clear_topic_errors(node, topic):
+        return Subscriber(
+            node,
+            message_type,
+            topic,
+            qos_profile=subscription_profile(),
+            qos_overriding_options=overridable(),
+            **options,
+        )
+
+
 _POLICY_VALUES = {"history": HistoryPolicy, "reliability": ReliabilityPolicy, "durability": DurabilityPolicy}
 
 
 def check_overrides(overrides: Mapping[str, Parameter]) -> None:
     """Raise ConfigError for ``qos_overrides.*`` values that no policy has, all of them in one sentence.
 
-    Topics are set up only on activation; a bad value must be said, and mended, before the model is loaded.
+    The cameras' topics are set up later; a bad value must be said, and mended, before the model is loaded.
     """
     problems = []
     for name, parameter in overrides.items():

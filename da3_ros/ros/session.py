@@ -16,6 +16,7 @@ from da3_ros.errors import FrameError, UnavailableError
 from da3_ros.ingest.frame_sets import NO_INFO, Decoder, gpu_jpeg_decoder
 from da3_ros.ingest.sync import ClockJump
 from da3_ros.ros.active import ActiveCameras
+from da3_ros.ros.camera_infos import await_calibrations
 from da3_ros.ros.decode import cv_bridge_converter
 from da3_ros.ros.diagnostics import Diagnostics
 from da3_ros.ros.engine import Engine, EngineHooks, ImageSet, StepPipeline
@@ -30,10 +31,12 @@ from da3_ros.tracking.cloud_file import write_cloud
 
 _WARN_PERIOD_S = 5.0
 _MAP_TIMEOUT_S = 10.0  # that saving the map waits for the step in work
+_INFO_TIMEOUT_S = 3.0  # that configuring waits for the cameras; discovery takes DDS up to a second
+_CLOSE_TIMEOUT_S = 10.0  # after a warm-up that failed
 
 
 class Session:
-    """Loads the model and makes the publishers; ``activate`` then lets images in.
+    """Loads the model, warms it up and makes the publishers; ``activate`` then lets images in.
 
     ``fail`` gets exceptions of the worker threads. Raises Da3Error when the configuration does not work out.
     """
@@ -81,6 +84,8 @@ class Session:
                 failed=fail,
             )
             self._engine = Engine(config, make_pipeline, hooks, self._stats)
+            undo.callback(self._engine.close, _CLOSE_TIMEOUT_S)
+            self._warm_up()
             undo.pop_all()
         sources = Sources(
             config, self._stats, self._engine.description, lambda: self._active, self._publishers.listened
@@ -158,6 +163,17 @@ class Session:
         self._rig.close()
         self._publishers.close()
         return ended
+
+    def _warm_up(self) -> None:
+        """Spare the first set the warm-up, if all cameras say now what their images will be like."""
+        if not self._engine.warms_up:
+            return
+        try:
+            self._engine.warm_up(await_calibrations(self._node, self._config, self._fail, _INFO_TIMEOUT_S))
+        except (UnavailableError, FrameError) as error:
+            self._node.get_logger().info(
+                f"the warm-up waits for the first set of images, and those that come meanwhile are dropped: {error}"
+            )
 
     def _submit(self, image_set: ImageSet) -> None:
         self._stats.count("sets")

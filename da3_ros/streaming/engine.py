@@ -75,6 +75,11 @@ class StreamingDA3:
         return next(iter(self._plans.values())).view.canvas_hw
 
     @property
+    def warms_up(self) -> bool:
+        """Whether steps are compiled or captured, so that ``warm_up`` spares the first step that."""
+        return self._execution != "eager"
+
+    @property
     def slots(self) -> tuple[Slot, ...]:
         """What the window holds, oldest set first."""
         return self._window.slots()

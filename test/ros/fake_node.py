@@ -1,7 +1,7 @@
 """The node as a program, with the pipeline of fake_pipeline.
 
-From the environment: ``LOAD_S`` and ``DELAY_S``, seconds that loading and each step take; ``BUG``, what a step raises.
-Says when it loads and when a step begins.
+From the environment: ``LOAD_S``, ``WARM_UP_S`` and ``DELAY_S``, seconds that loading, the warm-up (without it there is
+none) and each step take; ``BUG``, what a step raises. Says when it loads and warms up, and when a step begins.
 """
 
 import os
@@ -15,6 +15,12 @@ from da3_ros.ros.process import end_process, run
 
 class TellingPipeline(FakePipeline):
     """Prints the number of each step as it begins."""
+
+    warms_up = "WARM_UP_S" in os.environ
+
+    def warm_up(self, calibrations):
+        print("warming up", flush=True)
+        time.sleep(float(os.environ["WARM_UP_S"]))
 
     def submit(self, frame_set, request):
         print("step", self.steps + 1, flush=True)

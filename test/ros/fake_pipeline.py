@@ -51,6 +51,7 @@ class FakePipeline:
     """Records its calls and the threads they came from. ``delay_s``: how long a step takes."""
 
     skipped = 0
+    warms_up = False
 
     def __init__(self, config: Config):
         self.config = config
@@ -75,6 +76,9 @@ class FakePipeline:
 
     def set_rig(self, T_base_cam):
         self._note("set_rig", dict(T_base_cam))
+
+    def warm_up(self, calibrations):
+        self._note("warm_up", dict(calibrations))
 
     def update_points(self, points: PointsConfig):
         self._note("update_points", points)

@@ -112,7 +112,10 @@ def test_a_signal_ends_the_node_cleanly(start_program, number, transport):
     assert "Traceback" not in node.output()
 
 
-@pytest.mark.parametrize(("environ", "when"), [({"LOAD_S": "60"}, "loading"), ({"DELAY_S": "60"}, "step 1")])
+@pytest.mark.parametrize(
+    ("environ", "when"),
+    [({"LOAD_S": "60"}, "loading"), ({"WARM_UP_S": "60"}, "warming up"), ({"DELAY_S": "60"}, "step 1")],
+)
 def test_a_signal_ends_the_node_while_it_is_busy(start_program, environ, when):
     start_program(script="camera_program.py")
     node = start_program(*AUTOSTART, script="fake_node.py", **environ)
