@@ -22,8 +22,8 @@ env:  ## build the environment: .venv, and the messages in install/
 demo: env  ## images of several cameras through a real node, over DDS (ARGS="--images DIR" for your own)
 	@.venv/bin/da3-ros demo $(ARGS)
 
-test: env-test  ## the tests (ARGS="test/ingest -k sync" for some of them)
-	@.venv/bin/python -m pytest $(ARGS)
+test: env-test  ## the tests, in two processes (ARGS="test/ingest -k sync" for some of them, in one)
+	@.venv/bin/python -m pytest $(or $(ARGS),--numprocesses 2 --dist loadfile)
 
 lint: env-test  ## ruff and mypy
 	@.venv/bin/ruff check .
