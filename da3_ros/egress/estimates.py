@@ -125,9 +125,10 @@ class EstimateMessages:
         frames, self._T_map_odom = self._config.frames, estimate.mapping.T_map_odom
         return [self._build.transform(self._T_map_odom, estimate.stamp_ns, frames.map, frames.odom)]
 
-    def resume_path(self, poses: Iterable[Any]) -> None:
-        """Go on with a path of ``poses`` (PoseStamped)."""
+    def resume(self, poses: Iterable[Any], child: str | None) -> None:
+        """Go on with a path of ``poses`` (PoseStamped), and an odometry that was of the frame ``child``."""
         self._poses.extend(poses)
+        self._followed.resume(child)
 
     def forget_path(self) -> None:
         """Start the path anew, as after a reset."""
@@ -166,6 +167,10 @@ class FollowedPose:
         self._config = config
         self._child: str | None = None
         self.anew = False
+
+    def resume(self, child: str | None) -> None:
+        """Go on after estimates in which the frame ``child`` was followed, None for none."""
+        self._child = child
 
     def of(self, estimate: Estimate) -> tuple[np.ndarray, int, str] | None:
         """T_odom_child (4, 4), stamp and child frame; None in a step without it, or without poses."""

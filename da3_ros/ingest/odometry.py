@@ -72,6 +72,7 @@ class BaseOdometry:
         names = message.header.frame_id.lstrip("/"), message.child_frame_id.lstrip("/")
         if names not in self._sides:
             self._sides[names] = self._T_odom_frame(names[0]), self._T_child_base(names[1])
+            self._frame = names[0]
         stamp_ns, T_frame_child = pose_from_odometry(message)
         T_odom_frame, T_child_base = self._sides[names]
         return stamp_ns, T_odom_frame @ T_frame_child @ T_child_base
@@ -84,7 +85,6 @@ class BaseOdometry:
                     f"the odometry of {self._topic} is in '{frame}', and was in '{self._frame}' before: let one node "
                     "alone publish on scale.odometry_topic"
                 )
-            self._frame = frame
             return np.eye(4)
         T = np.eye(4) if frame == odom else self._static(odom, frame)
         if T is None:

@@ -170,18 +170,22 @@ class Recording:
 
     def _go_on(self) -> None:
         """Take over the whole parts of the run before."""
-        path_topic, last_path = self._names.get("path"), b""
+        last: dict[str | None, bytes] = {}  # message of each topic that goes on
 
         def taken(topic: str, data: bytes) -> None:
-            nonlocal last_path
-            last_path = data if topic == path_topic else last_path
+            if topic in followed:
+                last[topic] = data
 
         def types(topic: str) -> Typestore:
             return self._bag.ros2_types() if topic in self._passed else message_types()
 
+        path, odometry = followed = [self._names.get(name) for name in ("path", "odometry")]
         before = self._folder / _BEFORE
         self._writer.take_over(before / self._writer.file.name, self.done.size, types, taken)
         shutil.rmtree(before)
-        if last_path and self.done.step:
-            message: Any = message_types().deserialize_cdr(last_path, "nav_msgs/msg/Path")
-            self._messages.resume_path(message.poses)
+        if self.done.step:
+            way: Any = message_types().deserialize_cdr(last[path], "nav_msgs/msg/Path") if path in last else None
+            pose: Any = (
+                message_types().deserialize_cdr(last[odometry], "nav_msgs/msg/Odometry") if odometry in last else None
+            )
+            self._messages.resume([] if way is None else way.poses, None if pose is None else pose.child_frame_id)

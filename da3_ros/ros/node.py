@@ -150,7 +150,7 @@ class Da3Node(LifecycleNode):
         return response
 
     async def _on_save_map(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        """In a thread, since a large map takes seconds, and the executor's thread takes images in."""
+        """In a thread, since a large map takes seconds, and the executor has other services and time-outs to see to."""
         saved: Future[Trigger.Response] = Future(executor=self.executor)
         arguments = self._session, response, saved
         threading.Thread(target=self._save_map, args=arguments, name="da3-save", daemon=True).start()
@@ -170,7 +170,7 @@ class Da3Node(LifecycleNode):
         if not saved.done():
             saved.set_result(response)
         if self.executor is not None:
-            self.executor.wake()  # or it would look at the answer with the next image only
+            self.executor.wake()  # or it would look at the answer with the next timer only
 
 
 def main(args: list[str] | None = None) -> NoReturn:

@@ -143,7 +143,7 @@ class TrackHistory:
             status=status,
             source=self._source(pending.stamp_ns) if report.metric else "none",
             report=report,
-            covariance=self._uncertainty(pending, report, status, body, views),
+            covariance=self._uncertainty(pending, report, body, views),
             moved=self._moved(pending, report),
             anew=found or pending.T_new_old is not None,
         )
@@ -251,12 +251,11 @@ class TrackHistory:
         self,
         pending: PendingStep,
         report: TrackReport,
-        status: str,
         body: np.ndarray,
         views: Sequence[TrackedView],
     ) -> np.ndarray | None:
         """Covariance (6, 6), None from the moment on from which nobody knows where the robot is."""
-        if status == "lost":
+        if not (pending.first or pending.connected or pending.bridged):
             self._covariance.lose()
         if report.metric and not self._metric:  # the way before was not in metres
             self._covariance.start()

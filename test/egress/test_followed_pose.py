@@ -72,3 +72,10 @@ def test_after_a_reset_a_camera_may_be_followed_again(sent):
     sent(estimate(1, base=1.0))
     sent.messages.forget_path()
     assert sent(estimate(2)) == ("left_optical", 7.0, 1)
+
+
+def test_what_is_followed_goes_on_where_an_interrupted_run_ended(sent):
+    """The base was, and is not replaced by a camera while it is not there."""
+    sent.messages.resume([object(), object()], "base_link")
+    assert sent(estimate(1)) is None
+    assert sent(estimate(2, base=2.0)) == ("base_link", 2.0, 3)

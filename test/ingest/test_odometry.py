@@ -105,6 +105,13 @@ def test_where_odom_is_our_own_odometry_may_be_in_any_one_frame():
     np.testing.assert_allclose(own.pose(odometry("wheel_odom", "base"))[1], T_ODOM_CHILD, atol=1e-12)
 
 
+def test_what_was_refused_says_nothing_about_the_frame():
+    own = base_odometry(publish_tf=True)
+    with pytest.raises(InputError, match="child_frame_id 'arm'"):
+        own.pose(odometry("map", "arm"))
+    np.testing.assert_allclose(own.pose(odometry("wheel_odom", "base"))[1], T_ODOM_CHILD, atol=1e-12)
+
+
 def test_a_static_transform_may_come_later():
     static = {}
     waiting = BaseOdometry("/wheels", FramesConfig(base="base"), lambda *names: static.get(names))
