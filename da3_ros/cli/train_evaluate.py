@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from da3_ros.config import ANY_VIEW_VARIANTS
+from da3_ros.errors import ConfigError
 from da3_ros.streaming.device import choose_device
 
 if TYPE_CHECKING:
@@ -27,6 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--variant", default="da3-nano", choices=ANY_VIEW_VARIANTS, help="default: %(default)s")
     parser.add_argument(
         "--sequences", type=int, default=200, metavar="N", help="held-out scenes (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        metavar=("HEIGHT", "WIDTH"),
+        help="of the held-out scenes' pictures, multiples of 14 (default: 168 224)",
     )
     parser.add_argument(
         "--real",
@@ -52,9 +60,13 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from da3_ros.model import DepthAnything3, load_model
-    from da3_ros.training.held_out import evaluate, held_out_sequences, network_predictor
+    from da3_ros.model.variants import PATCH
+    from da3_ros.training.held_out import SIZE, evaluate, held_out_sequences, network_predictor
     from da3_ros.training.worlds import SceneSource
 
+    height, width = args.size or SIZE
+    if min(height, width) < PATCH or height % PATCH or width % PATCH:
+        raise ConfigError(f"--size {height} {width}: the network takes multiples of {PATCH} pixels")
     device = choose_device(args.device)
     network = load_model(args.variant, args.weights, device)
     assert isinstance(network, DepthAnything3)
@@ -62,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     scores: dict[str, Scores] = {}
     if args.sequences > 0:
         with tqdm(total=args.sequences, desc="held out", unit="scene", disable=not sys.stderr.isatty()) as bar:
-            batches = held_out_sequences(SceneSource(device, compiled=False), args.sequences)
+            batches = held_out_sequences(SceneSource(device, compiled=False), args.sequences, (height, width))
             scores["held out"] = evaluate(predict, batches, bar.update)
     if args.real:  # only then: a machine that merely trains need not have what reads recordings
         from da3_ros.cli.demo_pictures import read_pictures

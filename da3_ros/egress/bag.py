@@ -27,6 +27,10 @@ from da3_ros.errors import InputError
 from da3_ros.share import share_folder
 
 
+class DamagedError(InputError):
+    """What is to be gone on with cannot be read."""
+
+
 @cache
 def message_types() -> Typestore:
     """The standard types of ROS 2 and those of this package."""
@@ -128,13 +132,13 @@ class BagWriter:
     ) -> None:
         """Write the messages in the first ``size`` bytes of ``file``, another one of this class, in the same chunks.
 
-        ``types``: those that know a topic's. ``taken`` is told topic and data of each. Raises InputError where they are
-        damaged.
+        ``types``: those that know a topic's. ``taken`` is told topic and data of each. Raises DamagedError where they
+        are damaged or gone.
         """
         schemas: dict[int, str] = {}
         topics: dict[int, tuple[str, str]] = {}
         try:
-            with file.open("rb") as stream:
+            with _readable(file) as stream:
                 for record in StreamReader(stream, emit_chunks=True).records:
                     for item in breakup_chunk(record, validate_crc=True) if isinstance(record, Chunk) else ():
                         if isinstance(item, Schema):
@@ -149,7 +153,7 @@ class BagWriter:
                     if stream.tell() >= size:
                         return
         except (McapError, ValueError, KeyError, struct.error) as error:
-            raise InputError(f"{file} is damaged ({error}): delete it") from error
+            raise DamagedError(f"{file} is damaged ({error})") from error
 
     def _register(self, topic: str, kind: str, types: Typestore) -> RecordedTopic:
         if kind not in self._schemas:
@@ -166,3 +170,10 @@ class BagWriter:
             yield
         except OSError as error:
             raise InputError(f"{self.path} cannot be written: {error.strerror or error}") from error
+
+
+def _readable(file: Path) -> IO[bytes]:
+    try:
+        return file.open("rb")
+    except OSError as error:
+        raise DamagedError(f"{file} cannot be read ({error.strerror or error})") from error

@@ -86,23 +86,29 @@ class BaseOdometry:
                     "alone publish on scale.odometry_topic"
                 )
             return np.eye(4)
-        T = np.eye(4) if frame == odom else self._static(odom, frame)
-        if T is None:
-            raise InputError(
-                f"the odometry of {self._topic} is in header.frame_id '{frame}', but frames.odom is '{odom}', and no "
-                "static transform connects the two, so it is not used: set frames.odom to that frame, or "
-                "scale.odometry_topic to the odometry in frames.odom"
-            )
-        return T
+        return self._connection(
+            odom,
+            frame,
+            f"is in header.frame_id '{frame}', but frames.odom is '{odom}'",
+            "set frames.odom to that frame, or scale.odometry_topic to the odometry in frames.odom",
+        )
 
     def _T_child_base(self, child: str) -> np.ndarray:
         base = self._frames.base
-        T = np.eye(4) if child == base else self._static(child, base)
+        return self._connection(
+            child,
+            base,
+            f"has the pose of child_frame_id '{child}', but frames.base is '{base}'",
+            "publish it on /tf_static, or name the frame in frames.base",
+        )
+
+    def _connection(self, target: str, source: str, problem: str, mend: str) -> np.ndarray:
+        """T_target_source (4, 4). Raises InputError where it is not known."""
+        T = np.eye(4) if target == source else self._static(target, source)
         if T is None:
             raise InputError(
-                f"the odometry of {self._topic} has the pose of child_frame_id '{child}', but frames.base is '{base}', "
-                "and no static transform connects the two, so it is not used: publish it on /tf_static, or name the "
-                "frame in frames.base"
+                f"the odometry of {self._topic} {problem}, and no static transform connects the two, so it is not "
+                f"used: {mend}"
             )
         return T
 

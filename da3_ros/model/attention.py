@@ -113,19 +113,34 @@ def measured() -> Iterator[None]:
         _measuring.active = before
 
 
+class _WithoutPlans:
+    """How many are within ``without_plans``, in all threads, and what torch may choose when nobody is."""
+
+    lock = threading.Lock()
+    within = 0
+    allowed = True
+
+
 @contextmanager
 def without_plans() -> Iterator[None]:
-    """Within it torch's own choice, in the whole process, is not cuDNN's kernel.
+    """Within it torch's own choice, in the whole process, is not cuDNN's kernel. Threads may be within it at once.
 
     That is what torch takes first on Hopper and later, and cuDNN builds a plan for each shape that it has not met:
     tenths of a second. Shapes whose kernel was measured keep it.
     """
-    before = torch.backends.cuda.cudnn_sdp_enabled()
-    torch.backends.cuda.enable_cudnn_sdp(False)
+    state = _WithoutPlans
+    with state.lock:
+        if not state.within:
+            state.allowed = torch.backends.cuda.cudnn_sdp_enabled()
+            torch.backends.cuda.enable_cudnn_sdp(False)
+        state.within += 1
     try:
         yield
     finally:
-        torch.backends.cuda.enable_cudnn_sdp(before)
+        with state.lock:
+            state.within -= 1
+            if not state.within:
+                torch.backends.cuda.enable_cudnn_sdp(state.allowed)
 
 
 def _measure(q: Tensor, k: Tensor, v: Tensor) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from rosbags.typesys.store import Typestore
 
 from da3_ros.config import Config, to_flat
-from da3_ros.egress.bag import BagWriter, message_builder, message_types
+from da3_ros.egress.bag import BagWriter, DamagedError, message_builder, message_types
 from da3_ros.egress.estimates import EstimateMessages, output_topics
 from da3_ros.errors import InputError
 from da3_ros.ingest.bag import Bag
@@ -24,7 +24,8 @@ from da3_ros.replay.estimates import ReplayedEstimate, resolve
 
 PART_SETS = 100
 _STATE, _RUN = "state.json", "run.json"
-_WRITTEN, _BEFORE = "written", "before"  # what is being written, and what is gone on with until that has it
+# What is being written, what is gone on with until that has it, and what is deleted then.
+_WRITTEN, _BEFORE, _TAKEN_OVER = "written", "before", "taken over"
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,8 @@ class Recording:
         written, before = self._folder / _WRITTEN, self._folder / _BEFORE
         if progress.sets and not before.exists():
             written.rename(before)
-        shutil.rmtree(written, ignore_errors=True)
+        for rest in (written, self._folder / _TAKEN_OVER):
+            shutil.rmtree(rest, ignore_errors=True)
         return progress
 
     def _go_on(self) -> None:
@@ -181,8 +183,12 @@ class Recording:
 
         path, odometry = followed = [self._names.get(name) for name in ("path", "odometry")]
         before = self._folder / _BEFORE
-        self._writer.take_over(before / self._writer.file.name, self.done.size, types, taken)
-        shutil.rmtree(before)
+        try:
+            self._writer.take_over(before / self._writer.file.name, self.done.size, types, taken)
+        except DamagedError as error:
+            raise InputError(f"{error}: delete {self._folder}") from error
+        before.rename(self._folder / _TAKEN_OVER)  # whole or gone, whenever this run is killed
+        shutil.rmtree(self._folder / _TAKEN_OVER)
         if self.done.step:
             way: Any = message_types().deserialize_cdr(last[path], "nav_msgs/msg/Path") if path in last else None
             pose: Any = (

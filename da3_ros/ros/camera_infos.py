@@ -72,21 +72,24 @@ class CameraInfos:
         self._arrived(camera)
 
 
-def await_calibrations(
-    node: Node, config: Config, failed: Callable[[BaseException], None], timeout_s: float
-) -> dict[str, CameraCalibration]:
+def await_calibrations(node: Node, config: Config, timeout_s: float) -> dict[str, CameraCalibration]:
     """The calibration of every camera, as soon as all have sent their CameraInfo. Blocks, and needs no executor.
 
     Raises UnavailableError where a camera has none or sends none within ``timeout_s``, FrameError for a CameraInfo
-    that cannot be used, ConfigError for topics and QoS overrides that cannot be used. ``failed``: see Intake.
+    that cannot be used, ConfigError for topics and QoS overrides that cannot be used.
     """
     without = [camera for camera in config.cameras if config.camera_info_topic(camera) is None]
     if without:
         raise UnavailableError(f"no CameraInfo topic is set for {', '.join(without)}")
-    came = threading.Condition()
+    came, failures = threading.Condition(), list[BaseException]()
 
     def arrived(camera: str) -> None:
         with came:
+            came.notify()
+
+    def failed(error: BaseException) -> None:
+        with came:
+            failures.append(error)
             came.notify()
 
     intake = Intake(node, failed)
@@ -96,10 +99,12 @@ def await_calibrations(
             infos.subscribe(camera)
         intake.start()
         with came:
-            came.wait_for(lambda: all(map(infos.newest, config.cameras)), timeout_s)
+            came.wait_for(lambda: failures or all(map(infos.newest, config.cameras)), timeout_s)
     finally:
         intake.close()
         infos.close()
+    if failures:
+        raise failures[0]
     newest = {camera: infos.newest(camera) for camera in config.cameras}
     silent = [camera for camera, info in newest.items() if info is None]
     if silent:

@@ -111,6 +111,7 @@ class Da3Node(LifecycleNode):
         assert self._session is not None
         self._session.activate(self._parameter_overrides)
         super().on_activate(state)
+        self._session.start()
 
     def _deactivate(self, state: LifecycleState) -> None:
         super().on_deactivate(state)

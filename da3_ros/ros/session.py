@@ -36,7 +36,7 @@ _CLOSE_TIMEOUT_S = 10.0  # after a warm-up that failed
 
 
 class Session:
-    """Loads the model, warms it up and makes the publishers; ``activate`` then lets images in.
+    """Loads the model, warms it up and makes the publishers; ``activate`` and ``start`` then let images in.
 
     ``fail`` gets exceptions of the worker threads. Raises Da3Error when the configuration does not work out.
     """
@@ -95,7 +95,9 @@ class Session:
         node.get_logger().info(f"configured for {', '.join(config.cameras)}: {details}")
 
     def activate(self, overrides: Mapping[str, Any]) -> None:
-        """Subscribe to the cameras. ``overrides``: parameter overrides by name, to find QoS ones without effect.
+        """Subscribe to the cameras; nothing comes before ``start``.
+
+        ``overrides``: parameter overrides by name, to find QoS ones without effect.
 
         Raises ConfigError for topics and QoS overrides that cannot be used.
         """
@@ -113,9 +115,13 @@ class Session:
         self._rig.forget()
         self._engine.reset(self._publishers.forget_path)
         self._tf.announce()
-        self._active.start()
         for name in unused_overrides(overrides, self._node):
             self._node.get_logger().warning(f"the parameter {name} has no effect: the node has no such topic")
+
+    def start(self) -> None:
+        """Let images in, once the publishers may send."""
+        assert self._active is not None
+        self._active.start()
 
     def deactivate(self) -> None:
         """Unsubscribe and forget what waits; the model stays loaded."""
@@ -169,7 +175,7 @@ class Session:
         if not self._engine.warms_up:
             return
         try:
-            self._engine.warm_up(await_calibrations(self._node, self._config, self._fail, _INFO_TIMEOUT_S))
+            self._engine.warm_up(await_calibrations(self._node, self._config, _INFO_TIMEOUT_S))
         except (UnavailableError, FrameError) as error:
             self._node.get_logger().info(
                 f"the warm-up waits for the first set of images, and those that come meanwhile are dropped: {error}"

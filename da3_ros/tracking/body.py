@@ -30,19 +30,18 @@ class Body:
         """Whether odom has no base so far, and the newest views, ``mounted`` (M,) where their place is known, have."""
         return self._alone is not None and bool(mounted.any())
 
-    def align(self, T_base_cam: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
-        """T_new_old (4, 4), from odom as it is to odom as it had been with ``T_base_cam`` from the first window on, and
-        T_base_old (4, 4) of the body that odom has had; from now on it has the base.
+    def align(self, T_base_cam: Mapping[str, np.ndarray]) -> np.ndarray | None:
+        """T_new_old (4, 4), from odom as it is to odom as it had been with ``T_base_cam`` from the first window on.
 
-        None where the camera that odom began with is not among them.
+        Since odom began at the body, it is T_base_old of the body that odom has had as well; from now on it has the
+        base. None where the camera that odom began with is not among them.
         """
         assert self._alone is not None
         mount = T_base_cam.get(self._alone)
         if mount is None:
             return None
         self._alone = None
-        T_base_old = mount @ invert(T_BODY_OPTICAL)
-        return T_base_old, T_base_old
+        return mount @ invert(T_BODY_OPTICAL)
 
     def step(
         self, cameras: Sequence[str], newest: int, T_base_cam: Mapping[str, np.ndarray], first: bool
@@ -76,7 +75,7 @@ class Body:
             "mount": np.stack([T_base_cam.get(camera, np.eye(4)) for camera in cameras]),
             "hangs": np.array(hangs, dtype=np.float64),
             "arm": np.array(new),
-            "count": np.array(max(1.0, len(hanging))),
+            "even": np.array(hangs) / max(1, len(hanging)),
             "alone": np.array(float(len(hanging) < 2)),
             "chief": np.array(chiefs),
             "chief_mount": np.stack([T_base_cam.get(cameras[index], T_BODY_OPTICAL) for index in chiefs]),

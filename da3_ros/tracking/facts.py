@@ -25,6 +25,7 @@ class Facts:
     mounted: np.ndarray  # (N,) 1 where its camera's place on the robot is known
     mount: np.ndarray  # (N, 4, 4) T_base_cam, identity where not known
     hangs: np.ndarray  # (N,) 1 for cameras of the newest set that the body's pose comes from
+    even: np.ndarray  # (N,) the same over how many they are, 0 where there is none
     arm: np.ndarray  # (M,) row of Memory.arms to remember the newest views' cameras in
     given: np.ndarray  # (N,) 1 where the robot's odometry had the base at its stamp
     T_given_base: np.ndarray  # (N, 4, 4) there, else identity
@@ -34,8 +35,7 @@ class Facts:
     elapsed_s: np.ndarray  # () since the last window
     started: np.ndarray  # () 1 if there was one
     connected: np.ndarray  # () 1 if it shared a view
-    count: np.ndarray  # () of cameras that hang, 1 at least
-    alone: np.ndarray  # () 1 where it is not more
+    alone: np.ndarray  # () 1 where it is not more than one
     chief: np.ndarray  # (2,) indices of the views by which an unconnected window is placed, and that the body is at
     chief_mount: np.ndarray  # (2, 4, 4) T_body_cam of the two
     chief_arm: np.ndarray  # () row of Memory.arms of the second one's camera
@@ -59,9 +59,9 @@ class FactsLayout:
         N, M = views, newest
         self._shapes: dict[str, tuple[int, ...]] = {
             "row": (N,), "shared": (N,), "share": (N,), "deep": (N,), "group": (N,), "mounted": (N,),
-            "mount": (N, 4, 4), "hangs": (N,), "arm": (M,), "given": (N,), "T_given_base": (N, 4, 4),
+            "mount": (N, 4, 4), "hangs": (N,), "even": (N,), "arm": (M,), "given": (N,), "T_given_base": (N, 4, 4),
             "content": (M, 4), "ranges": (MOST_RANGES, 4), "turnover": (), "elapsed_s": (), "started": (),
-            "connected": (), "count": (), "alone": (), "chief": (2,), "chief_mount": (2, 4, 4), "chief_arm": (),
+            "connected": (), "alone": (), "chief": (2,), "chief_mount": (2, 4, 4), "chief_arm": (),
             "armed": (), "kept": (2, 4, 4), "hung": (), "hung_lever": (3,), "motion": (4, 4),
         }  # fmt: skip
 

@@ -101,7 +101,7 @@ class ScaleFilter:
         elapsed = torch.as_tensor(elapsed_s, dtype=torch.float64, device=state.log.device).clamp(min=1e-3)
         age = state.age + elapsed
         settled = age.clamp(max=self.time_constant_s)
-        most = torch.maximum(-torch.expm1(-elapsed / self.time_constant_s), elapsed / (age + elapsed))
+        most = torch.maximum(-torch.expm1(elapsed / -self.time_constant_s), elapsed / (age + elapsed))
         nothing, some = no_measurement(elapsed.device), numbers(elapsed.device)
         no = nothing.valid
         all_ = [nothing if one is None else one for one in measured]

@@ -169,7 +169,9 @@ class Tracker:
         self._memory = after
         self._newest = [self._row[key] for key in keys[newest:]]
         self._windows = dict(zip(keys, counts, strict=True))
-        self._stamp_ns, self._last_given = stamp_ns, given
+        self._stamp_ns = stamp_ns
+        if mounted[newest:].any() or not T_base_cam:  # else the body stays where it was
+            self._last_given = given
         return TrackedWindow(
             step.T_odom_cam,
             step.T_body if mounted[newest:].any() else None,
@@ -194,14 +196,13 @@ class Tracker:
 
     def _align(self, T_base_cam: Mapping[str, np.ndarray]) -> np.ndarray:
         """Lay odom onto a rig that has come late, see TrackedWindow.T_new_old."""
-        aligned = self._body.align(T_base_cam)
-        if aligned is None:
+        T_new_old = self._body.align(T_base_cam)
+        if T_new_old is None:
             self._memory, self._windows, self._body = None, {}, Body()
             return np.full((4, 4), np.nan)
         assert self._memory is not None
-        transforms = (pinned(T, self._device).to(self._device, non_blocking=True) for T in aligned)
-        self._memory = realigned(self._memory, *transforms)
-        return aligned[0]
+        self._memory = realigned(self._memory, pinned(T_new_old, self._device).to(self._device, non_blocking=True))
+        return T_new_old
 
     def _index(self, rows: Sequence[int]) -> Tensor:
         return pinned_indices(tuple(rows), self._device).to(self._device, non_blocking=True)

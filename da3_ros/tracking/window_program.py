@@ -148,7 +148,7 @@ def advance(
     arms = memory.arms.index_copy(0, indices["arm"], invert_rigid(body) @ T_odom_cam[newest])
     T_odom_cam, misfits = _on_body(facts, T_odom_cam, bodies, body, metric, newest)
     places = T_odom_cam[:, :3, 3]
-    middle = aboard @ places / facts["count"]
+    middle = facts["even"] @ places
     centre = torch.where(together, middle, places.index_select(0, chief[1:])[0])
     # A view's pose is the mean of what its windows say: one window's noise then moves the frame by little.
     T_odom_cam = torch.where((shared > 0)[:, None, None], blend(stored, T_odom_cam, facts["share"]), T_odom_cam)
@@ -164,20 +164,19 @@ def advance(
     return after, Step(T_odom_cam, body, unit, metric, thumbs, weights, report)
 
 
-def realigned(memory: Memory, T_new_old: Tensor, T_base_old: Tensor) -> Memory:
-    """The same in another frame odom, and for another body: ``T_new_old`` and ``T_base_old`` (4, 4).
+def realigned(memory: Memory, T_new_old: Tensor) -> Memory:
+    """The same in another frame odom, ``T_new_old`` (4, 4), and for the base in place of the body at which odom began:
+    so that is also T_base_old.
 
-    Their translations are those of levers in metres, and count nothing as long as there are none.
+    Its translation is that of a lever in metres, and counts nothing as long as there are none.
     """
-    metric = memory.variance < UNKNOWN_VARIANCE / 2
-    T_new_old, T_base_old = T_new_old.clone(), T_base_old.clone()
-    for T in (T_new_old, T_base_old):
-        T[:3, 3] *= metric
+    T = T_new_old.clone()
+    T[:3, 3] *= memory.variance < UNKNOWN_VARIANCE / 2
     return memory._replace(
-        poses=T_new_old @ memory.poses,
-        body=T_new_old @ memory.body @ invert_rigid(T_base_old),
-        centre=T_new_old[:3, :3] @ memory.centre + T_new_old[:3, 3],
-        arms=T_base_old @ memory.arms,
+        poses=T @ memory.poses,
+        body=T @ memory.body @ invert_rigid(T),
+        centre=T[:3, :3] @ memory.centre + T[:3, 3],
+        arms=T @ memory.arms,
     )
 
 
@@ -394,7 +393,7 @@ def _nothing(device: torch.device) -> ScaleRatio:
 def _grown(T: Tensor, shift: Tensor, growth: Tensor) -> Tensor:
     """Poses (N, 4, 4) whose places p have become ``growth`` () p + ``shift`` (3,)."""
     grown = T.clone()
-    grown[:, :3, 3] = growth * T[:, :3, 3] + shift
+    grown[:, :3, 3] = torch.addcmul(shift, growth, T[:, :3, 3])
     return grown
 
 

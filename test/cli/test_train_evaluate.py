@@ -53,6 +53,23 @@ def test_the_command_scores_weights_on_recordings(recording, capsys):
     assert found["wall"]["windows"] == 1 and found["wall"]["abs_rel"] < 2.0
 
 
+def test_held_out_scenes_have_the_size_that_is_asked_for(monkeypatch, capsys):
+    from da3_ros.training import held_out
+
+    sizes, make = [], held_out.network_predictor
+
+    def noting(network):
+        predict = make(network)
+        return lambda images: (sizes.append(tuple(images.shape[-2:])), predict(images))[1]
+
+    monkeypatch.setattr(held_out, "network_predictor", noting)
+    arguments = ["train", "evaluate", "--weights", "random", "--sequences", "1", "--device", "cpu", "--size"]
+    assert main([*arguments, "28", "42"]) == 0
+    assert sizes == [(28, 42)] and "held out" in capsys.readouterr().out
+    assert main([*arguments, "30", "42"]) == 2
+    assert "--size 30 42: the network takes multiples of 14 pixels" in capsys.readouterr().err
+
+
 def test_pictures_of_recordings_get_the_size_that_is_asked_for(recording, monkeypatch, capsys):
     from da3_ros.training import held_out
 

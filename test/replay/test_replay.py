@@ -166,7 +166,29 @@ def test_a_damaged_part_is_not_gone_on_with(bag, tmp_path, monkeypatch, capsys):
     data[len(data) // 3] ^= 1
     file.write_bytes(data)
     assert run(bag, tmp_path / "out.mcap") == 2
-    assert "is damaged (crc validation failed" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "is damaged (crc validation failed" in said and f": delete {tmp_path / 'out.mcap.parts'}" in said
+    (file,) = (tmp_path / "out.mcap.parts" / "before").rglob("*.mcap")
+    file.unlink()
+    assert run(bag, tmp_path / "out.mcap") == 2
+    said = capsys.readouterr().err
+    assert "cannot be read" in said and f": delete {tmp_path / 'out.mcap.parts'}" in said
+
+
+def test_whole_parts_are_there_though_the_process_is_killed_at_once(bag, tmp_path, monkeypatch):
+    """Nothing of what the state says is still in this process's memory."""
+    monkeypatch.setattr(command, "PART_SETS", 3)
+    sizes, boundary = [], command.Output.boundary
+
+    def looked_at(self, number):
+        boundary(self, number)
+        state = self._folder / "state.json"
+        if state.is_file():
+            sizes.append((json.loads(state.read_text())["size"], self._writer.file.stat().st_size))
+
+    monkeypatch.setattr(command.Output, "boundary", looked_at)
+    assert run(bag, tmp_path / "out.mcap") == 0
+    assert len(sizes) >= 2 and all(there >= said for said, there in sizes)
 
 
 def test_a_disk_that_is_full_is_said_in_one_line(bag, tmp_path, monkeypatch, capsys):

@@ -156,4 +156,4 @@ def test_without_autostart_the_node_waits_and_says_so(graph, start_program):
     assert graph.state() == "active"
     assert node.end()[0] == 0
     # Others see at once that it is gone.
-    wait_until(lambda: "da3_node" not in graph.node.get_node_names())
+    wait_until(lambda: "da3_node" not in graph.node.get_node_names(), 3.0)

@@ -11,6 +11,7 @@ import torch
 from graph_stand_ins import made  # noqa: F401
 from streaming_helpers import make_model, make_set, make_stream
 
+from da3_ros.model.attention import without_plans
 from da3_ros.model.regions import compiled_regions, region
 from da3_ros.streaming import programs
 from da3_ros.streaming.networks import AnyViewWindow
@@ -175,3 +176,19 @@ def test_another_size_of_images_in_flight_compiles_nothing_and_says_so(made, mon
     assert len(warmed) == 2 and made.compiled == []
     assert stream._network._programs.graphs > 0, "what comes up again is captured all the same"
     assert "the network's images are 56x42 now" in caplog.text and "until the node is configured again" in caplog.text
+
+
+def test_cudnn_s_plans_are_out_as_long_as_any_thread_is_in_flight():
+    """Threads do not end in the order in which they began, and the last one leaves it as it was."""
+    before = torch.backends.cuda.cudnn_sdp_enabled()
+    try:
+        torch.backends.cuda.enable_cudnn_sdp(True)
+        first, second = without_plans(), without_plans()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert not torch.backends.cuda.cudnn_sdp_enabled()
+        second.__exit__(None, None, None)
+        assert torch.backends.cuda.cudnn_sdp_enabled()
+    finally:
+        torch.backends.cuda.enable_cudnn_sdp(before)

@@ -12,6 +12,8 @@ from da3_ros.datatypes import Frame, FrameSet, WindowPrediction
 from da3_ros.geometry.se3 import T_BODY_OPTICAL, T_from, invert, rotation_angle
 from da3_ros.streaming.transfer import Downloader
 from da3_ros.tracking import TrackingSettings, WindowTracking
+from da3_ros.tracking.scale_filter import ScaleFilter
+from da3_ros.tracking.tracker import Tracker
 
 SOME, NO_IMAGE = torch.device("cpu"), np.empty((0, 0, 3))
 
@@ -194,3 +196,19 @@ def test_where_nothing_is_shared_meanwhile_odom_stays_level():
     drive = Drive(sim.straight(6), {0: {"right": RIG["right"]}}, missing={3: {"right"}}, sets=1)
     assert drive.steps[3].T_odom_base is None and drive.statuses("lost")
     assert all(base[2, 2] > 0.9999 for base in drive.bases if base is not None)
+
+
+def test_odometry_bridges_the_way_of_the_sets_without_a_base_too():
+    """Of windows that share no view: cameras that say nothing of the base do not hide what the robot has driven."""
+    tracker, way = Tracker(ScaleFilter(5.0, 5), SOME, 4), sim.straight(8)
+    place = {"left": RIG["left"]}
+    for number, window in enumerate(sim.windows(way, RIG, 1, missing={step: {"left"} for step in (3, 4, 5)})):
+        stamp_ns = window.views[0].stamp_ns
+        tracker.note(FrameSet(stamp_ns, tuple(
+            Frame(view.camera, stamp_ns, NO_IMAGE, T_odom_base=way[number]) for view in window.views
+        )))  # fmt: skip
+        found = sim.step(tracker, window, place, sources=("metric_model",), metres=torch.tensor([1.0, 0.01]))
+        if number:
+            assert found.bridged == (number not in (3, 4, 5))
+    moved = invert(way[0]) @ way[-1]
+    np.testing.assert_allclose(found.T_odom_base.numpy(), moved, atol=1e-6)
