@@ -8,6 +8,7 @@ import pytest
 
 import da3_ros.config
 from da3_ros.config import Config, ModelConfig, from_flat, parameters, to_flat
+from da3_ros.config.choices import BUNDLED_VARIANT
 from da3_ros.errors import ConfigError
 from da3_ros.model import VARIANTS
 
@@ -116,7 +117,22 @@ def test_what_a_configuration_can_give(values, poses, sky, scale):
     assert (config.model.has_poses, config.model.has_sky, config.scale_source) == (poses, sky, scale)
 
 
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [
+        ({}, "rig"),
+        ({"model.variant": "da3-nano"}, "none"),
+        ({"model.variant": "da3-nano", "scale.odometry_topic": "wheels", "scale.range_topic": "scan"}, "range"),
+        ({"model.variant": "da3-nano", "scale.source": "rig"}, "rig"),
+        ({"model.variant": "da3-nano", "model.checkpoint": "mine.safetensors"}, "rig"),
+    ],
+)
+def test_no_metres_come_by_themselves_from_ways_that_are_known_to_be_too_short(values, scale):
+    assert from_flat({"cameras": ["left", "right"], **values}).scale_source == scale
+
+
 def test_variants_are_those_of_the_network_table():
+    assert BUNDLED_VARIANT in VARIANTS and VARIANTS[BUNDLED_VARIANT].bundled
     assert set(da3_ros.config.VARIANTS) == set(VARIANTS)
     for name, variant in VARIANTS.items():
         config = ModelConfig(variant=name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from da3_ros.config.choices import (
+    BUNDLED_VARIANT,
     METRIC_VARIANT,
     NESTED_VARIANTS,
     PROCESS_RES_METHODS,
@@ -102,6 +103,15 @@ class ModelConfig:
         return self.variant in (METRIC_VARIANT, *NESTED_VARIANTS) or bool(self.metric_checkpoint)
 
     @property
+    def has_lengths(self) -> bool:
+        """Whether the ways between predicted cameras are in the unit of the depth, so that known ways tell its metres.
+
+        Not with the da3-nano of this package: they are too short by a factor, in the right directions, which nothing
+        notices.
+        """
+        return self.has_poses and (self.variant != BUNDLED_VARIANT or bool(self.checkpoint))
+
+    @property
     def has_sky(self) -> bool:
         """Whether a network that finds the sky is loaded."""
         return self.has_metres or not self.has_poses
@@ -147,7 +157,8 @@ class ScaleConfig:
         "source of metric scale. rig: the distances between the cameras (/tf_static); odometry: the robot's own, "
         "frames.odom -> frames.base with frames.publish_tf false, or scale.odometry_topic; range: scale.range_topic; "
         "metric_model: da3metric-large, by itself, nested, or as metric_checkpoint; none: lengths are in a unit of "
-        "their own; auto: all of these that are there, each by its uncertainty",
+        "their own; auto: all of these that are there, each by its uncertainty, but neither rig nor odometry with the "
+        "da3-nano of this package, whose ways between cameras are too short",
         choices=("auto", "none", "metric_model", "rig", "odometry", "range"),
     )
     odometry_topic: str = param(

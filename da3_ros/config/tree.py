@@ -57,9 +57,10 @@ class PipelineConfig:
             if conditioning == "rig" and len(self.cameras) == 1:
                 given = ()
             return given or (("metric_model",) if self.model.has_metres and wanted != "none" else ())
+        by_ways = self.tracks and (self.model.has_lengths or wanted != "auto")
         there = {
-            "rig": self.tracks and len(self.cameras) > 1,
-            "odometry": self.tracks and (not self.frames.publish_tf or bool(self.scale.odometry_topic)),
+            "rig": by_ways and len(self.cameras) > 1,
+            "odometry": by_ways and (not self.frames.publish_tf or bool(self.scale.odometry_topic)),
             "range": self.tracks and bool(self.scale.range_topic),
             "metric_model": self.model.has_metres,
         }

@@ -65,11 +65,16 @@ def _findings(config: PipelineConfig, estimate: Estimate) -> list[Finding]:
         text = "the way was lost once since the last reset, so odometry has no covariance: call ~/reset to start anew"
         found.append(Finding(DiagnosticStatus.WARN, "lost before", text))
     if estimate.scale.source == "none" and config.scale.source != "none":
+        by_ways = (
+            "publish the transforms of two cameras or more on /tf_static, give the robot's odometry (frames.publish_tf "
+            "false)"
+            if config.model.has_lengths
+            else "take another model.variant, whose ways between cameras can be compared with those of the rig"
+        )
         text = (
             "nothing gives metric scale: depth, clouds and poses are in a unit of their own, NOT metres, and "
-            f"{config.frames.base} is taken to be where its camera is, in its own axes. Publish the transforms of two "
-            "cameras or more on /tf_static, give the robot's odometry (frames.publish_tf false) or scale.range_topic, "
-            "or load a metric network (model.metric_checkpoint)"
+            f"{config.frames.base} is taken to be where its camera is, in its own axes: {by_ways}, give "
+            "scale.range_topic, or load a metric network (model.metric_checkpoint)"
         )
         found.append(Finding(DiagnosticStatus.WARN, "no metres", text))
     for source in tracking.scale_rejected:
