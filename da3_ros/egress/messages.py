@@ -106,9 +106,7 @@ class MessageBuilder:
 
     def pose(self, T: np.ndarray) -> Any:
         """Pose from a rigid (4, 4) matrix; quaternion x, y, z, w."""
-        x, y, z = (float(value) for value in T[:3, 3])
-        position = self._make("geometry_msgs/msg/Point", x=x, y=y, z=z)
-        return self._make("geometry_msgs/msg/Pose", position=position, orientation=self._quaternion(T))
+        return self._pose(T[:3, 3], quat_xyzw_from_matrix(T))
 
     def transform(self, T_parent_child: np.ndarray, stamp_ns: int, parent: str, child: str) -> Any:
         """TransformStamped that maps points of ``child`` to ``parent``."""
@@ -119,7 +117,7 @@ class MessageBuilder:
             transform=self._make(
                 "geometry_msgs/msg/Transform",
                 translation=self._vector(T_parent_child[:3, 3]),
-                rotation=self._quaternion(T_parent_child),
+                rotation=self._quaternion(quat_xyzw_from_matrix(T_parent_child)),
             ),
         )
 
@@ -173,7 +171,7 @@ class MessageBuilder:
             **self._tracking(estimate),
             model_variant=description["variant"],
             weights_trained=description["weights_trained"],
-            views=[self._camera_estimate(view, estimate) for view in estimate.views],
+            views=self._camera_estimates(estimate),
         )
 
     def _tracking(self, estimate: Estimate) -> dict[str, Any]:
@@ -191,7 +189,15 @@ class MessageBuilder:
             "agreement": tracking.steady,
         }
 
-    def _camera_estimate(self, view: ViewEstimate, estimate: Estimate) -> Any:
+    def _camera_estimates(self, estimate: Estimate) -> list[Any]:
+        poses = np.stack([view.T_odom_cam for view in estimate.views if view.T_odom_cam is not None])
+        quaternions = quat_xyzw_from_matrix(poses)  # one by one they would take longer than all the rest
+        return [
+            self._camera_estimate(view, quaternion, estimate)
+            for view, quaternion in zip(estimate.views, quaternions, strict=True)
+        ]
+
+    def _camera_estimate(self, view: ViewEstimate, quaternion: np.ndarray, estimate: Estimate) -> Any:
         assert view.T_odom_cam is not None
         height, width = view.size_hw
         return self._make(
@@ -200,7 +206,7 @@ class MessageBuilder:
             camera=view.camera,
             newest=view.newest,
             reference=view.reference,
-            pose=self.pose(view.T_odom_cam),
+            pose=self._pose(view.T_odom_cam[:3, 3], quaternion),
             width=width,
             height=height,
             k=np.asarray(view.K, dtype=np.float64).reshape(-1),
@@ -210,8 +216,13 @@ class MessageBuilder:
             misfit_distance=_misfit(estimate, view, "misfit_m"),
         )
 
-    def _quaternion(self, T: np.ndarray) -> Any:
-        x, y, z, w = (float(value) for value in quat_xyzw_from_matrix(T))
+    def _pose(self, position: np.ndarray, quaternion: np.ndarray) -> Any:
+        x, y, z = position.tolist()
+        point = self._make("geometry_msgs/msg/Point", x=x, y=y, z=z)
+        return self._make("geometry_msgs/msg/Pose", position=point, orientation=self._quaternion(quaternion))
+
+    def _quaternion(self, quaternion: np.ndarray) -> Any:
+        x, y, z, w = quaternion.tolist()
         return self._make("geometry_msgs/msg/Quaternion", x=x, y=y, z=z, w=w)
 
     def _vector(self, values: np.ndarray) -> Any:

@@ -54,24 +54,35 @@ def rotation_angle(R: np.ndarray) -> float:
     return float(np.arctan2(np.linalg.norm(axis), np.trace(R) - 1.0))
 
 
+def _bar_itzhack() -> np.ndarray:
+    """(9, 16): from the elements of a rotation to those of the symmetric matrix whose eigenvector is its quaternion."""
+    linear = np.zeros((3, 3, 4, 4))
+    for i in range(3):
+        for j in range(3):
+            linear[i, j, i, j] += 1
+            linear[i, j, j, i] += 1
+        linear[i, i, range(3), range(3)] -= 1
+        linear[i, i, 3, 3] = 1
+        j, k = (i + 1) % 3, (i + 2) % 3
+        linear[k, j, i, 3] = linear[k, j, 3, i] = 1
+        linear[j, k, i, 3] = linear[j, k, 3, i] = -1
+    return linear.reshape(9, 16)
+
+
+_BAR_ITZHACK = _bar_itzhack()
+
+
 def quat_xyzw_from_matrix(R: np.ndarray) -> np.ndarray:
-    """Unit quaternion (x, y, z, w), w >= 0, of the rotation ``R`` (3, 3) or of a (4, 4) transform's rotation.
+    """Unit quaternions (..., 4) x, y, z, w, w >= 0, of rotations ``R`` (..., 3, 3), or of the rotations of (..., 4, 4)
+    transforms.
 
     The eigenvector of the largest eigenvalue of Bar-Itzhack's symmetric matrix (2000): no branches, and the
     nearest quaternion when ``R`` is not quite orthonormal.
     """
-    R = np.asarray(R, dtype=np.float64)[:3, :3]
-    xx, yy, zz = np.diag(R)
-    N = np.array(
-        [
-            [xx - yy - zz, R[1, 0] + R[0, 1], R[2, 0] + R[0, 2], R[2, 1] - R[1, 2]],
-            [R[1, 0] + R[0, 1], yy - xx - zz, R[2, 1] + R[1, 2], R[0, 2] - R[2, 0]],
-            [R[2, 0] + R[0, 2], R[2, 1] + R[1, 2], zz - xx - yy, R[1, 0] - R[0, 1]],
-            [R[2, 1] - R[1, 2], R[0, 2] - R[2, 0], R[1, 0] - R[0, 1], xx + yy + zz],
-        ]
-    )
-    quaternion = np.linalg.eigh(N)[1][:, -1]
-    return -quaternion if quaternion[3] < 0.0 else quaternion
+    R = np.asarray(R, dtype=np.float64)[..., :3, :3]
+    N = (R.reshape(*R.shape[:-2], 9) @ _BAR_ITZHACK).reshape(*R.shape[:-2], 4, 4)
+    quaternion = np.linalg.eigh(N)[1][..., -1]
+    return quaternion * np.copysign(1.0, quaternion[..., 3:])
 
 
 def matrix_from_quat_xyzw(quaternion: np.ndarray) -> np.ndarray:

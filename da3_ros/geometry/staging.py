@@ -17,7 +17,9 @@ Image = np.ndarray | torch.Tensor
 _SLOTS = 3
 _COPY_THREADS = 3
 # Bytes that are sent while the host writes the next ones: a single image is on the device soon after it is written.
+# Of several images parts are larger, since each may have to wait for the interpreter's lock.
 _PART = 1 << 19
+_MOST_PARTS = 8
 
 
 class UploadRing:
@@ -104,6 +106,7 @@ class _CudaSlot(_Slot):
         spin between two copies, and hold each other up where cores are shared.
         """
         parts: deque[_Part] = deque()
+        part_size = max(_PART, sum(image.nbytes for image in images) // _MOST_PARTS)
         start = 0
         for image, host, device in zip(images, _places(images, self.host), _places(images, self.buffer), strict=True):
             if isinstance(image, torch.Tensor):
@@ -112,7 +115,7 @@ class _CudaSlot(_Slot):
                 start += image.nbytes
                 continue
             place = host.numpy()
-            for rows in _parts(image):
+            for rows in _parts(image, part_size):
                 part = _Part(start, start + image[rows].nbytes, place[rows], image[rows])
                 parts.append(part)
                 start = part.end
@@ -172,8 +175,8 @@ def _places(images: Sequence[Image], buffer: torch.Tensor) -> list[torch.Tensor]
     return [buffer[end - image.nbytes : end].view(image.shape) for image, end in zip(images, ends, strict=True)]
 
 
-def _parts(image: np.ndarray) -> Iterator[slice]:
-    """Runs of rows of ``image`` that together are all of it, of about ``_PART`` bytes each."""
-    rows = max(1, len(image) * _PART // max(1, image.nbytes))
+def _parts(image: np.ndarray, size: int) -> Iterator[slice]:
+    """Runs of rows of ``image`` that together are all of it, of at most about ``size`` bytes each."""
+    rows = max(1, len(image) * size // max(1, image.nbytes))
     for first in range(0, len(image), rows):
         yield slice(first, first + rows)

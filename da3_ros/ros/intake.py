@@ -1,7 +1,8 @@
 """Subscriptions whose messages are taken in a thread of their own, serialized, and without the interpreter's lock.
 
-rclpy's executor makes its wait set anew for every wake-up, from everything that the node has: with the event handlers
-of all publishers that takes longer than to take an image, and the images of a set would queue up behind it.
+rclpy's executor makes its wait set anew for every wake-up, from everything that the node has: with all its services,
+timers and event handlers that takes longer than to take an image. The images of a set would queue up behind it, and
+the transforms of a robot, which come by the hundred in a second, would leave Python little time for anything else.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from rclpy.callback_groups import CallbackGroup
 from rclpy.guard_condition import GuardCondition
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
+from rclpy.serialization import deserialize_message
 
 from da3_ros.ros.rcl import Taken, Taker
 
@@ -43,6 +45,12 @@ class Intake:
         """Hand every message of ``subscription`` to ``consume``, in this object's thread."""
         self._consumers = {**self._consumers, subscription: consume}
         self._wake.trigger()
+
+    def take_over(self, subscription: Any, callback: Callable[[Any], None]) -> None:
+        """Hand every message of ``subscription``, which need not be ``held``, to ``callback``, not serialized."""
+        subscription.callback_group = self.held
+        kind = subscription.msg_type
+        self.add(subscription, lambda taken: callback(deserialize_message(taken.data.tobytes(), kind)))
 
     def start(self) -> None:
         """Begin to take messages."""

@@ -8,12 +8,15 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
+from rclpy.serialization import serialize_message
 
 from da3_ros.config import Config
 from da3_ros.datatypes import Estimate, OutputRequest
 from da3_ros.egress.estimates import CLOUD, IMAGE, MAP_POINTS, EstimateMessages, output_request, output_topics
 from da3_ros.ros import rcl, to_msg
+from da3_ros.ros.occasional import Occasional
 from da3_ros.ros.path_message import PathMessage
 from da3_ros.ros.pixel_messages import Memory, PixelMessage
 from da3_ros.ros.qos import clear_topic_errors, latched_profile, overridable, publication_profile
@@ -37,12 +40,17 @@ class EstimatePublishers:
         self._large = {topic for topic, kind in output_topics(config).items() if kind in (IMAGE, CLOUD)}
         self._memory: dict[str, Memory] = defaultdict(Memory)
         self._senders = ThreadPoolExecutor(_SENDERS, "da3-send")
+        events = Occasional()
         try:
             for topic, kind in output_topics(config).items():
                 profile = latched_profile() if topic == MAP_POINTS else publication_profile()
                 with clear_topic_errors(node, topic):
                     self._publishers[topic] = node.create_lifecycle_publisher(
-                        to_msg.message_class(kind), topic, profile, qos_overriding_options=overridable()
+                        to_msg.message_class(kind),
+                        topic,
+                        profile,
+                        callback_group=events,
+                        qos_overriding_options=overridable(),
                     )
             if not config.model.has_poses:
                 node.get_logger().info(
@@ -61,18 +69,15 @@ class EstimatePublishers:
         """Send ``estimate`` on every topic that has a listener; ``description`` is ``Pipeline.description``."""
         makers = {topic: make for topic, make in self._messages.of(estimate, description) if self._heard(topic)}
         # What has pixels is on its way while the rest, which takes Python's time and not the middleware's, is made.
-        # The largest first, so that no thread is left with it in the end.
-        large = {topic: makers.pop(topic)() for topic in self._large & makers.keys()}
-        sent = [
-            self._senders.submit(self._send, topic, large[topic])
-            for topic in sorted(large, key=lambda topic: -large[topic].size)
-        ]
+        # Cameras side by side, the topics of each one after the other: every change of threads may have to wait for
+        # the interpreter's lock. The largest first, so that no thread is left with it in the end.
+        parts: dict[str, dict[str, PixelMessage]] = defaultdict(dict)
+        for topic in self._large & makers.keys():
+            parts[topic.partition("/")[0]][topic] = makers.pop(topic)()
+        largest_first = sorted(parts.values(), key=lambda part: -sum(message.size for message in part.values()))
+        sent = [self._senders.submit(self._send_all, part) for part in largest_first]
         for topic, make_message in makers.items():
-            message = make_message()
-            if isinstance(message, PathMessage):
-                self._send(topic, message)
-            else:
-                self._publishers[topic].publish(message)
+            self._send(topic, make_message())
         for future in sent:
             future.result()
 
@@ -92,10 +97,20 @@ class EstimatePublishers:
             self._node.destroy_lifecycle_publisher(publisher)
         self._publishers.clear()
 
-    def _send(self, topic: str, message: PixelMessage | PathMessage) -> None:
+    def _send_all(self, messages: Mapping[str, PixelMessage]) -> None:
+        for topic, message in messages.items():
+            self._send(topic, message)
+
+    def _send(self, topic: str, message: Any) -> None:
         publisher = self._publishers[topic]
-        if publisher.is_activated:
-            rcl.publish(publisher, message.serialize(self._memory[topic]))
+        if not publisher.is_activated:
+            return
+        if isinstance(message, PixelMessage | PathMessage):
+            data = message.serialize(self._memory[topic])
+        else:
+            # rclpy's publish keeps the interpreter's lock while the middleware waits for what others are sending.
+            data = np.frombuffer(serialize_message(message), np.uint8)
+        rcl.publish(publisher, data)
 
     def _heard(self, topic: str) -> bool:
         publisher = self._publishers.get(topic)

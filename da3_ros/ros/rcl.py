@@ -57,7 +57,7 @@ def publish(publisher: Any, data: np.ndarray) -> None:
     message = _Bytes(data.ctypes.data, data.size, data.size)
     with publisher.handle:  # not destroyed meanwhile
         code = _rcl().rcl_publish_serialized_message(publisher.handle.pointer, ctypes.byref(message), None)
-    _check(code, f"publishing on {publisher.topic_name}")
+    _check(code, "publishing on", publisher)
 
 
 class Taken(NamedTuple):
@@ -91,7 +91,7 @@ class Taker:
         if code == _NOTHING_TAKEN:
             _rcutils().rcutils_reset_error()
             return None
-        _check(code, f"taking from {subscription.topic_name}")
+        _check(code, "taking from", subscription)
         return Taken(loan.array(), info.source_timestamp, info.received_timestamp)
 
 
@@ -131,8 +131,10 @@ class _Loan:
             self._free.append(self.block)
 
 
-def _check(code: int, doing: str) -> None:
+def _check(code: int, doing: str, on: Any = None) -> None:
+    """``on``: the publisher or subscription, whose name is made anew each time it is asked for."""
     if code != _OK:
+        doing += "" if on is None else f" {on.topic_name}"
         said = _rcutils().rcutils_get_error_string().text.decode(errors="replace")
         _rcutils().rcutils_reset_error()
         raise RuntimeError(f"{doing} failed with code {code}: {said}")

@@ -21,6 +21,7 @@ from da3_ros.ros.decode import cv_bridge_converter
 from da3_ros.ros.diagnostics import Diagnostics
 from da3_ros.ros.engine import Engine, EngineHooks, ImageSet, StepPipeline
 from da3_ros.ros.findings import Sources
+from da3_ros.ros.intake import Intake
 from da3_ros.ros.log import Throttle
 from da3_ros.ros.publishers import EstimatePublishers
 from da3_ros.ros.qos import unused_overrides
@@ -57,10 +58,13 @@ class Session:
         with ExitStack() as undo:
             self._publishers = EstimatePublishers(node, config)
             undo.callback(self._publishers.close)
-            self._rig = Rig(node, config)
+            self._intake = Intake(node, fail)  # of transforms and odometry
+            self._rig = Rig(node, config, self._intake)
             undo.callback(self._rig.close)
             self._odometry = (
-                RobotOdometry(node, self._rig.buffer, config, self._frame_dropped, self._odometry_refused)
+                RobotOdometry(
+                    node, self._rig.buffer, config, self._frame_dropped, self._odometry_refused, self._intake
+                )
                 if config.uses_odometry
                 else None
             )
@@ -73,6 +77,8 @@ class Session:
             )
             if self._ranges is not None:
                 undo.callback(self._ranges.close)
+            undo.callback(self._intake.close)
+            self._intake.start()
             self._tf = TfOutput(node, config)
             self._decoder = Decoder(config, self._frame_dropped, cv_bridge_converter, gpu_jpeg_decoder(config))
             hooks = EngineHooks(
@@ -161,6 +167,7 @@ class Session:
         self.deactivate()
         self._diagnostics.close()
         ended = self._engine.close(timeout_s)
+        self._intake.close()
         self._tf.close()
         if self._odometry is not None:
             self._odometry.close()

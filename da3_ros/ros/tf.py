@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 from nav_msgs.msg import Odometry
-from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
@@ -28,6 +27,7 @@ from da3_ros.ros.compat.tf2_ros import (
     TransformException,
     TransformListener,
 )
+from da3_ros.ros.intake import Intake
 
 _ODOMETRY_KEPT = 2000  # poses of scale.odometry_topic
 
@@ -35,15 +35,19 @@ _ODOMETRY_KEPT = 2000  # poses of scale.odometry_topic
 class Rig:
     """T_base_cam of each camera from /tf and /tf_static, as far as it is known; never a guess. Thread-safe.
 
+    ``intake`` takes the transforms from the topics; to be closed first.
+
     A camera whose transform is missing, or whose frame id another camera has too, is not in the rig, and
     ``problems`` says why.
     """
 
-    def __init__(self, node: Node, config: Config):
+    def __init__(self, node: Node, config: Config, intake: Intake):
         self._base = config.frames.base
         self._needed = config.model.has_poses
         self.buffer = Buffer()
         self._listener = TransformListener(self.buffer, node)
+        intake.take_over(self._listener.tf_sub, self._listener.callback)
+        intake.take_over(self._listener.tf_static_sub, self._listener.static_callback)
         self._lock = threading.Lock()
         self._known: dict[str, np.ndarray] = {}
         self._problems: dict[str, str] = {}
@@ -113,7 +117,7 @@ class RobotOdometry:
     It arrives later than images: the calling thread waits for it, up to sync.timeout_s for a set. Between two
     poses it is interpolated; beyond the newest one nothing is made up, and the frame is dropped; or, where odometry
     is only a source of scale, goes on without, and the next set waits for it no longer. ``refused`` is told of each
-    message that cannot be used.
+    message that cannot be used. ``intake`` takes the messages; to be closed first.
     """
 
     def __init__(
@@ -123,6 +127,7 @@ class RobotOdometry:
         config: Config,
         dropped: Callable[[FrameError], None],
         refused: Callable[[str], None],
+        intake: Intake,
     ):
         self._node = node
         self._buffer = buffer
@@ -137,8 +142,9 @@ class RobotOdometry:
         self._subscription = None
         if topic and not self._required:
             self._subscription = node.create_subscription(
-                Odometry, topic, self._take, qos_profile_sensor_data, callback_group=ReentrantCallbackGroup()
+                Odometry, topic, self._take, qos_profile_sensor_data, callback_group=intake.held
             )
+            intake.take_over(self._subscription, self._take)
 
     def close(self) -> None:
         """Stop listening."""

@@ -68,6 +68,21 @@ def test_all_messages_come_in_order_while_the_executor_is_busy(graph, intake):
     assert [size - got[1] for size in got] == [200, 0, 100]
 
 
+def test_what_is_taken_over_comes_to_its_callback_and_not_from_the_executor(graph, intake):
+    got = []
+    subscription = graph.node.create_subscription(
+        Image, "typed", lambda message: got.append((message.width, threading.current_thread().name)), 10
+    )
+    intake.take_over(subscription, subscription.callback)
+    intake.start()
+    publisher = graph.node.create_publisher(Image, "typed", 10)
+    wait_until(lambda: publisher.get_subscription_count() == 1)
+    for width in (3, 4):
+        publisher.publish(Image(width=width))
+    wait_until(lambda: len(got) == 2)
+    assert got == [(3, "da3-intake"), (4, "da3-intake")]
+
+
 def test_subscriptions_may_be_added_while_it_runs(graph, intake):
     first, second = Topic(graph.node, intake, "first"), Topic(graph.node, intake, "second")
     got_first, got_second = [], []

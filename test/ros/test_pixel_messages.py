@@ -51,19 +51,39 @@ def test_memory_is_used_again_and_grows():
     assert sent.base is memory.of(1).base
 
 
+def test_of_a_topic_only_what_has_changed_is_serialized_anew(monkeypatch):
+    """And nothing of one message is found in the next one."""
+    serialized = []
+
+    def serialize(message):
+        serialized.append(message)
+        return serialize_message(message)
+
+    monkeypatch.setattr(pixel_messages, "serialize_message", serialize)
+    memory = Memory()
+    changes = [(2, 3, "a", 5), (2, 3, "a", STAMP + 3_000_000_001), (2, 3, "b", 7), (3, 2, "b", 8), (3, 2, "b", 9)]
+    for height, width, frame_id, stamp_ns in changes:
+        value = RANDOM.integers(0, 200, (height, width)).astype(np.float32)
+        sent = to_msg.build_for_sending.image(value, stamp_ns, frame_id).serialize(memory).tobytes()
+        assert deserialize_message(sent, Image) == to_msg.build.image(value, stamp_ns, frame_id)
+    assert len(serialized) == 3
+
+
 def test_the_byte_order_of_the_middleware_is_kept(monkeypatch):
-    """One that writes big endian says so in its second byte, and the length of the data must follow it."""
+    """One that writes big endian says so in its second byte, and stamp and length of the data must follow it."""
 
     def big_endian(message):
-        return b"\0\0\0\0" + len(message.data).to_bytes(4, "big") + bytes(message.data)
+        return b"\0\0\0\0" + bytes(8) + len(message.data).to_bytes(4, "big") + bytes(message.data)
 
     monkeypatch.setattr(pixel_messages, "serialize_message", big_endian)
     pixel_messages._tail.cache_clear()
     try:
-        sent = PixelMessage(Image, np.arange(3, dtype=np.uint8)).serialize(Memory())
+        header = to_msg.build.header(STAMP, "camera")
+        sent = PixelMessage(Image, np.arange(3, dtype=np.uint8), header).serialize(Memory())
     finally:
         pixel_messages._tail.cache_clear()
-    assert sent.tobytes() == b"\0\0\0\0" + b"\0\0\0\3" + b"\0\1\2"
+    stamp = (1_700_000_000).to_bytes(4, "big") + (123_456_789).to_bytes(4, "big")
+    assert sent.tobytes() == b"\0\0\0\0" + stamp + b"\0\0\0\3" + b"\0\1\2"
 
 
 @pytest.mark.parametrize("kind", [Image, PointCloud2])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from fake_pipeline import HEIGHT, WIDTH, K, depth_of
 from nav_msgs.msg import Odometry, Path
+from rclpy.lifecycle import LifecyclePublisher
 from ros_harness import NS, DiagnosticsListener, wait_until
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from tf2_msgs.msg import TFMessage
@@ -87,6 +88,16 @@ def test_every_topic_carries_the_stamp_and_values_of_its_image(graph, cameras, a
 
     frames = {(t.header.frame_id, t.child_frame_id) for message in tf for t in message.transforms}
     assert frames == {("odom", "left_optical_estimated"), ("odom", "right_optical_estimated")}
+
+
+def test_nothing_is_sent_with_the_interpreters_lock_held(graph, cameras, active_node, monkeypatch):
+    """As rclpy's own publish does, which may wait for what other threads send."""
+    window = graph.listen(WindowEstimate, "/window")
+    info = graph.listen(CameraInfo, "/left/depth/camera_info")
+    odometry = graph.listen(Odometry, "/odometry")
+    monkeypatch.delattr(LifecyclePublisher, "publish")
+    cameras.wait_for_subscriber()
+    cameras.send_until(lambda: window and info and odometry)
 
 
 def test_topics_that_nobody_listens_to_are_not_asked_for(graph, cameras, active_node):
