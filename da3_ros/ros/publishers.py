@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
-from rclpy.serialization import serialize_message
 
 from da3_ros.config import Config
 from da3_ros.datatypes import Estimate, OutputRequest
@@ -65,17 +63,21 @@ class EstimatePublishers:
         """What somebody listens to at this moment; the rest need not be computed."""
         return output_request(self._config.cameras, self._heard)
 
-    def publish(self, estimate: Estimate, description: Mapping[str, Any]) -> None:
-        """Send ``estimate`` on every topic that has a listener; ``description`` is ``Pipeline.description``."""
+    def publish(self, estimate: Estimate, description: Mapping[str, Any], meanwhile: Callable[[], None]) -> None:
+        """Send ``estimate`` on every topic that has a listener; ``description`` is ``Pipeline.description``.
+
+        ``meanwhile`` is called while images and clouds are on their way.
+        """
         makers = {topic: make for topic, make in self._messages.of(estimate, description) if self._heard(topic)}
         # What has pixels is on its way while the rest, which takes Python's time and not the middleware's, is made.
         # Cameras side by side, the topics of each one after the other: every change of threads may have to wait for
-        # the interpreter's lock. The largest first, so that no thread is left with it in the end.
-        parts: dict[str, dict[str, PixelMessage]] = defaultdict(dict)
+        # the interpreter's lock. What is of all cameras is the largest, and would be left over in the end.
+        parts: dict[str, dict[str, Callable[[], PixelMessage]]] = defaultdict(dict)
         for topic in self._large & makers.keys():
-            parts[topic.partition("/")[0]][topic] = makers.pop(topic)()
-        largest_first = sorted(parts.values(), key=lambda part: -sum(message.size for message in part.values()))
-        sent = [self._senders.submit(self._send_all, part) for part in largest_first]
+            parts[topic.partition("/")[0]][topic] = makers.pop(topic)
+        of_all_first = sorted(parts, key=lambda name: name in self._config.cameras)
+        sent = [self._senders.submit(self._send_all, parts[name]) for name in of_all_first]
+        meanwhile()
         for topic, make_message in makers.items():
             self._send(topic, make_message())
         for future in sent:
@@ -97,9 +99,9 @@ class EstimatePublishers:
             self._node.destroy_lifecycle_publisher(publisher)
         self._publishers.clear()
 
-    def _send_all(self, messages: Mapping[str, PixelMessage]) -> None:
-        for topic, message in messages.items():
-            self._send(topic, message)
+    def _send_all(self, makers: Mapping[str, Callable[[], PixelMessage]]) -> None:
+        for topic, make_message in makers.items():
+            self._send(topic, make_message())
 
     def _send(self, topic: str, message: Any) -> None:
         publisher = self._publishers[topic]
@@ -108,8 +110,7 @@ class EstimatePublishers:
         if isinstance(message, PixelMessage | PathMessage):
             data = message.serialize(self._memory[topic])
         else:
-            # rclpy's publish keeps the interpreter's lock while the middleware waits for what others are sending.
-            data = np.frombuffer(serialize_message(message), np.uint8)
+            data = rcl.serialize(message)
         rcl.publish(publisher, data)
 
     def _heard(self, topic: str) -> bool:

@@ -206,8 +206,7 @@ class Session:
     def _publish(self, estimate: Estimate, description: Mapping[str, Any]) -> None:
         if self._active is None:  # deactivated while this step was under way
             return
-        self._tf.publish(estimate)
-        self._publishers.publish(estimate, description)
+        self._publishers.publish(estimate, description, meanwhile=lambda: self._tf.publish(estimate))
 
     def _on_jump(self, jump: ClockJump) -> None:
         """Stamps went backwards: nothing from before may be mixed with what follows."""

@@ -19,7 +19,7 @@ from da3_ros.egress.estimates import EstimateMessages, shared_frames
 from da3_ros.errors import FrameError, InputError
 from da3_ros.ingest.odometry import BaseOdometry, attach_odometry
 from da3_ros.ingest.pose_history import PoseHistory
-from da3_ros.ros import to_msg
+from da3_ros.ros import rcl, to_msg
 from da3_ros.ros.compat.tf2_ros import (
     Buffer,
     StaticTransformBroadcaster,
@@ -243,4 +243,5 @@ class TfOutput:
             self._broadcasters[1].sendTransform(corrected)
         transforms = self._messages.transforms(estimate)
         if transforms:
-            self._broadcasters[0].sendTransform(transforms)
+            # Not sendTransform: clouds are being sent meanwhile.
+            rcl.publish(self._broadcasters[0].pub_tf, rcl.serialize(to_msg.build.transforms(transforms)))

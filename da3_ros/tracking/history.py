@@ -310,11 +310,13 @@ def _points(view: TrackedView, stride: int = 4) -> np.ndarray:
     """(K, 3) in odom of its coarse depth; none without depth."""
     if view.depth is None or view.weight is None:
         return np.empty((0, 3))
-    v, u = np.mgrid[: view.depth.shape[0] : stride, : view.depth.shape[1] : stride]
-    z = np.where(view.weight[v, u] > 0, view.depth[v, u], np.nan)
-    x, y = (u - view.K_coarse[0, 2]) / view.K_coarse[0, 0], (v - view.K_coarse[1, 2]) / view.K_coarse[1, 1]
-    in_camera = (np.stack([x, y, np.ones_like(z)], -1) * z[..., None]).reshape(-1, 3)
-    return in_camera @ view.T_odom_cam[:3, :3].T + view.T_odom_cam[:3, 3]
+    # Twelve views of every step pass here, with the interpreter's lock held: slices, and no index arrays.
+    z = np.where(view.weight[::stride, ::stride] > 0, view.depth[::stride, ::stride], np.nan)
+    fx, fy, cx, cy = view.K_coarse[(0, 1, 0, 1), (0, 1, 2, 2)]
+    x, y = (stride * np.arange(z.shape[1]) - cx) / fx, (stride * np.arange(z.shape[0]) - cy) / fy
+    in_camera = np.empty((*z.shape, 3))
+    in_camera[..., 0], in_camera[..., 1], in_camera[..., 2] = z * x, z * y[:, None], z
+    return in_camera.reshape(-1, 3) @ view.T_odom_cam[:3, :3].T + view.T_odom_cam[:3, 3]
 
 
 def _half_fov(view: TrackedView) -> np.ndarray:

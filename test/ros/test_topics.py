@@ -229,7 +229,7 @@ def test_a_network_that_is_too_slow_drops_the_oldest_sets_and_counts_them(graph,
 
 def test_slow_publishing_does_not_hold_up_the_network(graph, cameras, start, monkeypatch):
     node = start()
-    monkeypatch.setattr(EstimatePublishers, "publish", lambda *_: time.sleep(0.5))
+    monkeypatch.setattr(EstimatePublishers, "publish", lambda *_, **__: time.sleep(0.5))
     cameras.wait_for_subscriber()
     cameras.send_until(lambda: len(node.pipeline.called("step")) > 5)
     node.pipeline.calls.clear()
