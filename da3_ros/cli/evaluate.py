@@ -26,6 +26,7 @@ from da3_ros.evaluation.report_examples import read_pictures, with_pictures
 from da3_ros.evaluation.score import jsonable
 from da3_ros.evaluation.segments import LocalWorkers, Recording, SegmentResult, SegmentWorker, Workers
 from da3_ros.evaluation.settings import EvaluationSettings, Span
+from da3_ros.evaluation.trajectory import load_evo
 from da3_ros.ingest.bag import Bag
 from da3_ros.replay.config import parse_overrides, replay_config
 from da3_ros.replay.estimates import resolve
@@ -43,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     check_options(args, many, segment_s)
     numbers, report = output_files(args)
     recordings, failed = _open(groups, args, settings, many, report is not None)
+    _warn_without_evo()
     for recording in recordings if args.novel_views else ():
         check_novel_views(recording.config, args.novel_views)
     results: dict[str, SegmentResult]
@@ -66,6 +68,14 @@ def run(args: argparse.Namespace) -> int:
         write_report(report, metrics, parts, _chosen(recordings[0]))
     print(text) if args.json else print_metrics(metrics, numbers, report)
     return 1 if metrics.get("failed") else 0
+
+
+def _warn_without_evo() -> None:
+    """Whoever wants errors of poses hears before the work that there will be none."""
+    try:
+        load_evo()
+    except UnavailableError as error:
+        print(f"note: {error}; without it there are no ATE, RPE and scale error", file=sys.stderr)
 
 
 def _paths(texts: Sequence[str]) -> list[Path]:

@@ -199,7 +199,9 @@ class Evaluation:
         self._found.notes += [recording.unchecked] if recording.unchecked else []
 
     def _external(self, file: Path) -> Iterator[EstimatedFrame]:
-        poses = read_trajectory(file)
+        read = read_trajectory(file)
+        poses = read.trajectory
+        self._found.notes += read.notes(file)
         self._found.source = {"source": str(file), "poses": len(poses)}
         frame = self._truth.poses.frame if self._truth.poses else ""
         for stamp_ns, T in zip(poses.stamps_ns.tolist(), poses.T_world_body, strict=True):
@@ -248,6 +250,8 @@ class Evaluation:
             K = np.array(frame.K, dtype=np.float64)
             calibration = CameraCalibration(frame.depth.shape[1], frame.depth.shape[0], K)
         T_world_cam = self._truth.pose(self._truth.frame_ids.get(frame.camera, ""), frame.stamp_ns)
+        if T_world_cam is not None:
+            self._found.upward, self._found.looked = self._found.upward - T_world_cam[:3, 1], self._found.looked + 1
         for watcher in self._watchers:
             watcher.add(SeenFrame(frame, calibration, true, T_world_cam))
         if true is None:

@@ -80,7 +80,9 @@ class GroundTruth:
     def _read_poses(self) -> TruePoses | None:
         settings, span = self._settings, self._span
         if settings.poses:
-            return TruePoses(read_trajectory(settings.poses), settings.pose_frame or "")
+            file = read_trajectory(settings.poses)
+            self.notes += file.notes(settings.poses)
+            return TruePoses(file.trajectory, settings.pose_frame or "")
         start_ns, stop_ns = max(0, span.start_ns - _SLACK_NS), min(span.stop_ns, FOREVER_NS - _SLACK_NS) + _SLACK_NS
         topic = settings.pose_topic or next(pose_topics(self._bag), None)
         if settings.pose_tf:

@@ -111,7 +111,7 @@ def align(estimate: Trajectory, truth: Trajectory, alignment: TrajectoryAlignmen
     if alignment == "first":
         T = truth.T_world_body[0] @ invert(estimate.T_world_body[0])
         return Similarity3(1.0, T[:3, :3], T[:3, 3])
-    _load_evo()
+    load_evo()
     from evo.core.geometry import GeometryException, umeyama_alignment
 
     try:
@@ -144,7 +144,7 @@ def fit_worlds(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[Similari
 
 def absolute_error(estimate: Trajectory, truth: Trajectory, alignment: TrajectoryAlignment) -> ErrorStatistics:
     """ATE: distances between positions after ``align``, in the truth's unit. Both associated, of equal length."""
-    _load_evo()
+    load_evo()
     from evo.core.metrics import APE, PoseRelation
 
     metric = APE(PoseRelation.translation_part)
@@ -166,7 +166,7 @@ def relative_error(
     estimate, as from ``align``. Raises InputError where no poses are ``delta`` apart: the trajectory is shorter, or its
     poses are further from each other.
     """
-    _load_evo()
+    load_evo()
     from evo.core.filters import FilterException
     from evo.core.metrics import RPE, PoseRelation, Unit
 
@@ -230,7 +230,8 @@ def _span(trajectory: Trajectory) -> str:
     return f"from {trajectory.stamps_ns[0] / 1e9:.3f} to {trajectory.stamps_ns[-1] / 1e9:.3f} s"
 
 
-def _load_evo() -> None:
+def load_evo() -> None:
+    """Raise UnavailableError where evo, which compares trajectories, is not installed."""
     try:
         import evo.core.metrics  # noqa: F401
     except ImportError as error:
@@ -240,9 +241,20 @@ def _load_evo() -> None:
 
 
 def _evo_path(T: np.ndarray) -> Any:
+    """For evo, which refuses rotations that are off by more than 1e-6: those of files with few digits, and products of
+    many float32 ones."""
     from evo.core.trajectory import PosePath3D
 
-    return PosePath3D(poses_se3=list(T))
+    poses = T.copy()
+    poses[:, :3, :3] = _nearest_rotations(T[:, :3, :3])
+    return PosePath3D(poses_se3=list(poses))
+
+
+def _nearest_rotations(R: np.ndarray) -> np.ndarray:
+    """The rotations (n, 3, 3) that differ least from matrices which nearly are some (Schoenemann 1966)."""
+    left, _, right = np.linalg.svd(R)
+    left[np.linalg.det(left @ right) < 0, :, 2] *= -1
+    return left @ right
 
 
 def _statistics(metric: Any) -> ErrorStatistics:

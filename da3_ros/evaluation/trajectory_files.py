@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Literal
@@ -14,44 +15,64 @@ from da3_ros.evaluation.trajectory import Trajectory
 from da3_ros.geometry.se3 import T_from, is_rigid, matrix_from_quat_xyzw, quat_xyzw_from_matrix
 
 TrajectoryFormat = Literal["tum", "kitti", "euroc"]
+_VALUES: dict[TrajectoryFormat, int] = {"tum": 8, "kitti": 12, "euroc": 8}  # of a line; EuRoC's velocities follow
 
 
-def read_trajectory(file: Path, kind: TrajectoryFormat | None = None) -> Trajectory:
+@dataclass(frozen=True)
+class PosesFile:
+    """What a file holds. ``unusable``: how many more lines have a pose that is not finite or no rotation, as trackers
+    write when they are lost; ``first_unusable``: the number of the first of them, from 1."""
+
+    trajectory: Trajectory
+    unusable: int = 0
+    first_unusable: int = 0
+
+    def notes(self, file: Path) -> list[str]:
+        """What a reader of the numbers must know of ``file``, a sentence."""
+        if not self.unusable:
+            return []
+        lines, first = self.unusable + len(self.trajectory), self.first_unusable
+        return [
+            f"{self.unusable} of {lines} poses in {file.name} are no rotation and finite place (the first in line "
+            f"{first}): left out"
+        ]
+
+
+def read_trajectory(file: Path, kind: TrajectoryFormat | None = None) -> PosesFile:
     """The poses in ``file``. ``kind`` None: told from the content.
 
     ``tum``: lines "stamp x y z qx qy qz qw", seconds. ``euroc``: comma separated "stamp, x, y, z, qw, qx, qy, qz, ...",
     nanoseconds. ``kitti``: 12 numbers a line, the rows of (3, 4); the stamps are in times.txt beside it, in seconds a
-    line. Lines that start with # are comments. Raises InputError that names file and line.
+    line. Lines that start with # are comments; lines with NaN, infinity or a quaternion of zeros are left out and
+    counted. Raises InputError that names file and line for one with other words or too few of them, and for a file
+    that has no pose.
     """
     lines = list(_lines(file))
     if not lines:
         raise InputError(f"{file} has no poses")
     kind = kind or _kind(file, lines[0][1])
+    times = _kitti_stamps(file, len(lines)) if kind == "kitti" else [None] * len(lines)
     stamps: list[int] = []
-    poses = []
-    for number, values in lines:
+    poses: list[np.ndarray] = []
+    unusable: list[int] = []
+    for (number, values), time in zip(lines, times, strict=True):
         try:
-            if kind == "kitti":
-                T = np.vstack([np.array(values, dtype=np.float64).reshape(3, 4), (0.0, 0.0, 0.0, 1.0)])
-                if not is_rigid(T, tolerance=1e-3):
-                    raise InputError("its rows are no rotation and translation")
-            else:
-                x, y, z, *quaternion = (float(value) for value in values[1:8])
-                xyzw = quaternion if kind == "tum" else [*quaternion[1:], quaternion[0]]
-                T = T_from(matrix_from_quat_xyzw(np.array(xyzw)), np.array((x, y, z)))
-                stamps.append(_to_ns(values[0]) if kind == "tum" else int(values[0]))
-            if not np.isfinite(T).all():
-                raise InputError("its place is not finite")
+            found = _pose(values, kind, time)
         except (ValueError, InvalidOperation, InputError) as error:
             raise InputError(f"{file}, line {number} is no pose of a {kind} file: {error}") from error
-        poses.append(T)
-    if kind == "kitti":
-        stamps = _kitti_stamps(file, len(poses))
+        if found is None:
+            unusable.append(number)
+        else:
+            stamps.append(found[0])
+            poses.append(found[1])
+    if not poses:
+        raise InputError(f"{file}: none of its {len(lines)} lines is a rotation and finite place")
     order = np.argsort(stamps, kind="stable")
     try:
-        return Trajectory(np.array(stamps, dtype=np.int64)[order], np.stack(poses)[order])
+        trajectory = Trajectory(np.array(stamps, dtype=np.int64)[order], np.stack(poses)[order])
     except InputError as error:
         raise InputError(f"{file}: {error}") from error
+    return PosesFile(trajectory, len(unusable), unusable[0] if unusable else 0)
 
 
 def write_tum(file: Path, trajectory: Trajectory) -> None:
@@ -76,6 +97,29 @@ def _lines(file: Path) -> Iterator[tuple[int, list[str]]]:
             yield number, values
 
 
+def _pose(values: list[str], kind: TrajectoryFormat, time_ns: int | None) -> tuple[int, np.ndarray] | None:
+    """Stamp and (4, 4) of one line; None where its numbers are no pose. ``time_ns``: of a KITTI file's line.
+
+    Raises ValueError, InvalidOperation or InputError where they are not the numbers of such a file.
+    """
+    wanted = _VALUES[kind]
+    if len(values) < wanted or (len(values) > wanted and kind != "euroc"):
+        raise InputError(f"it has {len(values)} values, wanted {'at least ' if kind == 'euroc' else ''}{wanted}")
+    numbers = np.array([float(value) for value in values[:wanted]])
+    if not np.isfinite(numbers).all():
+        return None
+    if time_ns is not None:
+        T = np.vstack([numbers.reshape(3, 4), (0.0, 0.0, 0.0, 1.0)])
+        if not is_rigid(T, tolerance=1e-3):
+            raise InputError("its rows are no rotation and translation")
+        return time_ns, T
+    turn = numbers[4:] if kind == "tum" else np.roll(numbers[4:], -1)
+    if not turn.any():
+        return None
+    T = T_from(matrix_from_quat_xyzw(turn), numbers[1:4])
+    return _to_ns(values[0]) if kind == "tum" else int(values[0]), T
+
+
 def _kind(file: Path, values: list[str]) -> TrajectoryFormat:
     if len(values) == 12:
         return "kitti"
@@ -95,7 +139,7 @@ def _kitti_stamps(file: Path, count: int) -> list[int]:
         raise InputError(f"{file} has poses without stamps: put times.txt with one stamp in seconds a line beside it")
     try:
         stamps = [_to_ns(values[0]) for _, values in _lines(times)]
-    except InvalidOperation as error:
+    except (InvalidOperation, ValueError, OverflowError) as error:  # NaN and infinity too
         raise InputError(f"{times} has a line that is no number of seconds") from error
     if len(stamps) != count:
         raise InputError(f"{times} has {len(stamps)} stamps, but {file} {count} poses")

@@ -21,6 +21,7 @@ from rosbags.typesys.store import Typestore
 
 from da3_ros.errors import InputError
 from da3_ros.ingest.bag_file import COMPRESSED_SUFFIX, BagFile, is_bag_file
+from da3_ros.ingest.bag_readers import Readers
 from da3_ros.ingest.bag_scan import RawMessage, StoredTopic
 
 _FOREVER_NS = 2**63 - 1
@@ -49,6 +50,7 @@ class Bag:
 
     def __init__(self, paths: Sequence[Path]):
         self._lost: list[str] = []
+        self._readers = Readers()
         self._bags = [self._open(path) for path in paths]
         files = [file for bag in self._bags for file in bag]
         self._files = files
@@ -144,11 +146,11 @@ class Bag:
                     f"{path} is no recording: wanted a .mcap, .db3 or .bag file (also with {COMPRESSED_SUFFIX}), or "
                     "the folder of a rosbag2"
                 )
-            return [BagFile(path)]
+            return [BagFile(path, self._readers)]
         files = []
         for file in _files_of(path, self._lost):
             try:
-                files.append(BagFile(file))
+                files.append(BagFile(file, self._readers))
             except InputError as error:
                 self._lost.append(str(error))
         if not files:

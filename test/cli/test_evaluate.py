@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -297,3 +298,52 @@ def test_parts_without_true_poses_keep_their_depth(tmp_path, sequence, monkeypat
     assert metrics["failed"] == [] and metrics["depth"]["front"]["frames"] == STEPS
     assert metrics["trajectory"]["associated_poses"] == STEPS // 2 - 1
     assert any("no true poses of some parts" in note for note in metrics["notes"])
+
+
+def test_poses_in_files_that_are_none_are_left_out_and_said(bag, external, capsys):
+    lines = (external / "poses.tum").read_text().splitlines()
+    lines[2] = " ".join([lines[2].split()[0], *["nan"] * 7])
+    (external / "holes.tum").write_text("\n".join(lines))
+    wanted = f"1 of {STEPS} poses in holes.tum are no rotation and finite place (the first in line 3): left out"
+    estimated = evaluate(bag, external, "--external", str(external / "holes.tum"))
+    assert estimated["trajectory"]["associated_poses"] == STEPS - 1 and wanted in estimated["notes"]
+    assert f"note: {wanted}" in capsys.readouterr().err
+    true = evaluate(bag, external, "--external", str(external / "poses.tum"), "--poses", str(external / "holes.tum"))
+    assert true["trajectory"]["associated_poses"] == STEPS - 1 and wanted in true["notes"]
+
+
+def test_true_depth_in_millimetres_is_said_and_not_mended(bag, external, capsys):
+    recording = Bag([bag])
+    with new_recording(external / "mm.mcap") as out:
+        for raw in recording.raw():
+            kind = recording.topics[raw.topic].type
+            if raw.topic == "/front/ground_truth/depth":
+                message = recording.deserialize(raw)
+                message.data = (np.frombuffer(message.data.tobytes(), np.float32) * 1000).view(np.uint8)
+                assert message.encoding == "32FC1"
+                out.write(raw.topic, raw.receive_ns, message)
+            else:
+                out.write_raw(raw.topic, kind, raw.receive_ns, raw.data, recording.ros2_types())
+    options = ["--external", str(external / "poses.tum"), "--external-depth", str(external / "depth")]
+    options += ["--report", str(external / "r.html")]
+    metrics = evaluate(external / "mm.mcap", external, *options)
+    assert "looks like millimetres" in metrics["depth"]["front"]["warning"]
+    assert metrics["depth"]["front"]["scale"]["median"] == pytest.approx(800, rel=0.02)  # as it is
+    assert "warning: depth of front: the true depth looks like millimetres" in capsys.readouterr().err
+    page = (external / "r.html").read_text()
+    assert '<p class="warning">depth of front: the true depth looks like millimetres' in page
+    # With a limit in metres nothing is left to compare: what the reason is is said all the same.
+    assert "warning" in evaluate(external / "mm.mcap", external, *options, "--max-depth", "10")["depth"]["front"]
+    assert "warning" not in evaluate(bag, external, *options)["depth"]["front"]
+
+
+def test_without_evo_the_rest_is_scored_and_it_is_said_before_the_work(bag, external, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "evo.core.metrics", None)
+    options = ["--external", str(external / "poses.tum"), "--external-depth", str(external / "depth")]
+    metrics = evaluate(bag, external, *options, "--report", str(external / "r.html"))
+    assert capsys.readouterr().err.startswith("note: trajectories are compared with evo")
+    trajectory = metrics["trajectory"]
+    assert trajectory["ate"]["se3"] is None and trajectory["rpe"] is None and trajectory["scale_error"] is None
+    assert trajectory["auc"]["3"] == 1.0 and metrics["depth"]["front"]["per_frame"]["median"]["abs_rel"] < 0.01
+    assert len([note for note in trajectory["notes"] if "evo" in note]) == 1
+    assert "<h3>Top</h3>" in (external / "r.html").read_text()
