@@ -11,11 +11,13 @@ from typing import Literal
 import numpy as np
 
 from da3_ros.errors import InputError
+from da3_ros.evaluation.external import PictureStamps
 from da3_ros.evaluation.trajectory import Trajectory
 from da3_ros.geometry.se3 import T_from, is_rigid, matrix_from_quat_xyzw, quat_xyzw_from_matrix
 
-TrajectoryFormat = Literal["tum", "kitti", "euroc"]
-_VALUES: dict[TrajectoryFormat, int] = {"tum": 8, "kitti": 12, "euroc": 8}  # of a line; EuRoC's velocities follow
+TrajectoryFormat = Literal["tum", "kitti", "euroc", "matrices"]
+# Of a line; in EuRoC's files velocities follow.
+_VALUES: dict[TrajectoryFormat, int] = {"tum": 8, "kitti": 12, "euroc": 8, "matrices": 16}
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,15 @@ class PosesFile:
         ]
 
 
-def read_trajectory(file: Path, kind: TrajectoryFormat | None = None) -> PosesFile:
+def read_trajectory(
+    file: Path, kind: TrajectoryFormat | None = None, pictures: PictureStamps | None = None
+) -> PosesFile:
     """The poses in ``file``. ``kind`` None: told from the content.
 
     ``tum``: lines "stamp x y z qx qy qz qw", seconds. ``euroc``: comma separated "stamp, x, y, z, qw, qx, qy, qz, ...",
-    nanoseconds. ``kitti``: 12 numbers a line, the rows of (3, 4); the stamps are in times.txt beside it, in seconds a
-    line. Lines that start with # are comments; lines with NaN, infinity or a quaternion of zeros are left out and
+    nanoseconds. ``kitti``: 12 numbers a line, the rows of (3, 4), and ``matrices`` 16, of (4, 4), whose rotation may
+    have a scale: the stamps are in times.txt beside it, in seconds a line, or those of ``pictures`` where there are as
+    many. Lines that start with # are comments; lines with NaN, infinity or a quaternion of zeros are left out and
     counted. Raises InputError that names file and line for one with other words or too few of them, and for a file
     that has no pose.
     """
@@ -51,7 +56,8 @@ def read_trajectory(file: Path, kind: TrajectoryFormat | None = None) -> PosesFi
     if not lines:
         raise InputError(f"{file} has no poses")
     kind = kind or _kind(file, lines[0][1])
-    times = _kitti_stamps(file, len(lines)) if kind == "kitti" else [None] * len(lines)
+    unstamped = kind in ("kitti", "matrices")
+    times = _stamps_beside(file, len(lines), pictures) if unstamped else [None] * len(lines)
     stamps: list[int] = []
     poses: list[np.ndarray] = []
     unusable: list[int] = []
@@ -98,7 +104,7 @@ def _lines(file: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def _pose(values: list[str], kind: TrajectoryFormat, time_ns: int | None) -> tuple[int, np.ndarray] | None:
-    """Stamp and (4, 4) of one line; None where its numbers are no pose. ``time_ns``: of a KITTI file's line.
+    """Stamp and (4, 4) of one line; None where its numbers are no pose. ``time_ns``: of a line without a stamp.
 
     Raises ValueError, InvalidOperation or InputError where they are not the numbers of such a file.
     """
@@ -109,7 +115,9 @@ def _pose(values: list[str], kind: TrajectoryFormat, time_ns: int | None) -> tup
     if not np.isfinite(numbers).all():
         return None
     if time_ns is not None:
-        T = np.vstack([numbers.reshape(3, 4), (0.0, 0.0, 0.0, 1.0)])
+        T = np.vstack([numbers[:12].reshape(3, 4), numbers[12:] if kind == "matrices" else (0.0, 0.0, 0.0, 1.0)])
+        if kind == "matrices":  # a similarity before its camera's pose, as of chunks that were joined
+            T[:3, :3] /= max(np.cbrt(np.linalg.det(T[:3, :3])), 1e-9)
         if not is_rigid(T, tolerance=1e-3):
             raise InputError("its rows are no rotation and translation")
         return time_ns, T
@@ -121,22 +129,28 @@ def _pose(values: list[str], kind: TrajectoryFormat, time_ns: int | None) -> tup
 
 
 def _kind(file: Path, values: list[str]) -> TrajectoryFormat:
-    if len(values) == 12:
-        return "kitti"
+    if len(values) in (12, 16):
+        return "kitti" if len(values) == 12 else "matrices"
     if len(values) >= 8 and "." not in values[0] and len(values[0]) > 15:
         return "euroc"
     if len(values) == 8:
         return "tum"
     raise InputError(
-        f"{file} has lines of {len(values)} values: TUM files have 8, KITTI files 12, EuRoC files a stamp in "
-        "nanoseconds and at least 7 more"
+        f"{file} has lines of {len(values)} values: TUM files have 8, KITTI files 12, matrices 16, EuRoC files a "
+        "stamp in nanoseconds and at least 7 more"
     )
 
 
-def _kitti_stamps(file: Path, count: int) -> list[int]:
+def _stamps_beside(file: Path, count: int, pictures: PictureStamps | None) -> list[int]:
     times = file.with_name("times.txt")
     if not times.is_file():
-        raise InputError(f"{file} has poses without stamps: put times.txt with one stamp in seconds a line beside it")
+        stamps = None if pictures is None else pictures.of(count, f"poses in {file.name}")
+        if stamps is None:
+            there = "" if pictures is None else f" ({count}, and the camera has {pictures.count} pictures)"
+            raise InputError(
+                f"{file} has poses without stamps{there}: put times.txt with one stamp in seconds a line beside it"
+            )
+        return stamps
     try:
         stamps = [_to_ns(values[0]) for _, values in _lines(times)]
     except (InvalidOperation, ValueError, OverflowError) as error:  # NaN and infinity too

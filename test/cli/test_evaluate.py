@@ -248,6 +248,37 @@ def test_what_cannot_be_scored_is_said_in_one_line(bag, tmp_path, capsys, more, 
     assert not (tmp_path / "m.json").exists()
 
 
+def test_output_without_stamps_is_that_of_the_pictures_in_order(bag, external, sequence, capsys):
+    """As DA3-Streaming writes it: a matrix a line (here with the scale of its chunk), numbered archives of arrays."""
+    camera, folder = sequence.cameras[0], external / "results_output"
+    folder.mkdir()
+    T = np.stack([pose(step) @ camera.T_base_cam for step in range(STEPS)])
+    T[:, :3] *= 0.5
+    np.savetxt(external / "camera_poses.txt", T.reshape(STEPS, 16))
+    for step in range(STEPS):
+        values = {"image": np.zeros((4, 6, 3), np.uint8), "depth": 0.5 * np.nan_to_num(depth(step))}
+        np.savez(folder / f"frame_{step + 5}.npz", **values)  # frame_10 comes after frame_9
+    options = ["--external", str(external / "camera_poses.txt"), "--external-depth", str(folder)]
+    metrics = evaluate(bag, external, *options, "--external-frame", camera.frame_id)
+    assert metrics["trajectory"]["ate"]["sim3"]["rmse"] == pytest.approx(0.0, abs=1e-6)
+    assert metrics["trajectory"]["scale_error"] == pytest.approx(-0.5)
+    assert metrics["trajectory"]["auc"]["3"] == 1.0 and metrics["trajectory"]["frame"] == camera.frame_id
+    assert metrics["depth"]["front"]["per_frame"]["median"]["abs_rel"] == pytest.approx(0.0, abs=1e-6)
+    for what in ("poses in camera_poses.txt", "depth files in results_output"):
+        assert f"the {STEPS} {what} have no stamps: they are taken to be of the pictures in order" in metrics["notes"]
+    elsewhere = evaluate(bag, external, *options, "--external-frame", "arm")
+    assert elsewhere["trajectory"] is None and any("no transform connects them" in note for note in elsewhere["notes"])
+    # Taken for poses of the robot, they turn about another axis.
+    assert evaluate(bag, external, *options)["trajectory"]["auc"]["3"] < 0.9
+    (folder / "frame_5.npz").unlink()
+    assert main(["evaluate", str(bag), "--output", str(external / "m.json"), *options]) == 2
+    assert f"({STEPS} pictures, {STEPS - 1} files)" in capsys.readouterr().err
+    np.savetxt(external / "camera_poses.txt", T[1:].reshape(-1, 16))
+    assert main(["evaluate", str(bag), "--output", str(external / "m.json"), *options]) == 2
+    wanted = f"poses without stamps ({STEPS - 1}, and the camera has {STEPS} pictures): put times.txt"
+    assert wanted in capsys.readouterr().err
+
+
 def test_files_of_another_program_that_are_none(bag, external, capsys):
     shutil.copy(external / "poses.tum", external / "depth" / "readme.png")
     options = ["--external", str(external / "poses.tum"), "--external-depth", str(external / "depth")]
