@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from glob import glob, has_magic
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,6 @@ from da3_ros.evaluation.report_examples import read_pictures, with_pictures
 from da3_ros.evaluation.score import jsonable
 from da3_ros.evaluation.segments import LocalWorkers, Recording, SegmentResult, SegmentWorker, Workers
 from da3_ros.evaluation.settings import EvaluationSettings, Span
-from da3_ros.evaluation.trajectory import load_evo
 from da3_ros.ingest.bag import Bag
 from da3_ros.replay.config import parse_overrides, replay_config
 from da3_ros.replay.estimates import resolve
@@ -71,11 +71,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _warn_without_evo() -> None:
-    """Whoever wants errors of poses hears before the work that there will be none."""
-    try:
-        load_evo()
-    except UnavailableError as error:
-        print(f"note: {error}; without it there are no ATE, RPE and scale error", file=sys.stderr)
+    """Whoever wants errors of poses hears before the work that there will be none. To import it would take a second."""
+    if find_spec("evo") is None:
+        print(
+            "note: evo is not installed, so there will be no ATE, RPE and scale error: pip install "
+            "'da3_ros[evaluation]'",
+            file=sys.stderr,
+        )
 
 
 def _paths(texts: Sequence[str]) -> list[Path]:

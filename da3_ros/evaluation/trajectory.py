@@ -111,7 +111,7 @@ def align(estimate: Trajectory, truth: Trajectory, alignment: TrajectoryAlignmen
     if alignment == "first":
         T = truth.T_world_body[0] @ invert(estimate.T_world_body[0])
         return Similarity3(1.0, T[:3, :3], T[:3, 3])
-    load_evo()
+    _load_evo()
     from evo.core.geometry import GeometryException, umeyama_alignment
 
     try:
@@ -144,7 +144,7 @@ def fit_worlds(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[Similari
 
 def absolute_error(estimate: Trajectory, truth: Trajectory, alignment: TrajectoryAlignment) -> ErrorStatistics:
     """ATE: distances between positions after ``align``, in the truth's unit. Both associated, of equal length."""
-    load_evo()
+    _load_evo()
     from evo.core.metrics import APE, PoseRelation
 
     metric = APE(PoseRelation.translation_part)
@@ -166,7 +166,7 @@ def relative_error(
     estimate, as from ``align``. Raises InputError where no poses are ``delta`` apart: the trajectory is shorter, or its
     poses are further from each other.
     """
-    load_evo()
+    _load_evo()
     from evo.core.filters import FilterException
     from evo.core.metrics import RPE, PoseRelation, Unit
 
@@ -230,8 +230,7 @@ def _span(trajectory: Trajectory) -> str:
     return f"from {trajectory.stamps_ns[0] / 1e9:.3f} to {trajectory.stamps_ns[-1] / 1e9:.3f} s"
 
 
-def load_evo() -> None:
-    """Raise UnavailableError where evo, which compares trajectories, is not installed."""
+def _load_evo() -> None:
     try:
         import evo.core.metrics  # noqa: F401
     except ImportError as error:
