@@ -16,6 +16,7 @@ from da3_ros.evaluation.trajectory import Trajectory
 from da3_ros.geometry.se3 import T_from, is_rigid, matrix_from_quat_xyzw, quat_xyzw_from_matrix
 
 TrajectoryFormat = Literal["tum", "kitti", "euroc", "matrices"]
+_LAST_S = 1e11
 # Of a line; in EuRoC's files velocities follow.
 _VALUES: dict[TrajectoryFormat, int] = {"tum": 8, "kitti": 12, "euroc": 8, "matrices": 16}
 
@@ -45,7 +46,8 @@ def read_trajectory(
 ) -> PosesFile:
     """The poses in ``file``. ``kind`` None: told from the content.
 
-    ``tum``: lines "stamp x y z qx qy qz qw", seconds. ``euroc``: comma separated "stamp, x, y, z, qw, qx, qy, qz, ...",
+    ``tum``: lines "stamp x y z qx qy qz qw", seconds, or nanoseconds where that would be after the year 5000, as
+    ORB-SLAM3 writes for EuRoC's sequences. ``euroc``: comma separated "stamp, x, y, z, qw, qx, qy, qz, ...",
     nanoseconds. ``kitti``: 12 numbers a line, the rows of (3, 4), and ``matrices`` 16, of (4, 4), whose rotation may
     have a scale: the stamps are in times.txt beside it, in seconds a line, or those of ``pictures`` where there are as
     many. Lines that start with # are comments; lines with NaN, infinity or a quaternion of zeros are left out and
@@ -55,13 +57,13 @@ def read_trajectory(
     lines = list(_lines(file))
     if not lines:
         raise InputError(f"{file} has no poses")
-    kind = kind or _kind(file, lines[0][1])
+    kind = kind or _kind(file, *lines[0][1:])
     unstamped = kind in ("kitti", "matrices")
     times = _stamps_beside(file, len(lines), pictures) if unstamped else [None] * len(lines)
     stamps: list[int] = []
     poses: list[np.ndarray] = []
     unusable: list[int] = []
-    for (number, values), time in zip(lines, times, strict=True):
+    for (number, values, _), time in zip(lines, times, strict=True):
         try:
             found = _pose(values, kind, time)
         except (ValueError, InvalidOperation, InputError) as error:
@@ -91,8 +93,8 @@ def write_tum(file: Path, trajectory: Trajectory) -> None:
     file.write_text("\n".join(lines) + "\n")
 
 
-def _lines(file: Path) -> Iterator[tuple[int, list[str]]]:
-    """Number and values of each line that is neither empty nor a comment."""
+def _lines(file: Path) -> Iterator[tuple[int, list[str], bool]]:
+    """Number and values of each line that is neither empty nor a comment, and whether commas are between them."""
     try:
         text = file.read_text()
     except (OSError, UnicodeDecodeError) as error:
@@ -100,7 +102,7 @@ def _lines(file: Path) -> Iterator[tuple[int, list[str]]]:
     for number, line in enumerate(text.splitlines(), start=1):
         values = line.replace(",", " ").split()
         if values and not values[0].startswith("#"):
-            yield number, values
+            yield number, values, "," in line
 
 
 def _pose(values: list[str], kind: TrajectoryFormat, time_ns: int | None) -> tuple[int, np.ndarray] | None:
@@ -125,19 +127,22 @@ def _pose(values: list[str], kind: TrajectoryFormat, time_ns: int | None) -> tup
     if not turn.any():
         return None
     T = T_from(matrix_from_quat_xyzw(turn), numbers[1:4])
-    return _to_ns(values[0]) if kind == "tum" else int(values[0]), T
+    stamp_ns = _to_ns(values[0]) if kind == "tum" and numbers[0] < _LAST_S else int(Decimal(values[0]))
+    if abs(stamp_ns) >= 2**63:
+        raise InputError(f"{values[0]} is no time")
+    return stamp_ns, T
 
 
-def _kind(file: Path, values: list[str]) -> TrajectoryFormat:
+def _kind(file: Path, values: list[str], commas: bool) -> TrajectoryFormat:
     if len(values) in (12, 16):
         return "kitti" if len(values) == 12 else "matrices"
-    if len(values) >= 8 and "." not in values[0] and len(values[0]) > 15:
+    if len(values) >= 8 and commas:
         return "euroc"
     if len(values) == 8:
         return "tum"
     raise InputError(
         f"{file} has lines of {len(values)} values: TUM files have 8, KITTI files 12, matrices 16, EuRoC files a "
-        "stamp in nanoseconds and at least 7 more"
+        "stamp in nanoseconds and at least 7 more, with commas"
     )
 
 
@@ -152,7 +157,7 @@ def _stamps_beside(file: Path, count: int, pictures: PictureStamps | None) -> li
             )
         return stamps
     try:
-        stamps = [_to_ns(values[0]) for _, values in _lines(times)]
+        stamps = [_to_ns(values[0]) for _, values, _ in _lines(times)]
     except (InvalidOperation, ValueError, OverflowError) as error:  # NaN and infinity too
         raise InputError(f"{times} has a line that is no number of seconds") from error
     if len(stamps) != count:

@@ -112,3 +112,15 @@ def test_kitti_and_euroc_poses_that_are_none_keep_the_stamps_of_the_others(tmp_p
     assert (euroc.unusable, kitti.unusable, euroc.first_unusable) == (1, 1, 2)
     (tmp_path / "good.tum").write_text("1.0 1 0 0 0 0 0 1\n")
     assert read_trajectory(tmp_path / "good.tum").notes(tmp_path / "good.tum") == []
+
+
+def test_stamps_in_nanoseconds_with_blanks_are_orb_slams_in_tum_s_order(tmp_path):
+    file = tmp_path / "CameraTrajectory.txt"
+    for stamp in ("1403636580838555648.000000", "1403636580838555648"):
+        file.write_text(f"{stamp} 1 2 3 0 0 0.6 0.8\n")
+        found = read_trajectory(file).trajectory
+        assert found.stamps_ns.tolist() == [1403636580838555648]
+        assert found.T_world_body[0, :2, :2] == pytest.approx(np.array([[0.28, -0.96], [0.96, 0.28]]))
+    file.write_text("9e20 1 2 3 0 0 0.6 0.8\n")
+    with pytest.raises(InputError, match=r"CameraTrajectory\.txt"):
+        read_trajectory(file)
