@@ -252,7 +252,6 @@ def _evo_path(T: np.ndarray) -> Any:
 def _nearest_rotations(R: np.ndarray) -> np.ndarray:
     """The rotations (n, 3, 3) that differ least from matrices which nearly are some (Schoenemann 1966)."""
     left, _, right = np.linalg.svd(R)
-    left[np.linalg.det(left @ right) < 0, :, 2] *= -1
     return left @ right
 
 

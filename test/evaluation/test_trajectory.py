@@ -124,6 +124,3 @@ def test_rotations_with_few_digits_are_compared_too():
     stamps = np.arange(6, dtype=np.int64)
     shift, angle = relative_error(Trajectory(stamps, rough), Trajectory(stamps, true))
     assert angle.largest == pytest.approx(0.0, abs=0.02) and shift.largest < 1e-3
-    mirrored = rough.copy()
-    mirrored[:, :3, 2] *= -1  # the nearest rotation is one all the same
-    assert np.isfinite(relative_error(Trajectory(stamps, mirrored), Trajectory(stamps, true))[1].largest)
