@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from glob import glob, has_magic
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     check_options(args, many, segment_s)
     numbers, report = output_files(args)
     recordings, failed = _open(groups, args, settings, many, report is not None)
+    _warn_without_evo()
     for recording in recordings if args.novel_views else ():
         check_novel_views(recording.config, args.novel_views)
     results: dict[str, SegmentResult]
@@ -66,6 +68,16 @@ def run(args: argparse.Namespace) -> int:
         write_report(report, metrics, parts, _chosen(recordings[0]))
     print(text) if args.json else print_metrics(metrics, numbers, report)
     return 1 if metrics.get("failed") else 0
+
+
+def _warn_without_evo() -> None:
+    """Whoever wants errors of poses hears before the work that there will be none. To import it would take a second."""
+    if find_spec("evo") is None:
+        print(
+            "note: evo is not installed, so there will be no ATE, RPE and scale error: pip install "
+            "'da3_ros[evaluation]'",
+            file=sys.stderr,
+        )
 
 
 def _paths(texts: Sequence[str]) -> list[Path]:

@@ -45,9 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON instead of a table")
     what = parser.add_argument_group("what is scored (without any of these: the pipeline is run over BAG)")
     what.add_argument("--estimates", type=Path, metavar="BAG", help="what the node or da3-ros replay has recorded")
-    what.add_argument("--external", type=Path, metavar="FILE", help="poses of another program: TUM, KITTI or EuRoC")
+    what.add_argument("--external", type=Path, metavar="FILE", help="another program's poses: TUM, KITTI, EuRoC, 4x4")
     what.add_argument(
-        "--external-depth", type=Path, metavar="DIR", help="its depth of the first camera, a file for each stamp"
+        "--external-frame", metavar="F", help="whose poses they are, as /tf_static calls it (default: as the truth's)"
+    )
+    what.add_argument(
+        "--external-depth", type=Path, metavar="DIR", help="its depth of the first camera, a file for each picture"
     )
     what.add_argument(
         "--external-depth-scale", type=float, default=1000.0, metavar="N", help="whole numbers to a metre (%(default)g)"
@@ -115,6 +118,7 @@ def settings_of(args: argparse.Namespace) -> EvaluationSettings:
         namespace=args.namespace,
         estimates=args.estimates,
         external=args.external,
+        external_frame=args.external_frame,
         external_depth=args.external_depth,
         external_depth_scale=args.external_depth_scale,
         poses=args.poses,
@@ -134,6 +138,8 @@ def check_options(args: argparse.Namespace, many: bool, segment_s: float) -> Non
     """Raise InputError for options that do not go together, UnavailableError for what is not installed."""
     if args.external_depth and not args.external:
         raise InputError("--external-depth needs --external: the poses that belong to it")
+    if args.external_frame and not args.external:
+        raise InputError("--external-frame needs --external: the poses that are of it")
     if args.estimates and args.external:
         raise InputError("--estimates and --external are two answers to what is scored: give one")
     # Written so that NaN is refused too.

@@ -28,6 +28,9 @@ def print_metrics(metrics: dict[str, Any], output: Path, report: Path | None) ->
         print(f"not used: {count} images of {what}", file=sys.stderr)
     if "recordings" in metrics:
         for name, each in metrics["recordings"].items():
+            for camera, score in each["depth"].items():
+                if "warning" in score:
+                    print(f"warning: {name}: depth of {camera}: {score['warning']}", file=sys.stderr)
             frames, abs_rel, aligned, delta1, ate, auc, scale, parts = recording_row(each)
             print(f"{name}: {frames} frames in {parts} parts, AbsRel {show(abs_rel)} (medians aligned {show(aligned)}, "
                   f"delta1 {show(delta1)})")  # fmt: skip
@@ -36,6 +39,8 @@ def print_metrics(metrics: dict[str, Any], output: Path, report: Path | None) ->
             print(f"failed: {failure_text(failed)}", file=sys.stderr)
         print("all together")
     for camera, score in metrics["depth"].items():
+        if "warning" in score:
+            print(f"warning: depth of {camera}: {score['warning']}", file=sys.stderr)
         print(f"depth of {camera}, {score['frames']} frames, each aligned by itself")
         for aligned in ("per_frame", "recording"):
             if aligned == "recording":
@@ -50,6 +55,9 @@ def print_metrics(metrics: dict[str, Any], output: Path, report: Path | None) ->
         print(f"poses: {trajectory['associated_poses']} of {trajectory['estimated_poses']}")
         for alignment, errors in trajectory["ate"].items():
             print(f"  ATE {alignment:6s} rmse {show(errors and errors['rmse'])}")
+        rpe = trajectory["rpe"]
+        if rpe:
+            print(f"  RPE        rmse {show(rpe['translation']['rmse'])}, {show(rpe['rotation_deg']['rmse'])} degrees")
         print(f"  scale error {show(trajectory['scale_error'])}")
         auc = trajectory["auc"] or {}
         print("  AUC " + "  ".join(f"@{threshold} {show(value)}" for threshold, value in auc.items()))

@@ -16,12 +16,13 @@ from da3_ros.config import Config
 from da3_ros.datatypes import CameraCalibration, Estimate, OutputRequest
 from da3_ros.egress.estimates import FollowedPose
 from da3_ros.errors import InputError
+from da3_ros.evaluation.external import PictureStamps, external_frames
 from da3_ros.evaluation.findings import Findings, RunFigures
 from da3_ros.evaluation.ground_truth import GroundTruth
 from da3_ros.evaluation.relative_pose import pose_auc, relative_pose_errors
 from da3_ros.evaluation.score import ConsistencyScore, DepthScore, EstimatedFrame, SeenFrame
 from da3_ros.evaluation.settings import FOREVER_NS, WHOLE, EvaluationSettings, Span
-from da3_ros.evaluation.sources import WindowPose, external_frames, recorded_estimates
+from da3_ros.evaluation.sources import WindowPose, recorded_estimates
 from da3_ros.evaluation.surface import SurfaceScore
 from da3_ros.evaluation.trajectory import Trajectory
 from da3_ros.evaluation.trajectory_files import read_trajectory
@@ -72,6 +73,8 @@ class Evaluation:
             self._surface = SurfaceScore(settings.surface, bag.count(images))
         self._found = Findings(source={}, notes=self._truth.notes)
         self._found.consistency = {camera: ConsistencyScore() for camera in config.cameras}
+        if settings.external_frame:
+            self._truth.follow(settings.external_frame)
         if self._truth.poses is not None:
             self._found.truth, self._found.truth_frame = [self._truth.poses.trajectory], self._truth.poses.frame
 
@@ -199,24 +202,29 @@ class Evaluation:
         self._found.notes += [recording.unchecked] if recording.unchecked else []
 
     def _external(self, file: Path) -> Iterator[EstimatedFrame]:
-        poses = read_trajectory(file)
+        settings, camera = self._settings, self._config.cameras[0]
+        pictures = PictureStamps(self._bag, resolve(self._config.image_topic(camera), settings.namespace))
+        read = read_trajectory(file, pictures=pictures)
+        poses = read.trajectory
+        self._found.notes += read.notes(file)
         self._found.source = {"source": str(file), "poses": len(poses)}
-        frame = self._truth.poses.frame if self._truth.poses else ""
+        frame = settings.external_frame or (self._truth.poses.frame if self._truth.poses else "")
         for stamp_ns, T in zip(poses.stamps_ns.tolist(), poses.T_world_body, strict=True):
-            self._note_pose(stamp_ns, T, frame)  # taken to be of the same frame as the truth
-        if self._settings.external_depth:
-            camera = self._config.cameras[0]
+            self._note_pose(stamp_ns, T, frame)
+        if settings.external_depth:
             if camera not in self._truth.calibrations:
                 raise InputError(f"--external-depth needs a CameraInfo of camera '{camera}' in the recording")
             T_child_cam = self._truth.static(frame, self._truth.frame_ids[camera])
             yield from external_frames(
-                self._settings.external_depth,
-                self._settings.external_depth_scale,
+                settings.external_depth,
+                settings.external_depth_scale,
                 camera,
                 self._truth.calibrations[camera],
                 None if T_child_cam is None else Trajectory(poses.stamps_ns, poses.T_world_body @ T_child_cam),
                 self._tolerance_ns,
+                pictures,
             )
+        self._found.notes += pictures.notes
 
     def _start_piece(self) -> None:
         """What comes is in another world than what was."""
@@ -248,6 +256,8 @@ class Evaluation:
             K = np.array(frame.K, dtype=np.float64)
             calibration = CameraCalibration(frame.depth.shape[1], frame.depth.shape[0], K)
         T_world_cam = self._truth.pose(self._truth.frame_ids.get(frame.camera, ""), frame.stamp_ns)
+        if T_world_cam is not None:
+            self._found.upward, self._found.looked = self._found.upward - T_world_cam[:3, 1], self._found.looked + 1
         for watcher in self._watchers:
             watcher.add(SeenFrame(frame, calibration, true, T_world_cam))
         if true is None:

@@ -12,6 +12,7 @@ import numpy as np
 from da3_ros.errors import InputError
 from da3_ros.evaluation.score import ConsistencyScore, DepthScore, TrajectoryPiece, score_trajectory
 from da3_ros.evaluation.trajectory import Trajectory
+from da3_ros.evaluation.up_axis import UpAxis, up_of_cameras, up_of_way
 
 
 @dataclass
@@ -58,8 +59,9 @@ class RunFigures:
 class Findings:
     """``depth`` and ``consistency`` by camera. ``windows``: AUC by threshold of each window. ``poses``: estimated ones
     (4, 4) of the true poses' frame by stamp, a dictionary for each piece without a jump of their world, beside the
-    ``truth`` of that time. ``source``: what was scored. ``figures``: of the pipeline, where it was run. ``surface`` and
-    ``novel_views`` are of whole recordings."""
+    ``truth`` of that time. ``upward`` (3,): sum over ``looked`` pictures of what is up in them, in the true world.
+    ``source``: what was scored. ``figures``: of the pipeline, where it was run. ``surface`` and ``novel_views`` are of
+    whole recordings."""
 
     source: dict[str, Any]
     frames: int = 0
@@ -69,6 +71,8 @@ class Findings:
     poses: list[dict[int, np.ndarray]] = field(default_factory=lambda: [{}])
     truth: list[Trajectory | None] = field(default_factory=lambda: [None])
     truth_frame: str | None = None
+    upward: np.ndarray = field(default_factory=lambda: np.zeros(3))
+    looked: int = 0
     figures: RunFigures | None = None
     surface: dict[str, Any] | None = None
     novel_views: dict[str, Any] | None = None
@@ -91,6 +95,7 @@ class Findings:
         self.windows += later.windows
         self.poses += later.poses
         self.truth += later.truth
+        self.upward, self.looked = self.upward + later.upward, self.looked + later.looked
         self.truth_frame = self.truth_frame if self.truth_frame is not None else later.truth_frame
         if self.figures is not None and later.figures is not None:
             self.figures.merge(later.figures)
@@ -125,7 +130,8 @@ class Findings:
                 pieces.append(TrajectoryPiece(estimate, truth))
         if pieces:
             try:
-                return {**score_trajectory(pieces, tolerance_ns), "frame": self.truth_frame}
+                scored = score_trajectory(pieces, tolerance_ns)
+                return {**scored, "frame": self.truth_frame, "up": str(self._up(pieces[0].truth))}
             except InputError as error:  # the depth has its numbers all the same, and so have other recordings
                 notes.append(f"no errors of poses: {error}")
                 return None
@@ -133,6 +139,12 @@ class Findings:
             count = sum(len(poses) for poses in self.poses)
             notes.append(f"there are {count} estimated poses of {self.truth_frame or 'the truth'}: no errors")
         return None
+
+    def _up(self, truth: Trajectory) -> UpAxis:
+        """Which axis of the true world is up."""
+        if self.looked:
+            return up_of_cameras(self.upward / self.looked, truth.positions)
+        return up_of_way(truth.T_world_body)
 
     def _summarize_windows(self) -> dict[str, Any] | None:
         if not self.windows:

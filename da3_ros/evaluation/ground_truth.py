@@ -12,6 +12,7 @@ from da3_ros.errors import InputError
 from da3_ros.evaluation.cloud_truth import CLOUD, CloudDepth
 from da3_ros.evaluation.settings import FOREVER_NS, WHOLE, EvaluationSettings, Span
 from da3_ros.evaluation.stamped import StampedMessages
+from da3_ros.evaluation.trajectory import Trajectory
 from da3_ros.evaluation.trajectory_files import read_trajectory
 from da3_ros.evaluation.truth import DEPTH_TOPIC, DepthTruth, TruePoses, pose_topics, read_poses, read_transforms
 from da3_ros.ingest.bag import Bag
@@ -62,6 +63,19 @@ class GroundTruth:
         T_tracked_frame = self.static(self.poses.frame, frame_id)
         return None if T_world_tracked is None or T_tracked_frame is None else T_world_tracked @ T_tracked_frame
 
+    def follow(self, frame: str) -> None:
+        """Make the true poses those of ``frame``, where /tf_static connects it with what they are of.
+
+        It is the truth that is moved, since its lengths are metres as those of /tf_static: an estimate's may not be.
+        """
+        if self.poses is None or self.poses.frame == frame:
+            return
+        T_tracked_frame = self.static(self.poses.frame, frame)
+        if T_tracked_frame is not None:
+            trajectory = self.poses.trajectory
+            moved = Trajectory(trajectory.stamps_ns, trajectory.T_world_body @ T_tracked_frame)
+            self.poses = replace(self.poses, trajectory=moved, frame=frame)
+
     def static(self, target: str, source: str) -> np.ndarray | None:
         """T_target_source (4, 4) by /tf_static; None where nothing connects the two."""
         return self._tree.lookup(target, source)
@@ -80,7 +94,9 @@ class GroundTruth:
     def _read_poses(self) -> TruePoses | None:
         settings, span = self._settings, self._span
         if settings.poses:
-            return TruePoses(read_trajectory(settings.poses), settings.pose_frame or "")
+            file = read_trajectory(settings.poses)
+            self.notes += file.notes(settings.poses)
+            return TruePoses(file.trajectory, settings.pose_frame or "")
         start_ns, stop_ns = max(0, span.start_ns - _SLACK_NS), min(span.stop_ns, FOREVER_NS - _SLACK_NS) + _SLACK_NS
         topic = settings.pose_topic or next(pose_topics(self._bag), None)
         if settings.pose_tf:

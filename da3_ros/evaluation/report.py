@@ -131,7 +131,11 @@ def _warnings(metrics: Mapping[str, Any]) -> str:
         found.append("The network has random weights: these numbers say nothing about Depth Anything 3.")
     if metrics["lost"]:
         found.append("Parts of the recording could not be read: the notes at the end say which.")
-    return "".join(f'<p class="warning">{text}</p>' for text in found)
+    for name, each in metrics.get("recordings", {"": metrics}).items():
+        for camera, score in each["depth"].items():
+            if "warning" in score:
+                found.append(f"{f'{name}: ' if name else ''}depth of {camera}: {score['warning']}.")
+    return "".join(f'<p class="warning">{escape(text)}</p>' for text in found)
 
 
 def _tiles(metrics: Mapping[str, Any]) -> str:

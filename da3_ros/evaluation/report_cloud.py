@@ -11,6 +11,7 @@ import numpy as np
 
 from da3_ros.evaluation.cloud_sample import CloudFrame, point_colours
 from da3_ros.evaluation.trajectory import Similarity3, fit_worlds
+from da3_ros.evaluation.up_axis import up_of_cameras
 from da3_ros.geometry.se3 import T_BODY_OPTICAL
 
 _TRUTH_COLOUR = (40, 170, 120)
@@ -51,11 +52,13 @@ def gather_points(frames: Sequence[CloudFrame], pictures: Mapping[tuple[str, int
             at_truth_colours.append(colours[-1])
     if not estimated or not sum(map(len, estimated)):
         return None
+    cameras = np.stack([T_estimate if T_true is None else T_true for _, T_estimate, _, T_true in placed])
+    level = up_of_cameras(-cameras[:, :3, 1].mean(axis=0), cameras[:, :3, 3]).rotation.T
     return PagePoints(
-        np.concatenate(estimated),
+        np.concatenate(estimated) @ level,
         np.concatenate(colours),
-        np.concatenate(true),
-        np.concatenate(at_truth),
+        np.concatenate(true) @ level,
+        np.concatenate(at_truth) @ level,
         np.concatenate(at_truth_colours),
         how,
     )

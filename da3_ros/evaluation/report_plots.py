@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from da3_ros.errors import InputError
+from da3_ros.errors import InputError, UnavailableError
 from da3_ros.evaluation.report_charts import Series, line_chart
 from da3_ros.evaluation.report_table import shown
 from da3_ros.evaluation.trajectory import Trajectory, TrajectoryAlignment, align
+from da3_ros.evaluation.up_axis import UpAxis
 
 _FEW = 40  # points of a line that are marked
 
@@ -24,17 +25,22 @@ def trajectory_plots(trajectory: Mapping[str, Any] | None) -> str:
     scaled, _ = _aligned(trajectory["positions"], "sim3")
     true = np.array(trajectory["positions"]["true"])
     views, few = [], len(true) <= _FEW
-    for name, (x, y) in (("Top", (0, 1)), ("Side", (0, 2))):
+    up = UpAxis.parse(trajectory["up"])
+    level, names = up.rotation, ["xyz"[axis] for axis in up.level]
+    for name, vertical, label in (("Top", 1, f"{names[1]} (m)"), ("Side", 2, f"{up}, up (m)")):
+        (x, y), (x_estimated, y_estimated), (x_scaled, y_scaled) = (
+            (positions @ level.T)[:, (0, vertical)].T.tolist() for positions in (true, estimated, scaled)
+        )
         lines = [
-            Series("truth", true[:, x].tolist(), true[:, y].tolist(), 1, dots=few),
-            Series("estimate", estimated[:, x].tolist(), estimated[:, y].tolist(), 2, dots=few),
-            Series("estimate, lengths scaled too", scaled[:, x].tolist(), scaled[:, y].tolist(), 3, dashed=True),
+            Series("truth", x, y, 1, dots=few),
+            Series("estimate", x_estimated, y_estimated, 2, dots=few),
+            Series("estimate, lengths scaled too", x_scaled, y_scaled, 3, dashed=True),
         ]
-        chart = line_chart(lines, f"{'xyz'[x]} (m)", f"{'xyz'[y]} (m)", (560, 380), equal=True)
+        chart = line_chart(lines, f"{names[0]} (m)", label, (560, 380), equal=True)
         views.append(f"<div><h3>{name}</h3>{chart}</div>")
     frame = f" of {escape(trajectory['frame'])}" if trajectory.get("frame") else ""
     return (
-        f'<p class="dim">Positions{frame} in the world of the truth (z is taken to be up), {escape(how)}.</p>'
+        f'<p class="dim">Positions{frame} in the world of the truth, where {up} is taken to be up, {escape(how)}.</p>'
         f'<div class="row">{"".join(views)}</div>'
     )
 
@@ -48,9 +54,9 @@ def _aligned(positions: Mapping[str, Any], alignment: TrajectoryAlignment) -> tu
         try:
             parts.append(align(estimated, true, alignment).poses(estimated.T_world_body)[:, :3, 3])
             hows.append("aligned by rotation and shift")
-        except InputError:
+        except (InputError, UnavailableError):
             parts.append(estimated.positions + (true.positions[0] - estimated.positions[0]))
-            hows.append("shifted to the same start, since they determine no rotation")
+            hows.append("shifted to the same start, since no rotation is known")
     how = " or ".join(dict.fromkeys(hows))
     return np.concatenate(parts), how if len(starts) == 1 else f"{len(starts)} pieces, each {how}"
 

@@ -19,6 +19,7 @@ from da3_ros.evaluation.score import SeenFrame
 from da3_ros.evaluation.stamped import StampedMessages
 from da3_ros.evaluation.trajectory import Similarity3, fit_worlds
 from da3_ros.evaluation.truth import depth_at_truth, scaled_intrinsics
+from da3_ros.evaluation.up_axis import UpAxis, up_of_cameras
 from da3_ros.ingest.bag import Bag
 from da3_ros.ingest.bag_cameras import COMPRESSED_IMAGE
 
@@ -71,8 +72,6 @@ class RerunFile:
             self._stream.save(self._part, default_blueprint=self._layout())
         except (OSError, RuntimeError) as error:
             raise InputError(f"{self._path} cannot be written: {error}") from error
-        for world in (_ESTIMATE, _TRUTH):
-            self._log(world, rr.ViewCoordinates.RIGHT_HAND_Z_UP, static=True)
         return self
 
     def __exit__(self, kind: Any, *_: Any) -> None:
@@ -154,6 +153,11 @@ class RerunFile:
             self._stream.set_time(_TIMELINE, timestamp=np.datetime64(stamp_ns, "ns"))
             self._log(f"{_ESTIMATE}/{camera}", _transform(self._rr, aligned))
         self._stream.reset_time()
+        cameras = np.array([*(truth or estimate).values()]).reshape(-1, 4, 4)
+        up = up_of_cameras(-cameras[:, :3, 1].mean(axis=0), cameras[:, :3, 3]) if len(cameras) else UpAxis()
+        name = f"RIGHT_HAND_{'XYZ'[up.axis]}_{'UP' if up.sign > 0 else 'DOWN'}"
+        for world in self._ways:
+            self._log(world, getattr(self._rr.ViewCoordinates, name), static=True)
         for camera in self._cameras:
             own, scale = f"{_ESTIMATE}/{camera}", similarity.scale
             # Static values stand for those of all times.

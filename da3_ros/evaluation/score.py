@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from da3_ros.datatypes import CameraCalibration
-from da3_ros.errors import InputError
+from da3_ros.errors import InputError, UnavailableError
 from da3_ros.evaluation.calibration import confidence_calibration
 from da3_ros.evaluation.consistency import PairConsistency, PosedDepth, pair_consistency, summarize_consistency
 from da3_ros.evaluation.depth import Alignment, DepthErrors, DepthPairs, depth_errors, pair_depths
@@ -26,6 +26,7 @@ from da3_ros.evaluation.trajectory import (
     scale_error,
 )
 from da3_ros.evaluation.truth import depth_at_truth
+from da3_ros.evaluation.units import UnitCheck
 from da3_ros.geometry.se3 import invert
 
 ALIGNMENTS: tuple[Alignment, ...] = ("none", "median", "scale", "scale_shift")
@@ -80,6 +81,7 @@ class DepthScore:
         self._max_depth = max_depth
         self._errors: dict[Alignment, list[DepthErrors]] = {alignment: [] for alignment in ALIGNMENTS}
         self._stamps: list[int] = []
+        self._units = UnitCheck()
         # Random pixels of each frame, in random order: the first few of them are a random choice too.
         self._each = _SAMPLED_PIXELS
         self._sampled: list[_SampledPairs] = []
@@ -89,6 +91,7 @@ class DepthScore:
     def add(self, frame: EstimatedFrame, true: np.ndarray, calibration: CameraCalibration) -> None:
         """Compare at the pixels of ``true`` (H, W) of the camera with ``calibration``."""
         predicted = depth_at_truth(frame.depth, frame.K, true.shape, calibration)
+        self._units.add(predicted, true)
         pairs = pair_depths(predicted, true, max_depth=self._max_depth)
         for alignment in ALIGNMENTS:
             self._errors[alignment].append(depth_errors(pairs, alignment))
@@ -113,6 +116,7 @@ class DepthScore:
         for alignment, errors in later._errors.items():
             self._errors[alignment] += errors
         self._stamps += later._stamps
+        self._units.merge(later._units)
         self._sampled += later._sampled
         self._confidence += later._confidence
         self._error += later._error
@@ -135,8 +139,11 @@ class DepthScore:
         self._error = [values[: self._each].copy() for values in self._error]
 
     def summary(self) -> dict[str, Any]:
-        """Means over the frames; ``recording``: after one alignment for all of them, from a sample of the pixels."""
+        """Means over the frames; ``recording``: after one alignment for all of them, from a sample of the pixels;
+        ``warning``: see UnitCheck."""
         found: dict[str, Any] = {"frames": len(self._stamps), "per_frame": {}, "recording": {}}
+        if self._units.warning:
+            found["warning"] = self._units.warning
         joined = DepthPairs.joined([part.pairs() for part in self._sampled])
         for alignment, errors in self._errors.items():
             good = [each for each in errors if np.isfinite(each.abs_rel)]
@@ -283,10 +290,10 @@ def jsonable(value: Any) -> Any:
 
 
 def _tried(compute: Any, notes: list[str]) -> Any:
-    """What ``compute`` gives; None where the data do not determine it, with the reason in ``notes``."""
+    """What ``compute`` gives; None where the data do not determine it or evo is missing, the reason in ``notes``."""
     try:
         return compute()
-    except InputError as error:
+    except (InputError, UnavailableError) as error:
         if str(error) not in notes:
             notes.append(str(error))
         return None

@@ -13,8 +13,9 @@ FOREVER_NS = 2**63 - 1
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """``estimates``: a recording of the node; ``external``: a trajectory file of another program, with its depth files
-    (``external_depth``) of the first camera; neither: the pipeline is run.
+    """``estimates``: a recording of the node; ``external``: a trajectory file of another program, of ``external_frame``
+    (None: of what the true poses are of), with its depth files (``external_depth``) of the first camera; neither: the
+    pipeline is run.
 
     ``poses``, ``pose_topic`` and ``pose_tf`` (parent, child): where the truth is, if not in a topic with ground_truth
     in its name; ``pose_frame``: whose poses those are, if their messages do not say. ``depth_topics``: camera -> topic,
@@ -26,6 +27,7 @@ class EvaluationSettings:
     namespace: str = ""
     estimates: Path | None = None
     external: Path | None = None
+    external_frame: str | None = None
     external_depth: Path | None = None
     external_depth_scale: float = 1000.0
     poses: Path | None = None

@@ -240,9 +240,19 @@ def _load_evo() -> None:
 
 
 def _evo_path(T: np.ndarray) -> Any:
+    """For evo, which refuses rotations that are off by more than 1e-6: those of files with few digits, and products of
+    many float32 ones."""
     from evo.core.trajectory import PosePath3D
 
-    return PosePath3D(poses_se3=list(T))
+    poses = T.copy()
+    poses[:, :3, :3] = _nearest_rotations(T[:, :3, :3])
+    return PosePath3D(poses_se3=list(poses))
+
+
+def _nearest_rotations(R: np.ndarray) -> np.ndarray:
+    """The rotations (n, 3, 3) that differ least from matrices which nearly are some (Schoenemann 1966)."""
+    left, _, right = np.linalg.svd(R)
+    return left @ right
 
 
 def _statistics(metric: Any) -> ErrorStatistics:

@@ -9,18 +9,19 @@ import heapq
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
-from rosbags.interfaces import MessageDefinitionFormat
+from rosbags.interfaces import MessageDefinition, MessageDefinitionFormat
 from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from da3_ros.errors import InputError
 from da3_ros.ingest.bag_file import COMPRESSED_SUFFIX, BagFile, is_bag_file
+from da3_ros.ingest.bag_readers import Readers
 from da3_ros.ingest.bag_scan import RawMessage, StoredTopic
 
 _FOREVER_NS = 2**63 - 1
@@ -49,6 +50,7 @@ class Bag:
 
     def __init__(self, paths: Sequence[Path]):
         self._lost: list[str] = []
+        self._readers = Readers()
         self._bags = [self._open(path) for path in paths]
         files = [file for bag in self._bags for file in bag]
         self._files = files
@@ -144,11 +146,11 @@ class Bag:
                     f"{path} is no recording: wanted a .mcap, .db3 or .bag file (also with {COMPRESSED_SUFFIX}), or "
                     "the folder of a rosbag2"
                 )
-            return [BagFile(path)]
+            return [BagFile(path, self._readers)]
         files = []
         for file in _files_of(path, self._lost):
             try:
-                files.append(BagFile(file))
+                files.append(BagFile(file, self._readers))
             except InputError as error:
                 self._lost.append(str(error))
         if not files:
@@ -213,12 +215,18 @@ def _reasons(lost: Sequence[str]) -> str:
 
 def _typestore(files: Sequence[BagFile], ros1: bool) -> Typestore:
     """The types of the recordings: as the files define them, and for the rest as ROS does."""
+    topics = [topic for file in files for topic in file.topics if topic.ros1 == ros1]
+    defined = [topic for topic in topics if topic.definition.format != MessageDefinitionFormat.NONE]
+    return _store_of(tuple(dict.fromkeys((topic.type, topic.definition) for topic in defined)), ros1)
+
+
+@lru_cache(maxsize=8)
+def _store_of(defined: tuple[tuple[str, MessageDefinition], ...], ros1: bool) -> Typestore:
+    """Kept, since ROS's types alone take half a second, and a recording is opened several times."""
     base = get_typestore(Stores.ROS1_NOETIC if ros1 else Stores.ROS2_KILTED)
     definitions: dict[str, Any] = {}
-    for file in files:
-        for topic in file.topics:
-            if topic.ros1 == ros1 and topic.definition.format != MessageDefinitionFormat.NONE:
-                definitions.update(_types(topic))
+    for kind, definition in defined:
+        definitions.update(_types(kind, definition))
     if ros1:
         # ROS 1's CameraInfo (D, K, R, P) gets the field names of ROS 2: a message's bytes know no names.
         constants, fields = definitions.get(_CAMERA_INFO, base.fielddefs[_CAMERA_INFO])
@@ -237,7 +245,7 @@ def _same_fields(ours: Any, theirs: Any) -> bool:
     return list(ours[1]) == list(theirs[1])
 
 
-def _types(topic: StoredTopic) -> Mapping[str, Any]:
-    if topic.definition.format == MessageDefinitionFormat.IDL:
-        return get_types_from_idl(topic.definition.data)
-    return get_types_from_msg(topic.definition.data, topic.type)
+def _types(kind: str, definition: MessageDefinition) -> Mapping[str, Any]:
+    if definition.format == MessageDefinitionFormat.IDL:
+        return get_types_from_idl(definition.data)
+    return get_types_from_msg(definition.data, kind)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator
@@ -12,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from rosbags.interfaces import ConnectionExtRosbag1
-from rosbags.rosbag1 import Reader as Ros1Reader
-from rosbags.rosbag2 import Reader as Ros2Reader
 
 from da3_ros.errors import InputError
 from da3_ros.ingest.bag_checksums import check_index, has_checksums
+from da3_ros.ingest.bag_readers import ROS1_NAME, Reader, Readers
 from da3_ros.ingest.bag_scan import Lost, RawMessage, Scan, StoredTopic
 from da3_ros.ingest.bag_scan_mcap import scan_mcap
 from da3_ros.ingest.bag_scan_ros1 import scan_ros1
@@ -25,13 +23,12 @@ from da3_ros.ingest.decompress import zstd
 
 COMPRESSED_SUFFIX = ".zstd"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-_ROS1_NAME = re.compile(r".*\.bag(\.active)?")
 
 
 def is_bag_file(file: Path) -> bool:
     """Whether the name is that of a recording's file."""
     name = file.name.removesuffix(COMPRESSED_SUFFIX)
-    return name.endswith((".mcap", ".db3")) or _ROS1_NAME.fullmatch(name) is not None
+    return name.endswith((".mcap", ".db3")) or ROS1_NAME.fullmatch(name) is not None
 
 
 class BagFile:
@@ -39,11 +36,12 @@ class BagFile:
 
     ``lost``: sentences about what is not; more are added while messages are read. ``checked``: whether damaged messages
     would be noticed. A file compressed as a whole is unpacked into a temporary folder for as long as it is being read.
-    Raises InputError where nothing is readable.
+    ``readers``: open ones, shared by the files of a recording. Raises InputError where nothing is readable.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, readers: Readers):
         self.path = path
+        self._readers = readers
         self.lost: list[str] = []
         self.topics: tuple[StoredTopic, ...] = ()
         self.start_ns: int | None = None
@@ -55,7 +53,7 @@ class BagFile:
             # A damaged file makes the reader raise anything, from its own errors to those of struct and zstd.
             try:
                 check_index(file)
-                with _indexed_reader(file) as reader:
+                with self._readers.open(file, keep=file == path) as reader:
                     self._describe(reader)
                     self._indexed = True
             except Exception as error:
@@ -77,7 +75,7 @@ class BagFile:
             last_ns = start_ns
             at_last: list[RawMessage] = []  # messages of that time which have been given already
             try:
-                for message in _indexed_messages(file, names, start_ns, stop_ns):
+                for message in self._indexed_messages(file, names, start_ns, stop_ns):
                     if message.receive_ns != last_ns:
                         last_ns, at_last = message.receive_ns, []
                     at_last.append(message)
@@ -92,7 +90,16 @@ class BagFile:
                 if message not in at_last:
                     yield message
 
-    def _describe(self, reader: Ros1Reader | Ros2Reader) -> None:
+    def _indexed_messages(
+        self, file: Path, names: Collection[str], start_ns: int, stop_ns: int
+    ) -> Iterator[RawMessage]:
+        with self._readers.open(file, keep=file == self.path) as reader:
+            wanted = [one for one in reader.connections if one.topic in names]
+            if wanted:  # none would mean all
+                for connection, receive_ns, data in reader.messages(wanted, start_ns, stop_ns):
+                    yield RawMessage(connection.topic, receive_ns, _message_bytes(data))
+
+    def _describe(self, reader: Reader) -> None:
         found: dict[tuple[str, str], StoredTopic] = {}
         for one in reader.connections:
             key = one.topic, one.msgtype
@@ -130,18 +137,6 @@ def _scan(file: Path) -> Scan:
     if file.suffix == ".db3":
         return lambda lost: scan_sqlite(file, lost)
     return lambda lost: scan_ros1(file, lost)
-
-
-def _indexed_reader(file: Path) -> Ros1Reader | Ros2Reader:
-    return Ros1Reader(file) if _ROS1_NAME.fullmatch(file.name) else Ros2Reader(file)
-
-
-def _indexed_messages(file: Path, names: Collection[str], start_ns: int, stop_ns: int) -> Iterator[RawMessage]:
-    with _indexed_reader(file) as reader:
-        wanted = [one for one in reader.connections if one.topic in names]
-        if wanted:  # none would mean all
-            for connection, receive_ns, data in reader.messages(wanted, start_ns, stop_ns):
-                yield RawMessage(connection.topic, receive_ns, _message_bytes(data))
 
 
 def _selected(items: Iterator[Any], names: Collection[str], start_ns: int, stop_ns: int) -> Iterator[RawMessage]:

@@ -162,10 +162,13 @@ class Recording:
                 f"{self._folder} belongs to another replay (of another recording, or with other parameters or weights)"
                 ": delete it, or give another --output"
             )
-        progress = Progress(**json.loads(state.read_text())) if state.is_file() else Progress()
         written, before = self._folder / _WRITTEN, self._folder / _BEFORE
-        if progress.sets and not before.exists():
-            written.rename(before)
+        try:
+            progress = Progress(**json.loads(state.read_text())) if state.is_file() else Progress()
+            if progress.sets and not before.exists():
+                written.rename(before)
+        except (OSError, ValueError, TypeError) as error:
+            raise InputError(f"{self._folder} is damaged ({error}): delete it") from error
         for rest in (written, self._folder / _TAKEN_OVER):
             shutil.rmtree(rest, ignore_errors=True)
         return progress

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -247,6 +248,37 @@ def test_what_cannot_be_scored_is_said_in_one_line(bag, tmp_path, capsys, more, 
     assert not (tmp_path / "m.json").exists()
 
 
+def test_output_without_stamps_is_that_of_the_pictures_in_order(bag, external, sequence, capsys):
+    """As DA3-Streaming writes it: a matrix a line (here with the scale of its chunk), numbered archives of arrays."""
+    camera, folder = sequence.cameras[0], external / "results_output"
+    folder.mkdir()
+    T = np.stack([pose(step) @ camera.T_base_cam for step in range(STEPS)])
+    T[:, :3] *= 0.5
+    np.savetxt(external / "camera_poses.txt", T.reshape(STEPS, 16))
+    for step in range(STEPS):
+        values = {"image": np.zeros((4, 6, 3), np.uint8), "depth": 0.5 * np.nan_to_num(depth(step))}
+        np.savez(folder / f"frame_{step + 5}.npz", **values)  # frame_10 comes after frame_9
+    options = ["--external", str(external / "camera_poses.txt"), "--external-depth", str(folder)]
+    metrics = evaluate(bag, external, *options, "--external-frame", camera.frame_id)
+    assert metrics["trajectory"]["ate"]["sim3"]["rmse"] == pytest.approx(0.0, abs=1e-6)
+    assert metrics["trajectory"]["scale_error"] == pytest.approx(-0.5)
+    assert metrics["trajectory"]["auc"]["3"] == 1.0 and metrics["trajectory"]["frame"] == camera.frame_id
+    assert metrics["depth"]["front"]["per_frame"]["median"]["abs_rel"] == pytest.approx(0.0, abs=1e-6)
+    for what in ("poses in camera_poses.txt", "depth files in results_output"):
+        assert f"the {STEPS} {what} have no stamps: they are taken to be of the pictures in order" in metrics["notes"]
+    elsewhere = evaluate(bag, external, *options, "--external-frame", "arm")
+    assert elsewhere["trajectory"] is None and any("no transform connects them" in note for note in elsewhere["notes"])
+    # Taken for poses of the robot, they turn about another axis.
+    assert evaluate(bag, external, *options)["trajectory"]["auc"]["3"] < 0.9
+    (folder / "frame_5.npz").unlink()
+    assert main(["evaluate", str(bag), "--output", str(external / "m.json"), *options]) == 2
+    assert f"({STEPS} pictures, {STEPS - 1} files)" in capsys.readouterr().err
+    np.savetxt(external / "camera_poses.txt", T[1:].reshape(-1, 16))
+    assert main(["evaluate", str(bag), "--output", str(external / "m.json"), *options]) == 2
+    wanted = f"poses without stamps ({STEPS - 1}, and the camera has {STEPS} pictures): put times.txt"
+    assert wanted in capsys.readouterr().err
+
+
 def test_files_of_another_program_that_are_none(bag, external, capsys):
     shutil.copy(external / "poses.tum", external / "depth" / "readme.png")
     options = ["--external", str(external / "poses.tum"), "--external-depth", str(external / "depth")]
@@ -297,3 +329,53 @@ def test_parts_without_true_poses_keep_their_depth(tmp_path, sequence, monkeypat
     assert metrics["failed"] == [] and metrics["depth"]["front"]["frames"] == STEPS
     assert metrics["trajectory"]["associated_poses"] == STEPS // 2 - 1
     assert any("no true poses of some parts" in note for note in metrics["notes"])
+
+
+def test_poses_in_files_that_are_none_are_left_out_and_said(bag, external, capsys):
+    lines = (external / "poses.tum").read_text().splitlines()
+    lines[2] = " ".join([lines[2].split()[0], *["nan"] * 7])
+    (external / "holes.tum").write_text("\n".join(lines))
+    wanted = f"1 of {STEPS} poses in holes.tum are no rotation and finite place (the first in line 3): left out"
+    estimated = evaluate(bag, external, "--external", str(external / "holes.tum"))
+    assert estimated["trajectory"]["associated_poses"] == STEPS - 1 and wanted in estimated["notes"]
+    assert f"note: {wanted}" in capsys.readouterr().err
+    true = evaluate(bag, external, "--external", str(external / "poses.tum"), "--poses", str(external / "holes.tum"))
+    assert true["trajectory"]["associated_poses"] == STEPS - 1 and wanted in true["notes"]
+
+
+def test_true_depth_in_millimetres_is_said_and_not_mended(bag, external, capsys):
+    recording = Bag([bag])
+    with new_recording(external / "mm.mcap") as out:
+        for raw in recording.raw():
+            kind = recording.topics[raw.topic].type
+            if raw.topic == "/front/ground_truth/depth":
+                message = recording.deserialize(raw)
+                message.data = (np.frombuffer(message.data.tobytes(), np.float32) * 1000).view(np.uint8)
+                assert message.encoding == "32FC1"
+                out.write(raw.topic, raw.receive_ns, message)
+            else:
+                out.write_raw(raw.topic, kind, raw.receive_ns, raw.data, recording.ros2_types())
+    options = ["--external", str(external / "poses.tum"), "--external-depth", str(external / "depth")]
+    options += ["--report", str(external / "r.html")]
+    metrics = evaluate(external / "mm.mcap", external, *options)
+    assert "looks like millimetres" in metrics["depth"]["front"]["warning"]
+    assert metrics["depth"]["front"]["scale"]["median"] == pytest.approx(800, rel=0.02)  # as it is
+    assert "warning: depth of front: the true depth looks like millimetres" in capsys.readouterr().err
+    page = (external / "r.html").read_text()
+    assert '<p class="warning">depth of front: the true depth looks like millimetres' in page
+    # With a limit in metres nothing is left to compare: what the reason is is said all the same.
+    assert "warning" in evaluate(external / "mm.mcap", external, *options, "--max-depth", "10")["depth"]["front"]
+    assert "warning" not in evaluate(bag, external, *options)["depth"]["front"]
+
+
+def test_without_evo_the_rest_is_scored_and_it_is_said_before_the_work(bag, external, capsys, monkeypatch):
+    for module in ("evo", "evo.core.metrics"):
+        monkeypatch.setitem(sys.modules, module, None)
+    options = ["--external", str(external / "poses.tum"), "--external-depth", str(external / "depth")]
+    metrics = evaluate(bag, external, *options, "--report", str(external / "r.html"))
+    assert capsys.readouterr().err.startswith("note: evo is not installed")
+    trajectory = metrics["trajectory"]
+    assert trajectory["ate"]["se3"] is None and trajectory["rpe"] is None and trajectory["scale_error"] is None
+    assert trajectory["auc"]["3"] == 1.0 and metrics["depth"]["front"]["per_frame"]["median"]["abs_rel"] < 0.01
+    assert len([note for note in trajectory["notes"] if "evo" in note]) == 1
+    assert "<h3>Top</h3>" in (external / "r.html").read_text()

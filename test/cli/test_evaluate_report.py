@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import rosbags.image
-from recording_helpers import HEIGHT, START_NS, WIDTH, TruthfulPipeline, depth, pose
+from recording_helpers import HEIGHT, START_NS, STEPS, WIDTH, TruthfulPipeline, depth, pose, stamp
 
 from da3_ros.cli.demo_bag import write_sequence
 from da3_ros.cli.main import main
@@ -22,7 +22,9 @@ from da3_ros.evaluation.report_cloud import gather_points
 from da3_ros.evaluation.report_examples import DepthExample, DepthExamples
 from da3_ros.evaluation.report_maps import example_maps
 from da3_ros.evaluation.score import EstimatedFrame, SeenFrame
-from da3_ros.geometry.se3 import T_from, matrix_from_quat_xyzw
+from da3_ros.evaluation.trajectory import Trajectory
+from da3_ros.evaluation.trajectory_files import write_tum
+from da3_ros.geometry.se3 import T_BODY_OPTICAL, T_from, matrix_from_quat_xyzw
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
@@ -274,6 +276,44 @@ def test_points_of_the_truth_lie_on_those_of_the_truth(sequence):
     assert "8 frames in the world of the truth" in points.how and "scale 0.8" in points.how
     assert points.at_truth == pytest.approx(points.true, abs=1e-4)
     assert points.colours[0].tolist() == [3, 2, 1] and points.colours[-1].tolist() == [150, 150, 150]
+
+
+def test_a_world_with_y_down_is_seen_from_above_too(bag, sequence, tmp_path):
+    """That of a camera's first frame, as SLAM programs and KITTI have it."""
+    stamps = np.array([stamp(step) for step in range(STEPS)])
+    T = np.linalg.inv(T_BODY_OPTICAL) @ np.stack([pose(step) for step in range(STEPS)])
+    write_tum(tmp_path / "way.tum", Trajectory(stamps, T))
+    out = ["--output", str(tmp_path / "m.json"), "--report", str(tmp_path / "r.html")]
+    truth = ["--poses", str(tmp_path / "way.tum"), "--external", str(tmp_path / "way.tum")]
+    for more in (["--pose-frame", "base_link"], []):  # without it, what moves forward along its x axis is a robot
+        assert main(["evaluate", str(bag), *out, *truth, *more]) == 0
+        assert json.loads((tmp_path / "m.json").read_text())["trajectory"]["up"] == "-y"
+        text = (tmp_path / "r.html").read_text()
+        charts = re.findall(r'<h3>(\w+)</h3><figure class="chart"><svg [^>]*aria-label="([^"]*)"', text)
+        assert charts[:2] == [("Top", "z (m) over x (m)"), ("Side", "-y, up (m) over x (m)")]
+        assert "where -y is taken to be up" in text
+    # To the right of the start is to the right of it on the map, and ahead is above: it drives ahead and to the left.
+    line = re.search(r'<h3>Top</h3>.*?<path class="line c1" d="M([\d.]+) ([\d.]+).*?L([\d.]+) ([\d.]+)"/>', text)
+    (u0, v0), (u1, v1) = (map(float, line.groups()[i : i + 2]) for i in (0, 2))
+    assert u1 < u0 and v1 < v0
+
+
+def test_the_cloud_of_a_world_with_y_down_has_z_up(sequence):
+    def seen_in(world):
+        sample = CloudSample()
+        for step in range(8):
+            T = pose(step) @ sequence.cameras[0].T_base_cam
+            K = sequence.cameras[0].calibration.K
+            frame = EstimatedFrame("front", step, depth(step), K, None, T)
+            sample.add(SeenFrame(frame, sequence.cameras[0].calibration, depth(step), world @ T))
+        return gather_points(sample.frames, {})
+
+    down, upright = seen_in(np.linalg.inv(T_BODY_OPTICAL)), seen_in(np.eye(4))
+    for name in ("estimated", "true", "at_truth"):
+        # The maps' axes are others, so only heights compare, and distances.
+        assert getattr(down, name)[:, 2] == pytest.approx(getattr(upright, name)[:, 2], abs=1e-6)
+        ways = [np.linalg.norm(np.diff(getattr(each, name), axis=0), axis=1) for each in (down, upright)]
+        assert ways[0] == pytest.approx(ways[1], abs=1e-5)
 
 
 def test_without_truth_there_is_a_page_too(bag, sequence, tmp_path, monkeypatch):

@@ -5,13 +5,17 @@ import subprocess
 import sys
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
-from recording_helpers import STEPS, TruthfulPipeline
+from recording_helpers import STEPS, TruthfulPipeline, pose, stamp
 
 from da3_ros.cli.main import main
 from da3_ros.evaluation import segments
 from da3_ros.evaluation.rerun_file import RerunFile
+from da3_ros.evaluation.trajectory import Trajectory
+from da3_ros.evaluation.trajectory_files import write_tum
+from da3_ros.geometry.se3 import T_BODY_OPTICAL
 
 QUICK = ["--set", "model.checkpoint=random", "model.process_res=56", "window.sets=2", "model.device=cpu"]
 
@@ -106,6 +110,20 @@ def test_an_estimate_in_another_unit_lies_on_the_truth_and_its_cameras_are_drawn
     estimated, true = (logged[f"{world}/front", False] for world in ("estimate", "truth"))
     assert estimated["translation"][0] == pytest.approx(true["translation"][0], abs=1e-5)
     assert "scale" not in estimated and not logged["estimate", True]
+
+
+def test_a_world_with_y_down_is_shown_upright(bag, sequence, tmp_path, monkeypatch):
+    rerun = pytest.importorskip("rerun", reason="recordings for Rerun need the extra rerun")
+    logged = {}
+    monkeypatch.setattr(RerunFile, "_log", lambda self, entity, what, static=False: logged.update({entity: what}))
+    monkeypatch.setattr(segments, "Pipeline", lambda config: TruthfulPipeline(sequence.cameras[0]))
+    T = np.linalg.inv(T_BODY_OPTICAL) @ np.stack([pose(step) for step in range(STEPS)])
+    write_tum(tmp_path / "way.tum", Trajectory(np.array([stamp(step) for step in range(STEPS)]), T))
+    truth = ["--poses", str(tmp_path / "way.tum"), "--pose-frame", "base_link"]
+    for more, up in ((truth, rerun.ViewCoordinates.RIGHT_HAND_Y_DOWN), ([], rerun.ViewCoordinates.RIGHT_HAND_Z_UP)):
+        out = ["--output", str(tmp_path / "m.json"), "--rerun", str(tmp_path / "out.rrd"), "--report", "none"]
+        assert main(["evaluate", str(bag), *out, *more]) == 0
+        assert logged["estimate"] == logged["truth"] == up
 
 
 def test_without_rerun_the_mend_is_said_before_the_work(bag, tmp_path, monkeypatch, capsys):

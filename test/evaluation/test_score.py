@@ -8,6 +8,7 @@ from da3_ros.datatypes import CameraCalibration
 from da3_ros.errors import InputError
 from da3_ros.evaluation import score
 from da3_ros.evaluation.even import EvenlyKept
+from da3_ros.evaluation.findings import Findings, merged
 from da3_ros.evaluation.score import DepthScore, EstimatedFrame, TrajectoryPiece, score_trajectory
 from da3_ros.evaluation.trajectory import absolute_error, pool
 
@@ -99,3 +100,15 @@ def test_few_things_are_kept_at_even_distances(count):
     steps = np.diff(even.kept)
     assert even.kept[0] == 0 and len(even.kept) >= min(count, 3) and len(even.kept) <= 5
     assert (steps == steps[:1]).all() and count - even.kept[-1] <= (steps[0] if len(steps) else 1)
+
+
+def test_what_is_up_in_the_pictures_is_up_and_parts_count_together():
+    parts = []
+    for upward, looked in ((np.array([0.1, 4.9, 0.3]), 5), (np.array([0.2, 14.5, -1.0]), 15)):
+        part = Findings({}, truth_frame="rig", upward=upward, looked=looked)
+        way = trajectory(np.array([[0.0, 0, 0], [1, 0, 0], [2, 0, 1], [3, 0.5, 1]]))
+        part.truth, part.poses = [way], [dict(zip(way.stamps_ns.tolist(), way.T_world_body, strict=True))]
+        parts.append(part)
+    assert merged(parts).summary(1)["trajectory"]["up"] == "y"
+    # Nothing is known of pictures, and these poses move forward along x.
+    assert Findings({}, truth_frame="", truth=[way], poses=part.poses).summary(1)["trajectory"]["up"] == "z"

@@ -114,3 +114,13 @@ def test_without_evo_the_mend_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "evo.core.metrics", None)
     with pytest.raises(UnavailableError, match=r"evo.*da3_ros\[evaluation\]"):
         absolute_error(trajectory(BEND), trajectory(BEND), "sim3")
+
+
+def test_rotations_with_few_digits_are_compared_too():
+    """Of KITTI files, and products of many float32 rotations: evo alone refuses them."""
+    true = random_poses(6, seed=3)
+    rough = true.copy()
+    rough[:, :3, :3] = np.round(true[:, :3, :3], 4)
+    stamps = np.arange(6, dtype=np.int64)
+    shift, angle = relative_error(Trajectory(stamps, rough), Trajectory(stamps, true))
+    assert angle.largest == pytest.approx(0.0, abs=0.02) and shift.largest < 1e-3

@@ -15,8 +15,10 @@ from bag_helpers import (
     write_ros1,
     write_ros2,
 )
+from rosbags.rosbag1 import Reader as Ros1Reader
 from rosbags.rosbag1 import Writer as Ros1Writer
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
+from rosbags.rosbag2 import Reader as Ros2Reader
 
 from da3_ros.errors import InputError
 from da3_ros.ingest.bag import Bag
@@ -31,6 +33,18 @@ def pictures(bag: Bag, **limits) -> list[int]:
     """The number in each picture, by the path that replay takes."""
     frames = [frame_from_image(found.message, "front") for found in bag.messages(["/front/image_raw"], **limits)]
     return [int(frame.image[0, 0, 0]) for frame in frames]
+
+
+def split(folder, parts, storage=StoragePlugin.MCAP) -> list[str]:
+    """Names of the files of a recording in parts without metadata, one after the other."""
+    folder.mkdir()
+    names = []
+    for part in range(parts):
+        recorded = [(topic, at + part * 6 * STEP_NS, message) for topic, at, message in RECORDED]
+        file = storage_file(write_ros2(folder.parent / f"part{part}", recorded, storage))
+        names.append(f"split_{part}{file.suffix}")
+        file.rename(folder / names[-1])
+    return names
 
 
 @pytest.mark.parametrize("storage", list(StoragePlugin))
@@ -88,13 +102,7 @@ def test_ros1_messages_become_those_of_ros2(tmp_path):
 @pytest.mark.parametrize("storage", list(StoragePlugin))
 def test_split_bags_are_read_one_file_after_the_other(tmp_path, storage):
     folder = tmp_path / "split"
-    folder.mkdir()
-    names = []
-    for part in range(11):  # split_10 comes after split_9
-        recorded = [(topic, at + part * 6 * STEP_NS, message) for topic, at, message in RECORDED]
-        file = storage_file(write_ros2(tmp_path / f"part{part}", recorded, storage))
-        names.append(f"split_{part}{file.suffix}")
-        file.rename(folder / names[-1])
+    names = split(folder, 11, storage)  # split_10 comes after split_9
     metadata = yaml.safe_load((tmp_path / "part0" / "metadata.yaml").read_text())
     metadata["rosbag2_bagfile_information"]["relative_file_paths"] = names
     for described in (True, False):
@@ -153,3 +161,62 @@ def test_what_is_no_recording_is_refused_with_its_name(tmp_path):
             Bag([tmp_path / name])
     with pytest.raises(InputError, match="no messages"):
         Bag([write_ros2(tmp_path / "bag", [])])
+
+
+@pytest.fixture
+def openings(monkeypatch):
+    """Names of the files of which an index was opened, and how many of these are open."""
+    opened, closed = [], []
+    for reader in (Ros1Reader, Ros2Reader):
+        open_it, close_it = reader.open, reader.close
+
+        def noted_open(self, open_it=open_it):
+            open_it(self)
+            opened.append(self.path.name)
+
+        def noted_close(self, close_it=close_it):
+            close_it(self)
+            closed.append(self.path.name)
+
+        monkeypatch.setattr(reader, "open", noted_open)
+        monkeypatch.setattr(reader, "close", noted_close)
+    return opened, lambda: len(opened) - len(closed)
+
+
+@pytest.mark.parametrize("kind", [*StoragePlugin, "ros1"])
+def test_the_index_is_opened_once_however_often_the_recording_is_read(tmp_path, openings, kind):
+    opened, open_now = openings
+    if kind == "ros1":
+        bag = Bag([write_ros1(tmp_path / "old.bag", camera_messages(Messages(ROS1)))])
+    else:
+        bag = Bag([write_ros2(tmp_path / "bag", RECORDED, kind)])
+    find_cameras(bag)
+    next(bag.messages(["/front/camera_info"]))  # a user who has enough
+    assert [pictures(bag), pictures(bag)] == [[0, 1, 2, 3, 4, 5]] * 2 and len(opened) == 1
+    # Who reads at the same time has a reader, and a place in the file, of his own.
+    both = zip(bag.messages(["/front/image_raw"]), bag.messages(["/front/image_raw"]), strict=True)
+    assert all(a.receive_ns == b.receive_ns and a is not b for a, b in both) and len(opened) == 2
+    assert pictures(bag) == [0, 1, 2, 3, 4, 5] and len(opened) == 2
+    assert open_now() == 1
+    del bag
+    assert open_now() == 0
+
+
+def test_of_a_split_recording_few_files_are_open(tmp_path, openings):
+    opened, open_now = openings
+    split(tmp_path / "split", 8)
+    bag = Bag([tmp_path / "split"])
+    assert open_now() == 4
+    assert len(pictures(bag)) == 8 * 6 and open_now() == 4
+    assert len(opened) == 16  # to see what is in each, and to read it
+
+
+def test_a_reader_that_met_damage_is_not_used_again(tmp_path, openings):
+    open_now = openings[1]
+    file = storage_file(write_ros2(tmp_path / "bag", RECORDED))
+    bag = Bag([file])
+    size = file.stat().st_size
+    with file.open("r+b") as out:  # while the bag is open
+        out.truncate(size // 3)
+    assert len(pictures(bag)) < 6 and bag.lost
+    assert open_now() == 0

@@ -2,6 +2,8 @@
 
 import errno
 import json
+import re
+import shutil
 
 import numpy as np
 import pytest
@@ -173,6 +175,20 @@ def test_a_damaged_part_is_not_gone_on_with(bag, tmp_path, monkeypatch, capsys):
     assert run(bag, tmp_path / "out.mcap") == 2
     said = capsys.readouterr().err
     assert "cannot be read" in said and f": delete {tmp_path / 'out.mcap.parts'}" in said
+
+
+@pytest.mark.parametrize("damage", ["no folder", "half a state", "another state"])
+def test_parts_that_somebody_has_tidied_up_are_not_gone_on_with(bag, tmp_path, monkeypatch, capsys, damage):
+    monkeypatch.setattr(command, "PART_SETS", 3)
+    interrupt_at_set(monkeypatch, 6)
+    assert run(bag, tmp_path / "out.mcap") == 130
+    parts = tmp_path / "out.mcap.parts"
+    if damage == "no folder":
+        shutil.rmtree(parts / "written")
+    else:
+        (parts / "state.json").write_text('{"sets": 2' if damage == "half a state" else '{"of": "something else"}')
+    assert run(bag, tmp_path / "out.mcap") == 2
+    assert re.search(r"out\.mcap\.parts is damaged \(.*\): delete it", capsys.readouterr().err)
 
 
 def test_whole_parts_are_there_though_the_process_is_killed_at_once(bag, tmp_path, monkeypatch):
