@@ -192,6 +192,13 @@ def weighted_median(values: Tensor, weights: Tensor) -> Tensor:
     return ordered.gather(-1, index)[..., 0]
 
 
+def middle_median(values: Tensor, weights: Tensor) -> Tensor:
+    """Weighted median (...) of values (..., V), halfway where it lies between two of them: of four, the lower one of the
+    two would be 0.3 standard deviations too low in the mean."""
+    lower, upper = weighted_median(torch.stack([values, -values]), weights)
+    return (lower - upper) / 2
+
+
 def _sign(values: Tensor) -> Tensor:
     """1 or -1, never 0."""
     return torch.copysign(numbers(values.device).one, values)
