@@ -105,7 +105,7 @@ def scale_from_ranges(known: Tensor, predicted: Tensor) -> ScaleMeasurement:
     usable = ((both > 0) & (both < torch.inf)).all(0)
     ratio = torch.where(usable, both[0] / both[1], numbers(both.device).one)
     weight = usable.double()
-    median = weighted_median(ratio, weight)
+    median = middle_median(ratio, weight)
     spread = _MAD_TO_STDDEV * weighted_median((ratio - median).abs(), weight)
     # One reading alone says nothing of its own error: a tenth is what these networks miss single surfaces by.
     readings = weight.sum()

@@ -196,6 +196,7 @@ def _thumbnails(depth: Tensor, confidence: Tensor, content: Tensor) -> tuple[Ten
     return torch.where(valid, z, some.one32).flatten(1), weight.flatten(1)
 
 
+@functools.cache
 def _pixels(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Rows (h,) and columns (w,) float32 of an image of H x W pixels that its thumbnail has."""
     rows, columns = thumbnail_grid(height, width)
