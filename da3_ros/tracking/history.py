@@ -161,8 +161,8 @@ class TrackHistory:
         shape = len(range(height)[rows]), len(range(width)[columns])
         first_new = len(pending.views) - len(arrays["track_depth"])
         keys = [(view.camera, view.stamp_ns) for view in pending.views]
-        # The device's memory follows corrections of the scale (window_program), and where odom starts once more without
-        # what was there before, it has nothing of older views: their maps are in a unit that is gone. So do these copies.
+        # The device's memory follows corrections of the scale (window_program), and so do these copies. Where odom
+        # starts without what was there before, it has nothing of older views: their maps are in a unit that is gone.
         kept = {} if pending.first else {key: maps for key, maps in self._maps.items() if key in set(keys)}
         self._maps = {key: (maps[0] * np.float32(growth), *maps[1:]) for key, maps in kept.items()}
         features = arrays.get("track_features")

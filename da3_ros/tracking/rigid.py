@@ -193,8 +193,10 @@ def weighted_median(values: Tensor, weights: Tensor) -> Tensor:
 
 
 def middle_median(values: Tensor, weights: Tensor) -> Tensor:
-    """Weighted median (...) of values (..., V), halfway where it lies between two of them: of four, the lower one of the
-    two would be 0.3 standard deviations too low in the mean."""
+    """Weighted median (...) of values (..., V), halfway where it lies between two of them.
+
+    Of four that are noisy the lower one of the two is, in the mean, 0.3 standard deviations too low.
+    """
     lower, upper = weighted_median(torch.stack([values, -values]), weights)
     return (lower - upper) / 2
 

@@ -57,10 +57,10 @@ def scale_from_vectors(
     two moments from its odometry, in its frame at the first of them. Each row's scale is the projection of the
     prediction onto what is known, which noise of the prediction does not lengthen, and counts by its squared length;
     the result is the weighted mean of those near their median. With ``equally_noisy`` both are estimates of one kind,
-    and the scale is the ratio of lengths, which noise lengthens alike. Not valid where displacements are zero, contradict each other or
-    point backwards; refused where what was predicted points elsewhere than what is known: a network that does not see
-    in which direction a camera stands from another one does not see how far either. Leading dimensions are
-    measurements of their own, with ``independent`` (...) displacements and ``equally_noisy`` (...) each.
+    and the scale is the ratio of lengths, which noise lengthens alike. Not valid where displacements are zero,
+    contradict each other or point backwards; refused where what was predicted points elsewhere than what is known: a
+    network that does not see in which direction a camera stands from another one does not see how far either. Leading
+    dimensions are measurements of their own, with ``independent`` (...) displacements and ``equally_noisy`` (...) each.
     """
     if known.shape[-2] == 0:
         return no_measurement(known.device, known.shape[:-2])
