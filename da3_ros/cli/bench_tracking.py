@@ -19,7 +19,7 @@ from da3_ros.cli.bench_timing import Repeats
 from da3_ros.datatypes import WindowView
 from da3_ros.evaluation import simulated_windows as sim
 from da3_ros.evaluation.operations import Operations
-from da3_ros.evaluation.simulated_drives import Drive, DriveResult, anchored, figures_of_eight, scenarios
+from da3_ros.evaluation.simulated_drives import Drive, DriveResult, Scenario, anchored, figures_of_eight, scenarios
 from da3_ros.streaming.device import choose_device, describe_device
 from da3_ros.tracking import ScaleFilter, Tracker
 
@@ -51,7 +51,8 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--anchors", action="store_true", help="instead, drives with old sets in the window and without"
     )
-    parser.add_argument("--seeds", type=int, default=3, help="of each drive with --anchors (default: 3)")
+    parser.add_argument("--noisy", action="store_true", help="instead, means of the drives with noisy poses")
+    parser.add_argument("--seeds", type=int, default=3, help="of each drive with --anchors or --noisy (default: 3)")
     parser.add_argument("--share", action="store_true", help="instead, tracking's share of a step of the demo")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--cost-only", action="store_true", help="only what a step costs")
@@ -64,7 +65,12 @@ def main(args: Sequence[str] | None = None) -> int:
     if device.type == "cpu":
         torch.set_num_threads(1)
     if options.anchors:
-        _print_anchors(options.seeds)
+        pairs = [zip(pair, ("newest 2 sets and anchors", "newest sets"), strict=True) for pair in anchored()]
+        _print_means("| drive | window |", [one for pair in pairs for one in pair], options.seeds)
+        return 0
+    if options.noisy:
+        chosen = [one for one in scenarios(options.steps) if one.name.endswith("noisy poses too")]
+        _print_means("| drive |", [(one, "") for one in chosen], options.seeds)
         return 0
     results: list[DriveResult] = []
     if not options.cost_only:
@@ -86,19 +92,18 @@ def main(args: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _print_anchors(seeds: int) -> None:
-    """Root mean squares over seeds."""
+def _print_means(columns: str, drives: Sequence[tuple[Scenario, str]], seeds: int) -> None:
+    """Root mean squares over seeds, of drives and what is said of each."""
     names = ("ate_m", "drift_percent", "rotation_deg", "scale_median_percent")
-    print("| drive | window | ATE (cm) | drift (% of way) | rotation (deg) | scale, median (%) | NEES / 6 |")
-    print("|---|---|---|---|---|---|---|")
-    for pair in anchored():
-        for scenario, window in zip(pair, ("newest 2 sets and anchors", "newest sets"), strict=True):
-            found = [Drive(scenario, seed, torch.device("cpu")).result() for seed in range(seeds)]
-            squares = (sum(getattr(one, name) ** 2 for one in found) / seeds for name in names)
-            ate, *others = (math.sqrt(square) for square in squares)
-            nees = sum(one.nees for one in found) / seeds / 6
-            figures = " | ".join(f"{value:.2f}" for value in (100 * ate, *others))
-            print(f"| {scenario.name} | {window} | {figures} | {nees:.2f} |", flush=True)
+    print(columns + " ATE (cm) | drift (% of way) | rotation (deg) | scale, median (%) | NEES / 6 |")
+    print("|---" * (columns.count("|") + 4) + "|")
+    for scenario, what in drives:
+        found = [Drive(scenario, seed, torch.device("cpu")).result() for seed in range(seeds)]
+        squares = (sum(getattr(one, name) ** 2 for one in found) / seeds for name in names)
+        ate, *others = (math.sqrt(square) for square in squares)
+        nees = sum(one.nees for one in found) / seeds / 6
+        figures = " | ".join(f"{value:.2f}" for value in (100 * ate, *others))
+        print("| " + " | ".join([scenario.name, *filter(None, [what]), figures, f"{nees:.2f}"]) + " |", flush=True)
 
 
 def _print_share(device: torch.device) -> None:

@@ -101,7 +101,7 @@ class _Surfaces:
         pixel = self.focal * (point[..., :2] / z) + self.centre
         # False for NaN, too.
         inside = ((pixel >= self.first) & (pixel <= self.last) & (z > 1e-6)).all(-1)
-        pixel = torch.where(inside[..., None], pixel, 0.0)
+        pixel = torch.where(inside[..., None], pixel, numbers(pixel.device).zero32)
         corner = torch.minimum(pixel.floor(), self.last_corner)
         part = pixel - corner
         index = torch.add(corner[..., 0], corner[..., 1], alpha=self.width).long()  # exact up to 2^24 pixels
@@ -119,7 +119,7 @@ def _compare(
     read, inside, smooth = surfaces.read(turned + log.exp().float() * t)  # units
     s = turned[..., 2] / (read - t[..., 2])
     usable = inside & smooth & (s > 0) & (s < torch.inf)
-    return torch.where(usable, s, 1.0).log(), usable * weight, inside
+    return torch.where(usable, s, numbers(s.device).one32).log(), usable * weight, inside
 
 
 def _median(log: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -22,7 +22,30 @@ AGREES, IN_FRONT, UNKNOWN = 1, -1, 0
 # Standard deviations of the depths' difference beyond which a surface is another one: with fewer, the noise of a weak
 # network is taken for motion, with more, what it sees only dimly in front of the scene is missed.
 _SPREADS = 1.5
+# In the search for what moves a region decides: of its pixels that contradict by the lower number of deviations, so
+# many must do so by the higher one as well. Noise that lies about the threshold seldom does; all that shows of a thing
+# is taken then, and not only where noise happens to bring it forward. Pixels of the coarse maps along a region's side.
+_CLEARLY, _VAGUELY = 1.35, 0.75
+_REGION, _CLEAR_SHARE = 7, 0.6
 _MAD_TO_STDDEV = 1.4826
+
+
+class _Meeting(NamedTuple):
+    """Points of views (..., h, w) where other ones see them, by depth in the other ones."""
+
+    z: Tensor
+    near: Tensor  # nearest and farthest surface of the other view about it
+    far: Tensor
+    known: Tensor  # bool: the other view shows something there
+    spread: Tensor  # (..., 1, 1) robust standard deviation of the logarithms of the pair's depth ratios
+
+    def verdict(self, tolerance: float, spreads: float) -> Tensor:
+        """As compare_surfaces, where ``spreads`` deviations count if they are more than ``tolerance``."""
+        noise = torch.exp(spreads * self.spread)
+        low = torch.minimum(1 / noise, torch.full_like(noise, 1 - tolerance)) * self.near
+        in_front = self.known & (self.z < low)
+        agrees = self.known & (self.z >= low) & (self.z <= noise.clamp(min=1 + tolerance) * self.far)
+        return agrees.to(torch.int8) * AGREES + in_front.to(torch.int8) * IN_FRONT
 
 
 def compare_surfaces(
@@ -37,6 +60,10 @@ def compare_surfaces(
     Two maps contradict each other only by what stands out of their own noise: where the depths of a pair of views
     spread by more than ``tolerance``, that counts. No host synchronization.
     """
+    return _meet(depth, K, other, K_other, T_other_this).verdict(tolerance, _SPREADS)
+
+
+def _meet(depth: Tensor, K: Tensor, other: Tensor, K_other: Tensor, T_other_this: Tensor) -> _Meeting:
     near, far = _around(other)
     height, width = depth.shape[-2:]
     v, u = torch.meshgrid(
@@ -66,11 +93,7 @@ def compare_surfaces(
         part.flatten(-2).expand(*lead, -1).gather(-1, index).unflatten(-1, (height, width)) for part in (near, far)
     )
     known = inside & (near > 0)
-    noise = torch.exp(_SPREADS * _spread(torch.where(known, z / (near * far).sqrt(), torch.nan)))
-    low = torch.minimum(1 / noise, torch.full_like(noise, 1 - tolerance)) * near
-    in_front = known & (z < low)
-    agrees = known & (z >= low) & (z <= noise.clamp(min=1 + tolerance) * far)
-    return agrees.to(torch.int8) * AGREES + in_front.to(torch.int8) * IN_FRONT
+    return _Meeting(z, near, far, known, _spread(torch.where(known, z / (near * far).sqrt(), torch.nan)))
 
 
 def _spread(ratio: Tensor) -> Tensor:
@@ -123,8 +146,8 @@ class DynamicFilter:
 
         ``K`` (M, 3, 3) of the coarse grid, ``T_odom_cam`` (M, 4, 4). A correction of the scale has put a place p that
         is remembered in odom to ``growth`` () p + ``shift`` (3,). A pixel is dynamic if two older sets
-        contradict it, or the only one there is, and more than agree; and if most of its neighbours are, too. The next
-        step may overwrite it.
+        contradict it, or the only one there is, and more than agree; if most of its neighbours are, too; and if its
+        region clearly does so. The next step may overwrite it.
         """
         if self._seen is not None and self._seen.depth.shape[-2:] != depth.shape[-2:]:
             self.reset()
@@ -156,15 +179,25 @@ class DynamicFilter:
 
 def _moving(now: _Seen, old: _Seen | None, sets: Sequence[int], tolerance: float) -> Tensor:
     """Which pixels (M, h, w) of views of now are dynamic, by ``old`` ones of ``sets`` with so many views each."""
-    against, agreed = torch.zeros_like(now.depth), torch.zeros_like(now.depth)
-    if old is not None:
-        T_old_new = invert_rigid(old.T_odom_cam)[None] @ now.T_odom_cam[:, None]  # (M, V, 4, 4)
-        says = compare_surfaces(now.depth[:, None], now.K[:, None], old.depth[None], old.K[None], T_old_new, tolerance)
-        for votes in says.split(list(sets), dim=1):
-            # One set has one vote: a camera that agrees outweighs another that sees past an edge.
-            agrees = (votes == AGREES).any(1)
-            agreed += agrees
-            against += (votes == IN_FRONT).any(1) & ~agrees
+    if old is None:
+        return torch.zeros_like(now.depth, dtype=torch.bool)
+    T_old_new = invert_rigid(old.T_odom_cam)[None] @ now.T_odom_cam[:, None]  # (M, V, 4, 4)
+    meeting = _meet(now.depth[:, None], now.K[:, None], old.depth[None], old.K[None], T_old_new)
+    vaguely, clearly = (_contradicted(meeting.verdict(tolerance, spreads), sets) for spreads in (_VAGUELY, _CLEARLY))
+    vaguely = vaguely | clearly
+    shares = F.avg_pool2d(torch.stack([vaguely, clearly], 1).float(), _REGION, 1, _REGION // 2)
+    return vaguely & (shares[:, 1] >= _CLEAR_SHARE * shares[:, 0])
+
+
+def _contradicted(says: Tensor, sets: Sequence[int]) -> Tensor:
+    """Pixels (M, h, w) that older sets contradict, by what each of their views ``says`` (M, V, h, w)."""
+    against = torch.zeros(says[:, 0].shape, device=says.device)
+    agreed = torch.zeros_like(against)
+    for votes in says.split(list(sets), dim=1):
+        # One set has one vote: a camera that agrees outweighs another that sees past an edge.
+        agrees = (votes == AGREES).any(1)
+        agreed += agrees
+        against += (votes == IN_FRONT).any(1) & ~agrees
     voted = (against > agreed) & (against >= min(2, max(1, len(sets))))
     return F.avg_pool2d(voted.float()[:, None], 3, 1, 1, count_include_pad=False)[:, 0] > 0.5
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from da3_ros.datatypes import WindowView
 from da3_ros.geometry.se3 import T_BODY_OPTICAL, T_from, invert, rotation_angle
+from da3_ros.tracking.carried_camera import CarriedCamera
 from da3_ros.tracking.extrinsics_monitor import ExtrinsicsMonitor
 from da3_ros.tracking.keyframes import AnchorPolicy, SetGeometry
 from da3_ros.tracking.odometry_covariance import OdometryCovariance
@@ -82,6 +83,7 @@ class TrackHistory:
         self._time_constant_s = time_constant_s
         self._covariance, self._errors = OdometryCovariance(time_constant_s), ViewErrors()
         self._heard: dict[str, int] = {}  # source -> stamp at which it was last used
+        self._camera = CarriedCamera()
         self._last: np.ndarray | None = None  # body pose
         self._based = self._metric = False  # whether the body was ever the base, and lengths were metres
         self.latest: TrackedStep | None = None
@@ -122,7 +124,7 @@ class TrackHistory:
         report = TrackReport.of(arrays["track_report"])
         views = self._views(pending, arrays, report.growth)
         T_odom_base = arrays["T_odom_base"].astype(np.float64) if "T_odom_base" in arrays else None
-        body = self._body(pending, views, T_odom_base)
+        body = self._body(pending, views, T_odom_base, report.growth)
         newest = _geometry([view for view in views if view.newest])
         keyframe = self._last_keyframe is None or self._policy.elsewhere(self._last_keyframe, newest)
         if keyframe:
@@ -159,8 +161,9 @@ class TrackHistory:
         shape = len(range(height)[rows]), len(range(width)[columns])
         first_new = len(pending.views) - len(arrays["track_depth"])
         keys = [(view.camera, view.stamp_ns) for view in pending.views]
-        # The device's memory follows corrections of the scale (window_program); so do these copies.
-        kept = {key: maps for key, maps in self._maps.items() if key in set(keys)}
+        # The device's memory follows corrections of the scale (window_program), and so do these copies. Where odom
+        # starts without what was there before, it has nothing of older views: their maps are in a unit that is gone.
+        kept = {} if pending.first else {key: maps for key, maps in self._maps.items() if key in set(keys)}
         self._maps = {key: (maps[0] * np.float32(growth), *maps[1:]) for key, maps in kept.items()}
         features = arrays.get("track_features")
         for row, key in enumerate(keys[first_new:]):
@@ -181,7 +184,9 @@ class TrackHistory:
             )
         return tuple(views)
 
-    def _body(self, pending: PendingStep, views: Sequence[TrackedView], T_odom_base: np.ndarray | None) -> np.ndarray:
+    def _body(
+        self, pending: PendingStep, views: Sequence[TrackedView], T_odom_base: np.ndarray | None, growth: float
+    ) -> np.ndarray:
         """T_odom_body (4, 4): of the base, as last seen; without a rig of a camera."""
         T = pending.T_new_old
         if T is not None:
@@ -196,7 +201,7 @@ class TrackHistory:
             return T_odom_base
         if self._based and self._last is not None:
             return self._last
-        return next(view.T_odom_cam for view in views if view.newest)
+        return self._camera.step({view.camera: view.T_odom_cam for view in views if view.newest}, growth)
 
     def _tell(self, pending: PendingStep, report: TrackReport, found: bool) -> None:
         """Log what happens once to odom as a whole; ``found``: the first metres."""
@@ -257,9 +262,10 @@ class TrackHistory:
         """Covariance (6, 6), None from the moment on from which nobody knows where the robot is."""
         if not (pending.first or pending.connected or pending.bridged):
             self._covariance.lose()
-        if report.metric and not self._metric:  # the way before was not in metres
+        found = report.metric and not self._metric
+        if found:  # the way before was not in metres; what single views are off by is what it was
             self._covariance.start()
-            self._errors = ViewErrors()
+            self._errors.enlarge(report.growth)
         old, new = (
             np.array([view.T_odom_cam[:3, 3] for view in views if view.newest == newest]) for newest in (False, True)
         )
@@ -273,6 +279,9 @@ class TrackHistory:
             np.array([report.view_rotation_variance, report.view_translation_variance]),
             np.array([_SINGLE_TURN**2, (_SINGLE_SHIFT * report.median_depth) ** 2]),
         )
+        if found:
+            self._errors.count_from_here()
+            rotation = translation = own_rotation = own_translation = 0.0
         self._covariance.revise(*learnt)
         own = np.diag([own_translation] * 3 + [own_rotation] * 3)
         if len(old):

@@ -10,15 +10,18 @@ from torch import Tensor
 
 
 class Numbers(NamedTuple):
-    """Float64 tensors ()."""
+    """Float64 tensors (), and float32 ones for values that are: of two kinds one would be converted each time."""
 
     zero: Tensor
     one: Tensor
     infinity: Tensor
     nan: Tensor
+    zero32: Tensor
+    one32: Tensor
 
 
 @functools.cache
 def numbers(device: torch.device) -> Numbers:
     """On ``device``; nobody writes to them."""
-    return Numbers(*torch.tensor([0.0, 1.0, torch.inf, torch.nan], dtype=torch.float64, device=device).unbind())
+    double = torch.tensor([0.0, 1.0, torch.inf, torch.nan], dtype=torch.float64, device=device)
+    return Numbers(*double.unbind(), *torch.tensor([0.0, 1.0], dtype=torch.float32, device=device).unbind())

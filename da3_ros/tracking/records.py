@@ -16,7 +16,8 @@ class TrackedView:
 
     ``depth`` (h, w) float32 and ``weight`` (h, w) float32 >= 0 (confidence above its minimum, 0 where depth has no
     meaning) are coarse maps from when the view was new, their pixels being those of ``K_coarse``; ``feature`` (D,)
-    float32 is the network's own summary of the image alone. All three are None for views that were never decoded.
+    float32 is the network's own summary of the image alone. All three are None for views that were never decoded, and
+    for those from before odom started once more in another unit.
     """
 
     camera: str

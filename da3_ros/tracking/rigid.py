@@ -192,6 +192,15 @@ def weighted_median(values: Tensor, weights: Tensor) -> Tensor:
     return ordered.gather(-1, index)[..., 0]
 
 
+def middle_median(values: Tensor, weights: Tensor) -> Tensor:
+    """Weighted median (...) of values (..., V), halfway where it lies between two of them.
+
+    Of four that are noisy the lower one of the two is, in the mean, 0.3 standard deviations too low.
+    """
+    lower, upper = weighted_median(torch.stack([values, -values]), weights)
+    return (lower - upper) / 2
+
+
 def _sign(values: Tensor) -> Tensor:
     """1 or -1, never 0."""
     return torch.copysign(numbers(values.device).one, values)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from da3_ros.tracking.numbers import numbers
-from da3_ros.tracking.rigid import weighted_median
+from da3_ros.tracking.rigid import middle_median, weighted_median
 
 # In the order in which they are heard: the strongest first.
 SOURCES = ("rig", "odometry", "range", "metric_model")
@@ -19,8 +19,10 @@ _SMALLEST_STDDEV = 0.002  # relative
 # Of a single displacement: one alone, or few that happen to agree, say nothing of their own error.
 _SINGLE_STDDEV = 0.05
 # Tangent of the angle, root mean square by squared length, between predicted and known displacements beyond which the
-# prediction is refused: 17 degrees. Where one alone is further aside it counts as much as one at 45 degrees.
-_LARGEST_ASIDE, _MOST_ASIDE = 0.3, 1.0
+# prediction is refused: 17 degrees.
+_LARGEST_ASIDE = 0.3
+# Deviations from the median up to which displacements count.
+_KEPT = 4.0
 # Beyond this relative deviation a source says nothing.
 _LARGEST_STDDEV = 0.5
 
@@ -54,37 +56,41 @@ def scale_from_vectors(
     Both in one frame, row by row: between the cameras of a rig in the frame of its body, or the body's way between
     two moments from its odometry, in its frame at the first of them. Each row's scale is the projection of the
     prediction onto what is known, which noise of the prediction does not lengthen, and counts by its squared length;
-    the result is their weighted median. With ``equally_noisy`` both are estimates of one kind, and the scale is the
-    ratio of lengths, which noise lengthens alike. Not valid where displacements are zero, contradict each other or
-    point backwards; refused where what was predicted points elsewhere than what is known: a network that does not see
-    in which direction a camera stands from another one does not see how far either. Leading dimensions are
-    measurements of their own, with ``independent`` (...) displacements and ``equally_noisy`` (...) each.
+    the result is the weighted mean of those near their median. With ``equally_noisy`` both are estimates of one kind,
+    and the scale is the ratio of lengths, which noise lengthens alike. Not valid where displacements are zero,
+    contradict each other or point backwards; refused where what was predicted points elsewhere than what is known: a
+    network that does not see in which direction a camera stands from another one does not see how far either. Leading
+    dimensions are measurements of their own, with ``independent`` (...) displacements and ``equally_noisy`` (...) each.
     """
     if known.shape[-2] == 0:
         return no_measurement(known.device, known.shape[:-2])
     known, predicted = known.double(), predicted.double()
     weight = known.square().sum(-1)
-    length = weight.clamp(min=1e-12)
-    units = (known * predicted).sum(-1) / length  # units per metre
+    squared = weight.clamp(min=1e-12)
+    length = squared.sqrt()
+    units = (known * predicted).sum(-1) / squared  # units per metre
     if equally_noisy is not False:
-        alike = units.sign() * predicted.norm(dim=-1) / length.sqrt()
+        alike = units.sign() * predicted.norm(dim=-1) / length
         units = alike if equally_noisy is True else torch.where(equally_noisy[..., None], alike, units)
-    median = weighted_median(units, weight)
+    median = middle_median(units, weight)
     # What lies across the known direction is error, too.
-    across_each = (predicted - units[..., None] * known).norm(dim=-1) / length.sqrt()
-    along, across = weighted_median(torch.stack([(units - median[..., None]).abs(), across_each]), weight)
+    across_each = (predicted - units[..., None] * known).norm(dim=-1) / length
+    off = (units - median[..., None]).abs()
+    along, across = weighted_median(torch.stack([off, across_each]), weight)
     spread = torch.maximum(_MAD_TO_STDDEV * along, across / 2**0.5)
+    kept = weight * (off <= _KEPT * spread[..., None])
+    mean = (kept * units).sum(-1) / kept.sum(-1)  # less noisy than the median
     total = weight.sum(-1)
     effective = (total.square() / weight.square().sum(-1).clamp(min=1e-12)).clamp(max=independent).clamp(min=1.0)
     spread = torch.maximum(spread, _SINGLE_STDDEV * median / effective)
     somewhere = total > 1e-8
-    # Half a turn counts as the most, too: as if the scale along were none.
-    aside = (across_each / units.clamp(min=1e-12)).square().clamp(max=_MOST_ASIDE)
-    aside = torch.where(units > 0, aside, _MOST_ASIDE)
+    # Where one alone is further aside than 45 degrees it counts as one there, and so does half a turn.
+    aside = (across_each / units.clamp(min=1e-12)).square().clamp(max=1.0)
+    aside = torch.where(units > 0, aside, numbers(known.device).one)
     refused = somewhere & ((weight * aside).sum(-1) > _LARGEST_ASIDE**2 * total)
     if equally_noisy is not False:
         refused = refused & ~equally_noisy if torch.is_tensor(equally_noisy) else torch.zeros_like(refused)
-    found = measurement(median, spread / effective.sqrt(), usable=somewhere & ~refused)
+    found = measurement(mean, spread / effective.sqrt(), usable=somewhere & ~refused)
     return replace(found, refused=refused)
 
 
@@ -99,7 +105,7 @@ def scale_from_ranges(known: Tensor, predicted: Tensor) -> ScaleMeasurement:
     usable = ((both > 0) & (both < torch.inf)).all(0)
     ratio = torch.where(usable, both[0] / both[1], numbers(both.device).one)
     weight = usable.double()
-    median = weighted_median(ratio, weight)
+    median = middle_median(ratio, weight)
     spread = _MAD_TO_STDDEV * weighted_median((ratio - median).abs(), weight)
     # One reading alone says nothing of its own error: a tenth is what these networks miss single surfaces by.
     readings = weight.sum()

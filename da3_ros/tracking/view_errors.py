@@ -25,7 +25,24 @@ class ViewErrors:
         self._body = np.zeros(2)  # variance of the newest body's
         self._views = np.full(2, np.nan)  # variance of single views, lately
         self._frame = np.zeros(2)
+        self._bodies = 1  # how many of the last views the newest body's pose is the mean of
         self._guess: np.ndarray | None = None  # variance of single views that was taken before any was found
+
+    def enlarge(self, growth: float) -> None:
+        """Lengths have become ``growth`` times as many, as with the first metres; what views are off has, too."""
+        units = np.array([1.0, growth**2])
+        self._covariance = self._covariance * units[:, None, None]
+        self._body, self._views, self._frame = self._body * units, self._views * units, self._frame * units
+        if self._guess is not None:
+            self._guess = self._guess * units
+
+    def count_from_here(self) -> None:
+        """Errors are those against the newest body from now on, which has none: odom's way begins with it."""
+        body = np.zeros(len(self._keys))
+        body[-self._bodies :] = 1 / self._bodies
+        relative = np.eye(len(body)) - body
+        self._covariance = relative @ self._covariance @ relative.T
+        self._body, self._frame = np.zeros(2), np.zeros(2)
 
     def step(
         self,
@@ -84,7 +101,8 @@ class ViewErrors:
             self._covariance += self._body[:, None, None]
         self._keys, self._windows = list(keys), counts.tolist()
         frame = self._covariance.mean((1, 2))
-        self._body = self._covariance[:, -newest:, -newest:].mean((1, 2)) if together else self._covariance[:, -1, -1]
+        self._bodies = newest if together else 1
+        self._body = self._covariance[:, -self._bodies :, -self._bodies :].mean((1, 2))
         grown = np.maximum(frame, self._frame)
         added, self._frame = grown - self._frame, grown
         return added, np.maximum(self._body - grown, 0.0), learnt

@@ -6,6 +6,7 @@ It can therefore be captured as one CUDA graph for each number of views. Everyth
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection
 from dataclasses import replace
 from typing import NamedTuple
@@ -190,10 +191,12 @@ def _thumbnails(depth: Tensor, confidence: Tensor, content: Tensor) -> tuple[Ten
     z, c = depth[:, rows, columns].float(), confidence[:, rows, columns].float()
     valid = inside & (z > 0) & (z < torch.inf) & (c.abs() < torch.inf)
     # Confidence is 1 + exp(...): what is above 1 is what the network is sure of.
-    weight = torch.where(valid, (c - 1.0).clamp(min=_LEAST_WEIGHT), 0.0)
-    return torch.where(valid, z, 1.0).flatten(1), weight.flatten(1)
+    some = numbers(depth.device)
+    weight = torch.where(valid, (c - 1.0).clamp(min=_LEAST_WEIGHT), some.zero32)
+    return torch.where(valid, z, some.one32).flatten(1), weight.flatten(1)
 
 
+@functools.cache
 def _pixels(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Rows (h,) and columns (w,) float32 of an image of H x W pixels that its thumbnail has."""
     rows, columns = thumbnail_grid(height, width)
@@ -271,7 +274,7 @@ class _Ways(NamedTuple):
 def _compare_ways(facts: dict[str, Tensor], T_world_cam: Tensor, stored: Tensor) -> _Ways:
     """The displacements of every earlier view with every later one, the three kinds of them in one go."""
     device, shared, mounted, group = stored.device, facts["shared"], facts["mounted"], facts["group"]
-    first, second = torch.triu_indices(len(stored), len(stored), offset=1, device=device)  # (K,)
+    first, second, equally_noisy = _pairs(len(stored), device)
     placed = facts["T_given_base"] @ facts["mount"]
     apart = _apart(torch.stack([T_world_cam, stored, facts["mount"], placed]), first, second)
     given = facts["given"] * mounted
@@ -282,11 +285,18 @@ def _compare_ways(facts: dict[str, Tensor], T_world_cam: Tensor, stored: Tensor)
     known, predicted = apart[1:] * both, apart[0] * both
     companions = ((group[:, None] == group) * mounted).sum(-1) * mounted > 1
     independent = (torch.stack([shared, companions.double(), given]).sum(-1) - 1).clamp(min=1.0)
-    equally_noisy = torch.arange(3, device=device) == 0
     baselines, rig, odometry = scale_from_vectors(known, predicted, independent, equally_noisy).unbind()
     lengths = F.pad(torch.stack([known[0], predicted[2]]).norm(dim=-1), (0, 1))  # 0 where there is but one view
     longest_baseline, longest_way = lengths.amax(-1).unbind()
     return _Ways(baselines, rig, odometry, longest_baseline, longest_way)
+
+
+@functools.cache
+def _pairs(views: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Indices (K,) of the earlier and of the later of each pair of views; which of the three kinds is as noisy as what
+    is predicted (3,)."""
+    first, second = torch.triu_indices(views, views, offset=1, device=device)
+    return first, second, torch.arange(3, device=device) == 0
 
 
 def _measure(

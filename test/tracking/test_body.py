@@ -12,8 +12,10 @@ from da3_ros.datatypes import Frame, FrameSet, WindowPrediction
 from da3_ros.geometry.se3 import T_BODY_OPTICAL, T_from, invert, rotation_angle
 from da3_ros.streaming.transfer import Downloader
 from da3_ros.tracking import TrackingSettings, WindowTracking
+from da3_ros.tracking.carried_camera import CarriedCamera
 from da3_ros.tracking.scale_filter import ScaleFilter
 from da3_ros.tracking.tracker import Tracker
+from da3_ros.tracking.window_program import thumbnail_grid
 
 SOME, NO_IMAGE = torch.device("cpu"), np.empty((0, 0, 3))
 
@@ -35,10 +37,11 @@ class Drive:
     the relative ``stddev`` that it claims.
     """
 
-    def __init__(self, way, rig, metres=0, missing=None, noise=None, sets=4, stddev=1e-3):
+    def __init__(self, way, rig, metres=0, missing=None, noise=None, sets=4, stddev=1e-3, seed=0):
         tracking = WindowTracking(TrackingSettings(("metric_model",), sets, 2), SOME)
         self.steps, self.true, downloader = [], [], Downloader(SOME)
-        windows = sim.windows(way, RIG, sets, noise, missing=missing, leaving=tracking.leaving)
+        self.cameras = {}  # (camera, stamp) -> T_world_cam
+        windows = sim.windows(way, RIG, sets, noise, seed, missing, tracking.leaving)
         for number, window in enumerate(windows):
             if number in rig:
                 tracking.set_rig(rig[number])
@@ -61,6 +64,15 @@ class Drive:
             download = downloader.start(arrays)
             self.steps.append(tracking.submit(number, stamp_ns, prediction, tracked, download).settle())
             self.true.append(window.T_world_base)
+            seen = zip(window.views, window.T_world_cam, strict=True)
+            self.cameras.update({(view.camera, view.stamp_ns): T for view, T in seen})
+
+    def units(self, number):
+        """Odom's units per metre at a step, by the coarse depth of each view that has one."""
+        views = [view for view in self.steps[number].views if view.depth is not None]
+        rows, columns = thumbnail_grid(sim.HEIGHT, sim.WIDTH)
+        true = [sim.true_depth(self.cameras[view.camera, view.stamp_ns])[rows, columns] for view in views]
+        return [np.median(view.depth / z) for view, z in zip(views, true, strict=True)]
 
     @property
     def bases(self):
@@ -121,6 +133,16 @@ def test_a_late_rig_without_the_camera_that_odom_began_with_starts_at_the_base()
     assert np.linalg.norm(drive.bases[5][:3, 3]) < 0.3 and drive.bases[5][2, 2] > 0.9999
 
 
+def test_where_odom_starts_at_the_base_in_another_unit_no_depth_is_in_the_old_one():
+    """Without metres each start has the unit of its first window; the choice of anchors compares all depth."""
+    drive = Drive(sim.circle(12), {5: {"right": RIG["right"]}}, metres=99)
+    before, after = (np.mean(drive.units(number)) for number in (4, 5))
+    assert abs(after / before - 1) > 0.1
+    for number in range(5, 12):
+        np.testing.assert_allclose(drive.units(number), after, rtol=1e-3)
+    assert len(drive.units(11)) == len(drive.steps[11].views) == 8  # those that came since have theirs
+
+
 def test_a_rig_that_is_published_again_starts_nothing():
     drive = Drive(sim.circle(8), {0: {"left": RIG["left"]}, 4: RIG, 6: dict(RIG)})
     assert drive.statuses("restarted") == [] and not any(step.anew for step in drive.steps)
@@ -177,6 +199,38 @@ def test_the_covariance_counts_from_the_first_metres_on():
     noise = sim.Noise(rotation_rad=0.003, translation=0.01)
     late, never = Drive(sim.circle(12), {0: RIG}, 6, noise=noise), Drive(sim.circle(12), {0: RIG}, 0, noise=noise)
     assert np.trace(late.steps[6].covariance[:3, :3]) < 0.5 * np.trace(never.steps[6].covariance[:3, :3])
+
+
+def test_with_the_first_metres_nothing_of_what_views_are_off_by_is_forgotten():
+    """The errors against the body of that step are what its covariance says from the next one on."""
+    noise, squared = sim.Noise(rotation_rad=0.003, translation=0.01), []
+    for seed in (4, 10, 31):  # units of more than 2 m
+        drive = Drive(sim.circle(20), {0: RIG}, 16, noise=noise, seed=seed)
+        for number in range(17, 20):
+            way, true = (invert(poses[16]) @ poses[number] for poses in (drive.bases, drive.true))
+            variance = np.trace(drive.steps[number].covariance[:3, :3])
+            squared.append(np.sum((way - true)[:3, 3] ** 2) / variance)
+    assert 0.4 < np.mean(squared) < 1.6
+
+
+def test_without_a_rig_the_covariance_is_not_that_of_a_way_from_camera_to_camera():
+    """The first camera drops out and returns, and the unsure scale makes each way unsure."""
+    missing = {step: {"left"} for step in (*range(4, 6), *range(8, 10))}
+    there, drops = (Drive(sim.straight(12, 0.2), {}, missing=gone, stddev=0.2) for gone in ({}, missing))
+    for one, other in zip(there.steps[1:], drops.steps[1:], strict=True):
+        stddev = np.sqrt(np.diag(other.covariance))[:3]
+        np.testing.assert_allclose(stddev, np.sqrt(np.diag(one.covariance))[:3], rtol=0.1, atol=1e-3)
+    assert {step.status for step in drops.steps[1:]} == {"tracking"}
+
+
+def test_a_camera_is_carried_on_by_others_in_lengths_as_they_are_now():
+    apart, carried = T_from(np.eye(3), np.array([0.0, -0.6, 0.0])), CarriedCamera()
+    poses = [T_from(sim.yaw(0.1 * step), np.array([0.1 * step, 0.0, 0.0])) for step in range(3)]
+    carried.step({"left": poses[0], "right": poses[0] @ apart}, 1.0)
+    grown = T_from(apart[:3, :3], 2 * apart[:3, 3])
+    np.testing.assert_allclose(carried.step({"right": poses[1] @ grown}, 2.0), poses[1], atol=1e-12)
+    np.testing.assert_allclose(carried.step({"rear": poses[2]}, 1.0), poses[1], atol=1e-12)  # never seen with it
+    np.testing.assert_allclose(carried.step({"rear": poses[0], "left": poses[2]}, 1.0), poses[2], atol=1e-12)
 
 
 def test_the_base_waits_for_a_camera_whose_place_is_known():

@@ -158,7 +158,7 @@ def test_what_moves_is_masked_and_what_stands_is_not():
     assert np.mean(false) < 0.02
 
 
-def test_noise_of_a_weak_network_is_no_motion_and_hides_none_that_is_clear():
+def test_noise_of_a_weak_network_is_no_motion_and_hides_none_that_is_clear(capsys):
     fields = np.random.default_rng(5).normal(size=(8, 5, 6))
 
     def weak(step, depth):
@@ -176,8 +176,10 @@ def test_noise_of_a_weak_network_is_no_motion_and_hides_none_that_is_clear():
             false.append(masks[:, ~there].mean())
             if there.sum() > 100:
                 found.append(masks[:, there].mean())
+    with capsys.disabled():
+        print(f"\nweak depth: {np.mean(found):.2%} of what moves masked, {np.mean(false):.2%} of all else")
     assert np.mean(false) < 0.01
-    assert np.mean(found) > 0.3
+    assert np.mean(found) > 0.48
 
 
 def test_without_anything_that_moves_nothing_is_masked(eight):

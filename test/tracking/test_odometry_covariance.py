@@ -65,9 +65,10 @@ def test_what_a_wrong_scale_did_to_the_way_remains_when_it_is_known_better():
     assert 0.5 < np.sqrt(covariance_of(*ways)[0, 0]) < 0.8 < 0.02 * 100
 
 
-def simulated(stays, cameras, steps=60, trials=4000):
+def simulated(stays, cameras, steps=60, trials=4000, metres=None):
     """Errors of one axis, deviation 1 in each view and window, by the means of the tracker: of the newest body
     (trials, steps); and what ViewErrors says its variance is (steps,). ``stays`` (step, sets) -> the set that leaves.
+    From step ``metres`` on lengths are 3 times as many and errors those against the body of that step.
     """
     rng = np.random.default_rng(0)
     errors, claimed, found, inherited = {}, [], [], 0.0
@@ -85,9 +86,16 @@ def simulated(stays, cameras, steps=60, trials=4000):
         body = np.mean([says[key] for key in keys if key[1] == step], axis=0)
         residual = np.mean([np.square(says[key] - errors[key]) for key in old]) if old else 0.0
         errors = {key: errors[key] + (says[key] - errors[key]) / counts[key] if key in errors else body for key in keys}
+        if step == metres:
+            model.enlarge(3.0)
+        if metres is not None and step >= metres:
+            residual *= 9
         added, own, learnt = model.step(keys, cameras, True, cameras > 1, np.full(2, residual), np.full(2, 25.0))
-        inherited = inherited * learnt[0] + added[0]
-        claimed.append(inherited + own[0])
+        if step == metres:
+            model.count_from_here()
+            inherited, added, own = 0.0, np.zeros(2), np.zeros(2)
+        inherited = inherited * learnt[1] + added[1]
+        claimed.append(inherited + own[1])
         found.append(body)
     return np.stack(found, 1), np.array(claimed)
 
@@ -104,6 +112,15 @@ POLICIES = {
 def test_errors_of_views_become_errors_of_the_frame_by_the_means_of_the_windows(policy, cameras):
     found, claimed = simulated(POLICIES[policy], cameras)
     np.testing.assert_allclose(claimed[10::10], found.var(0)[10::10], rtol=0.35)
+
+
+@pytest.mark.parametrize("cameras", [1, 2])
+@pytest.mark.parametrize("policy", POLICIES)
+def test_errors_are_in_metres_and_count_from_the_first_ones_on(policy, cameras):
+    """The first metres come in a step of a drive: nothing of what views are off by is forgotten with them."""
+    found, claimed = simulated(POLICIES[policy], cameras, metres=30)
+    off = 3 * (found[:, 30:] - found[:, 30:31])
+    np.testing.assert_allclose(claimed[31::4], off.var(0)[1::4], rtol=0.35)
 
 
 def test_anchors_hold_the_frame():

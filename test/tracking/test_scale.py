@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -41,6 +42,38 @@ def test_vectors_give_metres_per_unit_and_noise_across_them_does_not_lengthen_it
     found = scale_from_vectors(known, known / 2.0 + 0.1 * known.roll(1, 0), independent=3)
     assert bool(found.valid)
     assert float(found.log) == pytest.approx(math.log(2.0), abs=1e-6)
+
+
+def noisy_vectors(displacements, relative=0.04):
+    """4000 times so many, known and as predicted with 2 metres per unit; the same in each run."""
+    known = torch.tensor([[0.0, 0.3, 0.0]], dtype=torch.float64).repeat(4000, displacements, 1)
+    noise = torch.randn(known.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return known, known / 2 + 0.15 * relative * noise
+
+
+@pytest.mark.parametrize("displacements", [2, 3, 4, 8])
+def test_noise_of_vectors_makes_lengths_neither_too_long_nor_too_short(displacements):
+    known, predicted = noisy_vectors(displacements)
+    found = scale_from_vectors(known, predicted, torch.full((4000,), displacements))
+    off = found.log - math.log(2.0)
+    assert found.valid.all() and abs(off.mean()) < 0.1 * off.std()
+    assert off.std() < 1.1 * 0.04 / math.sqrt(displacements)  # as a mean
+
+
+@pytest.mark.parametrize("displacements", [4, 8])
+def test_one_vector_that_is_altogether_wrong_counts_for_next_to_nothing(displacements):
+    known, predicted = noisy_vectors(displacements)
+    predicted[:, 0] *= 1.6
+    found = scale_from_vectors(known, predicted, torch.full((4000,), displacements))
+    off = (found.log - math.log(2.0))[found.valid]
+    assert len(off) > 3600 and abs(off.median()) < 0.01 and off.std() < 0.04
+
+
+@pytest.mark.parametrize("readings", [2, 4])
+def test_few_ranges_are_not_taken_by_their_shorter_half(readings):
+    noise = torch.randn(readings, 2000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = [float(scale_from_ranges(4 + 0.1 * one, torch.full_like(one, 2.0)).log) for one in noise.T]
+    assert abs(np.mean(found) - math.log(2.0)) < 0.1 * np.std(found)
 
 
 @pytest.mark.parametrize(
