@@ -20,6 +20,8 @@ from rclpy.signals import SignalHandlerOptions
 
 from da3_ros.errors import Da3Error
 
+# Seconds between two looks for signals that have come.
+_LOOK_S = 0.2
 # Out of the two seconds that a clean end may take: for the callback in work, and for the step in work.
 _CALLBACK_TIMEOUT_S = 0.5
 _CLOSE_TIMEOUT_S = 1.0
@@ -72,7 +74,7 @@ def run(make_node: Callable[[], RunnableNode], args: list[str] | None = None) ->
     executor.create_task(start)
     spinner.start()
 
-    code = _report(ends.get())
+    code = _report(_wait(ends))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, _HANG_TIMEOUT_S)
     if not spinner.stop(_CALLBACK_TIMEOUT_S):
@@ -121,6 +123,16 @@ class _Spinner:
             self._ends.put(None)
         except BaseException as error:
             self._ends.put(error)
+
+
+def _wait(ends: queue.SimpleQueue[BaseException | None]) -> BaseException | None:
+    """What ends the process. Handlers run in this thread, and a signal that the kernel gave to another thread does not
+    wake this one: with CUDA's and the compiler's threads in the process it has happened again and again."""
+    while True:
+        try:
+            return ends.get(timeout=_LOOK_S)
+        except queue.Empty:
+            continue
 
 
 def _report(reason: BaseException | None) -> int:

@@ -1,10 +1,13 @@
 """The node as a program, with the pipeline of fake_pipeline.
 
 From the environment: ``LOAD_S``, ``WARM_UP_S`` and ``DELAY_S``, seconds that loading, the warm-up (without it there is
-none) and each step take; ``BUG``, what a step raises. Says when it loads and warms up, and when a step begins.
+none) and each step take; ``BUG``, what a step raises; ``SIGNAL_TO_A_THREAD``, seconds after the start at which a thread
+that is not the main one gets SIGINT. Says when it loads and warms up, and when a step begins.
 """
 
 import os
+import signal
+import threading
 import time
 
 from fake_pipeline import FakePipeline
@@ -37,5 +40,18 @@ def make_pipeline(config):
     return pipeline
 
 
+class InterruptedNode(Da3Node):
+    """A thread gets SIGINT, once the main one waits for signals."""
+
+    def start(self):
+        threading.Thread(target=self._interrupt, daemon=True).start()
+        return super().start()
+
+    def _interrupt(self):
+        time.sleep(float(os.environ["SIGNAL_TO_A_THREAD"]))
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+
 if __name__ == "__main__":
-    end_process(run(lambda: Da3Node(make_pipeline)))
+    node_class = InterruptedNode if "SIGNAL_TO_A_THREAD" in os.environ else Da3Node
+    end_process(run(lambda: node_class(make_pipeline)))

@@ -125,6 +125,13 @@ def test_a_signal_ends_the_node_while_it_is_busy(start_program, environ, when):
     assert "Traceback" not in node.output() and "FATAL" not in node.output()
 
 
+def test_a_signal_that_another_thread_gets_ends_the_node_too(start_program):
+    """The system may give it to any thread of the process."""
+    node = start_program("-p", CAMERAS, script="fake_node.py", SIGNAL_TO_A_THREAD="1")
+    assert node.process.wait(PATIENCE_S) == 0
+    assert "Traceback" not in node.output()
+
+
 def test_a_start_that_fails_says_one_line_and_exits_with_1(start_program):
     node = start_program("-p", "autostart:=true", "-p", CAMERAS, "-p", "sync.slop:=0.1", "-p", "window.sets:=0")
     assert node.process.wait(PATIENCE_S) == 1
