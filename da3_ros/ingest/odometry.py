@@ -116,10 +116,12 @@ class BaseOdometry:
 def pose_from_odometry(message: Any) -> tuple[int, np.ndarray]:
     """Stamp in nanoseconds and pose (4, 4) of the child frame in a nav_msgs/Odometry.
 
-    Raises InputError for a quaternion that is no rotation.
+    Raises InputError for a quaternion that is no rotation and a position that is not finite.
     """
     stamp, pose = message.header.stamp, message.pose.pose
     turn = pose.orientation
     rotation = matrix_from_quat_xyzw(np.array([turn.x, turn.y, turn.z, turn.w]))
-    at = pose.position
-    return stamp.sec * 1_000_000_000 + stamp.nanosec, T_from(rotation, np.array([at.x, at.y, at.z]))
+    at = np.array([pose.position.x, pose.position.y, pose.position.z])
+    if not np.isfinite(at).all():
+        raise InputError(f"the odometry's position is {at.tolist()}")
+    return stamp.sec * 1_000_000_000 + stamp.nanosec, T_from(rotation, at)

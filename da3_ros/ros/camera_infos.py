@@ -8,27 +8,35 @@ from functools import partial
 from typing import Any
 
 from rclpy.node import Node
-from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo
 
 from da3_ros.config import Config
 from da3_ros.datatypes import CameraCalibration
-from da3_ros.errors import UnavailableError
+from da3_ros.errors import FrameError, UnavailableError
 from da3_ros.ingest.calibration import calibration_from_info
-from da3_ros.ros.intake import Intake
+from da3_ros.ros.intake import Intake, unpacked
 from da3_ros.ros.qos import subscriber
 from da3_ros.ros.rcl import Taken
 from da3_ros.ros.stamped import STAMP_END
 
 
 class CameraInfos:
-    """The newest CameraInfo of each camera. ``arrived`` is told of the camera, in the thread of ``intake``."""
+    """The newest CameraInfo of each camera. In the thread of ``intake``, ``arrived`` is told of the camera, and
+    ``dropped`` of what is no CameraInfo."""
 
-    def __init__(self, node: Node, config: Config, intake: Intake, arrived: Callable[[str], None]):
+    def __init__(
+        self,
+        node: Node,
+        config: Config,
+        intake: Intake,
+        arrived: Callable[[str], None],
+        dropped: Callable[[FrameError], None],
+    ):
         self._node = node
         self._config = config
         self._intake = intake
         self._arrived = arrived
+        self._dropped = dropped
         self._lock = threading.Lock()
         self._newest: dict[str, CameraInfo] = {}
         self._bytes: dict[str, bytes] = {}  # of the newest one, behind its stamp
@@ -65,7 +73,11 @@ class CameraInfos:
         # Drivers send the same calibration with every image, and unpacking it takes longer than everything else here.
         content = taken.data[STAMP_END:].tobytes()
         if content != self._bytes.get(camera):
-            message = deserialize_message(taken.data.tobytes(), CameraInfo)
+            try:
+                message = unpacked(taken, self._subscriptions[camera])
+            except ValueError as error:
+                self._dropped(FrameError(camera, "decode", str(error)))
+                return
             with self._lock:
                 self._newest[camera] = message
             self._bytes[camera] = content
@@ -93,7 +105,7 @@ def await_calibrations(node: Node, config: Config, timeout_s: float) -> dict[str
             came.notify()
 
     intake = Intake(node, failed)
-    infos = CameraInfos(node, config, intake, arrived)
+    infos = CameraInfos(node, config, intake, arrived, failed)
     try:
         for camera in config.cameras:
             infos.subscribe(camera)

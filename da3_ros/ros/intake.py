@@ -46,11 +46,22 @@ class Intake:
         self._consumers = {**self._consumers, subscription: consume}
         self._wake.trigger()
 
-    def take_over(self, subscription: Any, callback: Callable[[Any], None]) -> None:
-        """Hand every message of ``subscription``, which need not be ``held``, to ``callback``, not serialized."""
+    def take_over(self, subscription: Any, callback: Callable[[Any], None], refused: Callable[[str], None]) -> None:
+        """Hand every message of ``subscription``, which need not be ``held``, to ``callback``, not serialized.
+
+        ``refused`` is told of what is no such message, which is left out.
+        """
         subscription.callback_group = self.held
-        kind = subscription.msg_type
-        self.add(subscription, lambda taken: callback(deserialize_message(taken.data.tobytes(), kind)))
+
+        def unpack(taken: Taken) -> None:
+            try:
+                message = unpacked(taken, subscription)
+            except ValueError as error:
+                refused(str(error))
+            else:
+                callback(message)
+
+        self.add(subscription, unpack)
 
     def start(self) -> None:
         """Begin to take messages."""
@@ -93,6 +104,16 @@ class Intake:
                     message = self._taker.take(subscription) if subscription.handle.pointer in ready else None
                     if message is not None:
                         consume(message)
+
+
+def unpacked(taken: Taken, subscription: Any) -> Any:
+    """The message that was taken from ``subscription``; raises ValueError where it is none of its type."""
+    kind = subscription.msg_type
+    try:
+        return deserialize_message(taken.data.tobytes(), kind)
+    except RuntimeError as error:  # RMWError is one
+        text = " ".join(str(error).split())
+        raise ValueError(f"what came on {subscription.topic_name} is no {kind.__name__} ({text})") from error
 
 
 class _Held(CallbackGroup):

@@ -10,7 +10,7 @@ from rclpy.callback_groups import CallbackGroup
 
 
 class Occasional(CallbackGroup):
-    """Each of its entities is looked at once in ``period_s``, or at the next wake-up after it.
+    """Each of its entities is waited for once in ``period_s``, from one wake-up on to the next or the one after it.
 
     rclpy makes its wait set anew for every wake-up, and each publisher has event handlers, which report partners with
     whom it cannot talk: with the 70 of this node that takes milliseconds, for every image and transform that comes.
@@ -25,7 +25,9 @@ class Occasional(CallbackGroup):
 
     def can_execute(self, entity: Any) -> bool:
         """Whether the executor should wait for ``entity``, and, when it is ready then, execute it."""
-        if entity in self._waited_for:  # the executor asks again before it executes what it has waited for
+        # The executor asks again before it executes what it has waited for. Where that was not ready, this is the next
+        # wake-up, and it is waited for once more.
+        if entity in self._waited_for:
             self._waited_for.discard(entity)
             return True
         now_s = time.monotonic()

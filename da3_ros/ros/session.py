@@ -59,7 +59,7 @@ class Session:
             self._publishers = EstimatePublishers(node, config)
             undo.callback(self._publishers.close)
             self._intake = Intake(node, fail)  # of transforms and odometry
-            self._rig = Rig(node, config, self._intake)
+            self._rig = Rig(node, config, self._intake, self._warn)
             undo.callback(self._rig.close)
             self._odometry = (
                 RobotOdometry(

@@ -44,7 +44,7 @@ class CameraSubscriptions:
         self._stats = stats
         self._dropped = dropped
         self._intake = Intake(node, failed)
-        self._infos = CameraInfos(node, config, self._intake, self._note_info)
+        self._infos = CameraInfos(node, config, self._intake, self._note_info, dropped)
         self._first: dict[str, TakenImage | None] = {}  # of a camera, while it waits for the first CameraInfo
         self._images: dict[str, Subscriber] = {}
         try:

@@ -35,19 +35,19 @@ _ODOMETRY_KEPT = 2000  # poses of scale.odometry_topic
 class Rig:
     """T_base_cam of each camera from /tf and /tf_static, as far as it is known; never a guess. Thread-safe.
 
-    ``intake`` takes the transforms from the topics; to be closed first.
+    ``intake`` takes the transforms from the topics, and is to be closed first; ``refused`` is told of what are none.
 
     A camera whose transform is missing, or whose frame id another camera has too, is not in the rig, and
     ``problems`` says why.
     """
 
-    def __init__(self, node: Node, config: Config, intake: Intake):
+    def __init__(self, node: Node, config: Config, intake: Intake, refused: Callable[[str], None]):
         self._base = config.frames.base
         self._needed = config.model.has_poses
         self.buffer = Buffer()
         self._listener = TransformListener(self.buffer, node)
-        intake.take_over(self._listener.tf_sub, self._listener.callback)
-        intake.take_over(self._listener.tf_static_sub, self._listener.static_callback)
+        intake.take_over(self._listener.tf_sub, self._listener.callback, refused)
+        intake.take_over(self._listener.tf_static_sub, self._listener.static_callback, refused)
         self._lock = threading.Lock()
         self._known: dict[str, np.ndarray] = {}
         self._problems: dict[str, str] = {}
@@ -141,10 +141,8 @@ class RobotOdometry:
         self._of_base = BaseOdometry(topic, config.frames, self._static)
         self._subscription = None
         if topic and not self._required:
-            self._subscription = node.create_subscription(
-                Odometry, topic, self._take, qos_profile_sensor_data, callback_group=intake.held
-            )
-            intake.take_over(self._subscription, self._take)
+            self._subscription = node.create_subscription(Odometry, topic, self._take, qos_profile_sensor_data)
+            intake.take_over(self._subscription, self._take, refused)
 
     def close(self) -> None:
         """Stop listening."""

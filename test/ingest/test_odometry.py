@@ -112,6 +112,13 @@ def test_what_was_refused_says_nothing_about_the_frame():
     np.testing.assert_allclose(own.pose(odometry("wheel_odom", "base"))[1], T_ODOM_CHILD, atol=1e-12)
 
 
+def test_a_position_that_is_not_finite_is_refused():
+    message = odometry("odom", "base")
+    message.pose.pose.position.y = float("nan")
+    with pytest.raises(InputError, match="position is"):
+        base_odometry(publish_tf=False).pose(message)
+
+
 def test_a_static_transform_may_come_later():
     static = {}
     waiting = BaseOdometry("/wheels", FramesConfig(base="base"), lambda *names: static.get(names))

@@ -8,6 +8,7 @@ import threading
 
 import numpy as np
 from rclpy.qos import QoSProfile
+from rclpy.serialization import serialize_message
 from ros_harness import wait_until
 from sensor_msgs.msg import Image
 
@@ -73,13 +74,16 @@ def test_what_is_taken_over_comes_to_its_callback_and_not_from_the_executor(grap
     subscription = graph.node.create_subscription(
         Image, "typed", lambda message: got.append((message.width, threading.current_thread().name)), 10
     )
-    intake.take_over(subscription, subscription.callback)
+    refused = []
+    intake.take_over(subscription, subscription.callback, refused.append)
     intake.start()
     publisher = graph.node.create_publisher(Image, "typed", 10)
     wait_until(lambda: publisher.get_subscription_count() == 1)
-    for width in (3, 4):
-        publisher.publish(Image(width=width))
+    publisher.publish(Image(width=3))
+    publisher.publish(serialize_message(Image(width=5))[:7])
+    publisher.publish(Image(width=4))
     wait_until(lambda: len(got) == 2)
+    assert len(refused) == 1 and "what came on /typed is no Image" in refused[0]
     assert got == [(3, "da3-intake"), (4, "da3-intake")]
 
 

@@ -5,7 +5,10 @@ from array import array
 
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
+from rclpy.serialization import serialize_message
 from ros_harness import NS, DiagnosticsListener, make_image, wait_until
+from sensor_msgs.msg import CameraInfo
+from tf2_msgs.msg import TFMessage
 
 pytestmark = pytest.mark.ros
 
@@ -84,6 +87,20 @@ def test_bad_intrinsics_are_refused_and_named(cameras, active_node, diagnostics,
     assert cameras.send_until(lambda: diagnostics.says("camera left", "camera 'left'", words), **how)
     assert active_node.pipeline.called("step") == []
     cameras.send_until(lambda: active_node.pipeline.called("step"))
+
+
+def test_bytes_that_are_no_message_are_named_and_end_nothing(graph, cameras, active_node, diagnostics):
+    """As of somebody with another definition of the type."""
+    cameras.wait_for_subscriber()
+    cameras.send_until(lambda: active_node.pipeline.called("step"))
+    for kind, topic in ((TFMessage, "/tf"), (CameraInfo, "/left/camera_info")):
+        publisher = graph.node.create_publisher(kind, topic, 10)
+        wait_until(lambda publisher=publisher: publisher.get_subscription_count() > 0)
+        publisher.publish(serialize_message(kind())[:5])
+    words = ("camera 'left'", "what came on /left/camera_info is no CameraInfo")
+    cameras.send_until(lambda: diagnostics.says("camera left", *words))
+    steps = len(active_node.pipeline.called("step"))
+    cameras.send_until(lambda: len(active_node.pipeline.called("step")) > steps)
 
 
 def test_a_missing_camera_info_is_named_with_the_way_out(cameras, active_node, diagnostics, make_node):

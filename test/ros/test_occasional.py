@@ -34,6 +34,17 @@ def test_each_is_waited_for_once_in_a_period_and_executed_when_it_is_ready(monke
     assert group.can_execute(one)
 
 
+def test_what_is_never_ready_is_not_waited_for_all_the_time(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    group, entity = Occasional(1.0), Entity()
+    waited = 0
+    for _ in range(100):  # wake-ups in five seconds
+        waited += group.can_execute(entity)
+        clock[0] += 0.05
+    assert 5 <= waited <= 10
+
+
 def test_a_subscriber_that_cannot_be_served_is_reported(graph):
     reported = []
     group = Occasional(0.2)

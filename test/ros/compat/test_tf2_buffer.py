@@ -227,6 +227,8 @@ def test_a_loop_is_an_error_not_a_hang(implementation):
         transform("base", "", S),
         transform("base", "camera", S, (math.nan, 0, 0)),
         transform("base", "camera", S, quat_xyzw=(0, 0, math.nan, 1)),
+        transform("base", "camera", S, quat_xyzw=(0, 0, math.inf, 1)),
+        transform("base", "camera", S, quat_xyzw=(0, 0, 0, 1e-200)),
         transform("base", "camera", S, quat_xyzw=(0, 0, 0, 0)),
     ],
 )

@@ -24,6 +24,8 @@ from da3_ros.ros.compat._fallback.tf2_errors import (
 from da3_ros.ros.compat._fallback.tf2_links import IDENTITY, MovingLink, Pose, StaticLink, compose, invert
 
 _CACHE = Duration(seconds=10.0)
+# Shorter ones point nowhere.
+_LEAST_QUATERNION = 1e-9
 _NO_WAIT = Duration()
 _ALWAYS_NS = 2**63 - 1  # newest common time of static links
 
@@ -120,7 +122,7 @@ class Buffer:
         if parent == child:
             self._reject(authority, f"frame_id and child_frame_id are both '{child}'")
             return
-        if any(map(math.isnan, position + quaternion)) or not any(quaternion):
+        if any(map(math.isnan, position)) or not _LEAST_QUATERNION < math.hypot(*quaternion) < math.inf:
             self._reject(authority, f"'{child}' in '{parent}' has a NaN or a zero quaternion")
             return
         pose: Pose = (*position, *_unit(quaternion))
