@@ -81,8 +81,9 @@ class ModelConfig:
         "auto",
         "how steps run. compiled: torch.compile and CUDA graphs, with a warm-up of tens of seconds for each new size "
         "of network images and window (seconds once that was compiled on the machine); graphs: CUDA graphs of torch's "
-        "own kernels; eager: neither; auto: compiled on CUDA, eager on the CPU",
-        choices=("auto", "eager", "graphs", "compiled"),
+        "own kernels; eager: neither; uncompiled: graphs on CUDA, eager on the CPU; auto: compiled on CUDA, eager on "
+        "the CPU, but da3-ros replay and evaluate compile nothing for recordings shorter than five minutes",
+        choices=("auto", "eager", "graphs", "uncompiled", "compiled"),
     )
     max_graphs: int = param(
         16,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from da3_ros.share import share_folder
 # Every node has these; they are no parameters of ours.
 _OF_ROS = ("use_sim_time", "start_type_description_service")
 _NODE = "da3_node"
+# Compiling takes 15 s where the compiler has seen the network before, and a minute or two where it has not; it saves a
+# few milliseconds of each step.
+_WORTH_COMPILING_NS = 300 * 1_000_000_000
 
 
 def read_parameters(name: str) -> dict[str, Any]:
@@ -72,14 +76,20 @@ def parse_overrides(pairs: Sequence[str]) -> dict[str, Any]:
 def replay_config(bag: Bag, file: str | None, topics: Sequence[str], overrides: Mapping[str, Any]) -> Config:
     """The configuration for ``bag``. Cameras that no file and no override names are those of the recording.
 
+    With model.execution auto nothing is compiled for a short recording: that takes longer than it saves.
+
     Raises ConfigError for parameters that the node would refuse too, and for ``topics`` beside named cameras.
     """
     given = {**(read_parameters(file) if file else {}), **overrides}
     if "cameras" in given:
         if topics:
             raise ConfigError("the cameras are named by the configuration: leave --topics out")
-        return from_flat(given)
-    return from_flat({**bag_parameters(bag, topics), **given})
+    else:
+        given = {**bag_parameters(bag, topics), **given}
+    config = from_flat(given)
+    if config.model.execution == "auto" and bag.end_ns - bag.start_ns < _WORTH_COMPILING_NS:
+        return replace(config, model=replace(config.model, execution="uncompiled"))
+    return config
 
 
 def _parameters(content: Any) -> Mapping[str, Any] | None:

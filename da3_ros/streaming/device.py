@@ -65,12 +65,13 @@ def _multiplies_bfloat16() -> bool:
 
 
 def choose_execution(name: str, device: torch.device) -> str:
-    """How steps run for ``model.execution``; ``auto`` is compiled on CUDA and eager on the CPU.
+    """How steps run for ``model.execution``; on CUDA ``auto`` is compiled and ``uncompiled`` graphs, on the CPU eager.
 
     Raises ConfigError for graphs and compiled on another device than CUDA.
     """
-    if name == "auto":
-        return "compiled" if device.type == "cuda" else "eager"
+    on_cuda = {"auto": "compiled", "uncompiled": "graphs"}
+    if name in on_cuda:
+        return on_cuda[name] if device.type == "cuda" else "eager"
     if name != "eager" and device.type != "cuda":
         raise ConfigError(
             f"model.execution is {name}, which needs a CUDA device, but the network is on {device}: set it to auto or "

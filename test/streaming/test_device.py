@@ -9,7 +9,7 @@ import torch
 from da3_ros.config import Config, to_flat
 from da3_ros.errors import ConfigError
 from da3_ros.streaming import WindowConfig
-from da3_ros.streaming.device import choose_matmul, set_cpu_threads
+from da3_ros.streaming.device import choose_execution, choose_matmul, set_cpu_threads
 
 _CPU, _CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -27,6 +27,21 @@ def test_one_of_the_cores_that_the_process_may_use_is_left_to_ros(monkeypatch, a
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(allowed)))
     set_cpu_threads(requested)
     assert torch.get_num_threads() == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "on_cuda", "on_cpu"),
+    [("auto", "compiled", "eager"), ("uncompiled", "graphs", "eager"), ("eager", "eager", "eager")],
+)
+def test_what_suits_the_device_is_chosen(name, on_cuda, on_cpu):
+    assert (choose_execution(name, _CUDA), choose_execution(name, _CPU)) == (on_cuda, on_cpu)
+
+
+def test_what_only_cuda_has_is_refused_elsewhere():
+    for name in ("graphs", "compiled"):
+        assert choose_execution(name, _CUDA) == name
+        with pytest.raises(ConfigError, match=f"model.execution is {name}, which needs a CUDA device"):
+            choose_execution(name, _CPU)
 
 
 def _cpu_with(monkeypatch, flags):
