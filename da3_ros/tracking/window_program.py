@@ -17,7 +17,7 @@ from torch import Tensor
 
 from da3_ros.tracking.depth_scale import NewViews, OldViews, ScaleRatio, scale_by_depth
 from da3_ros.tracking.facts import FactsLayout
-from da3_ros.tracking.gauge import invert_rigid
+from da3_ros.tracking.gauge import invert_rigid, orthonormalize
 from da3_ros.tracking.numbers import numbers
 from da3_ros.tracking.rigid import RigidFit, blend, fit_rigid, misfit, weighted_median
 from da3_ros.tracking.scale_filter import UNKNOWN_VARIANCE, ScaleFilter, ScaleState, combine
@@ -102,6 +102,7 @@ def advance(
     device, newest = T_cam_world.device, slice(len(T_cam_world) - len(depth), None)
     row, shared = indices["row"], facts["shared"]
     T_world_cam = invert_rigid(T_cam_world.double())
+    orthonormalize(T_world_cam)
     stored = memory.poses.index_select(0, row)
 
     # Scale: from the last window by common depth and baselines, then corrected by the sources.

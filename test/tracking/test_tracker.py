@@ -113,6 +113,18 @@ def test_noisy_depth_drifts_under_one_percent(way):
     assert np.median(run.scale_error) < 0.02
 
 
+@pytest.mark.parametrize("rig", [sim.FRONT, sim.RING], ids=["one camera", "ring"])
+def test_rotations_stay_rotations_though_those_of_a_network_are_a_little_off(rig):
+    """Windows of one set follow from nothing but the last window: what one adds stays."""
+    tracker, worst = make_tracker(), 0.0
+    for window in sim.windows(sim.circle(40), rig, sets=1):
+        window.T_cam_world[:, :3, :3] *= 1 + 2e-7
+        tracked = sim.step(tracker, window, rig).T_odom_cam[:, :3, :3]
+        off = tracked.transpose(-1, -2) @ tracked - torch.eye(3, dtype=torch.float64)
+        worst = max(worst, off.abs().max().item())
+    assert worst < 1e-10
+
+
 def test_a_fifth_of_wrong_depth_changes_little():
     clean = Run(sim.circle(80), sim.FRONT, metres_stddev=0.02, noise=sim.Noise(depth=0.02))
     spoilt = Run(sim.circle(80), sim.FRONT, metres_stddev=0.02, noise=sim.Noise(depth=0.02, outliers=0.2))
