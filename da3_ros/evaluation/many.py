@@ -95,6 +95,7 @@ def evaluate_many(
         together |= {what: _attributed(each, what) for what in ("notes", "lost")}
         if together["trajectory"]:
             together["trajectory"]["notes"] = []
+        together |= {"surface": None, "novel_views": None}  # of single recordings, and no mean of them
     metrics = {
         "bags": [recording.name for recording in recordings],
         **together,

@@ -31,6 +31,7 @@ from da3_ros.usable import pose_problem, submit_usable
 
 _PENDING = 2  # steps whose results may still be on their way from the device
 _NS = 1_000_000_000
+_ROOM = 1000  # images of each camera that may wait for the others
 
 
 class Pending(Protocol):
@@ -112,8 +113,9 @@ class BagReplay:
         self._decoder.use(self._info.get)
         sync = config.sync
         self._timeout_ns = round(sync.timeout_s * _NS)
+        # Nothing is lost for want of room: what comes while one camera is silent waits for as long as the timeout.
         self._sync = FrameSynchronizer(
-            config.cameras, round(sync.slop_s * _NS), sync.queue, self._timeout_ns, sync.min_cameras
+            config.cameras, round(sync.slop_s * _NS), max(sync.queue, _ROOM), self._timeout_ns, sync.min_cameras
         )
 
     @property

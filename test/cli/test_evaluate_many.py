@@ -88,6 +88,21 @@ def test_a_pattern_scores_each_and_all_and_says_what_failed(three, sequence, tmp
     assert all(row in page for row in rows)
 
 
+def test_what_is_of_single_recordings_is_not_said_of_all(three, sequence, tmp_path, monkeypatch):
+    knows_the_truth(monkeypatch, sequence)
+    collect, rendered = segments.Evaluation.collect, {"views": 3, "psnr": 20.0, "ssim": 0.5}
+
+    def collect_more(self):
+        found = collect(self)
+        found.novel_views = rendered
+        return found
+
+    monkeypatch.setattr(segments.Evaluation, "collect", collect_more)
+    metrics = evaluate(tmp_path, three / "*.mcap", "--report", "none", code=1)
+    assert [each["novel_views"] for each in metrics["recordings"].values()] == [rendered, rendered]
+    assert metrics["novel_views"] is None
+
+
 def test_a_pattern_that_fits_nothing_and_recordings_that_are_all_broken(three, tmp_path, capsys):
     output = ["--output", str(tmp_path / "m.json")]
     assert main(["evaluate", str(three / "*.db3"), *output]) == 2

@@ -104,6 +104,21 @@ def test_every_set_gives_the_topics_of_the_node(replayed):
     assert found["/tf_static"][0].transforms[0].header.frame_id == "map"
 
 
+def test_no_image_is_lost_while_another_camera_is_silent(tmp_path):
+    """For as long as sync.timeout_s all that comes waits for it: at 30 Hz that is more than sync.queue."""
+    messages, recorded = Messages(ROS2), []
+    for step in range(20):
+        at_ns = START_NS + step * 33_333_333
+        for name in ("left", "right") if step < 3 else ("left",):
+            pixels = np.full((HEIGHT, WIDTH, 3), 10 * step, np.uint8)
+            recorded.append((f"/{name}/camera_info", at_ns, messages.info(at_ns, WIDTH, HEIGHT, frame=name)))
+            recorded.append((f"/{name}/image_raw", at_ns + 1000, messages.image(at_ns, pixels, frame=name)))
+    bag = write_ros2(tmp_path / "silent", recorded)
+    assert run(bag, tmp_path / "out.mcap", "--json", str(tmp_path / "out.json")) == 0
+    figures = json.loads((tmp_path / "out.json").read_text())
+    assert (figures["sets"], figures["dropped"]) == (20, {})
+
+
 def test_two_runs_give_the_same_bytes(bag, replayed, tmp_path):
     assert run(bag, tmp_path / "again.mcap") == 0
     assert (tmp_path / "again.mcap").read_bytes() == replayed[0].read_bytes()
