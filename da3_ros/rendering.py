@@ -1,6 +1,6 @@
 """Pictures of 3D Gaussians from any camera, drawn by gsplat, and how near they come to real ones.
 
-gsplat (https://github.com/nerfstudio-project/gsplat) is optional: ``pip install 'da3_ros[render]'``. It needs a CUDA
+gsplat (https://github.com/nerfstudio-project/gsplat) is optional: ``pip install gsplat``. It needs a CUDA
 device, and compiles its kernels at the first use, which takes some minutes and needs the CUDA compiler.
 """
 
@@ -76,7 +76,7 @@ def find_rasterizer() -> Callable[..., Any]:
         from gsplat import rasterization
     except ImportError as error:
         raise UnavailableError(
-            f"rendering needs gsplat, which cannot be imported ({error}): pip install 'da3_ros[render]'"
+            f"rendering needs gsplat, which cannot be imported ({error}): pip install gsplat"
         ) from error
     if not torch.cuda.is_available():
         raise UnavailableError(

@@ -74,8 +74,7 @@ def _warn_without_evo() -> None:
     """Whoever wants errors of poses hears before the work that there will be none. To import it would take a second."""
     if find_spec("evo") is None:
         print(
-            "note: evo is not installed, so there will be no ATE, RPE and scale error: pip install "
-            "'da3_ros[evaluation]'",
+            "note: evo is not installed, so there will be no ATE, RPE and scale error: pip install evo",
             file=sys.stderr,
         )
 

@@ -37,7 +37,7 @@ def load_open3d() -> Any:
         import open3d
     except ImportError as error:
         raise UnavailableError(
-            f"surfaces are fused with Open3D, which cannot be imported ({error}): pip install 'da3_ros[tsdf]' "
+            f"surfaces are fused with Open3D, which cannot be imported ({error}): pip install 'open3d<0.20' "
             "(0.45 GB to download), or leave the measures of the fused surface out"
         ) from error
     if open3d.__version__.startswith(_BROKEN):

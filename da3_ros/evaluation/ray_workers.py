@@ -1,6 +1,6 @@
 """Parts of recordings evaluated by the actors of a Ray cluster (https://docs.ray.io), one network on each GPU.
 
-Ray is optional: ``pip install 'da3_ros[ray]'``. The machines of a cluster need da3_ros and the recordings' files under
+Ray is optional: ``pip install ray``. The machines of a cluster need da3_ros and the recordings' files under
 the same paths.
 """
 
@@ -26,7 +26,7 @@ def load_ray() -> Any:
         import ray
     except ImportError as error:
         raise UnavailableError(
-            f"a cluster needs Ray, which cannot be imported ({error}): pip install 'da3_ros[ray]'"
+            f"a cluster needs Ray, which cannot be imported ({error}): pip install ray"
         ) from error
     return ray
 

@@ -1,6 +1,6 @@
 """A recording for the Rerun viewer (https://rerun.io): pictures, depth, confidence, clouds, cameras, ways and errors.
 
-Rerun is optional: ``pip install 'da3_ros[rerun]'``.
+Rerun is optional: ``pip install rerun-sdk``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def load_rerun() -> Any:
         import rerun
     except ImportError as error:
         raise UnavailableError(
-            f"--rerun needs the Rerun SDK, which cannot be imported ({error}): pip install 'da3_ros[rerun]' (0.2 GB to "
+            f"--rerun needs the Rerun SDK, which cannot be imported ({error}): pip install rerun-sdk (0.2 GB to "
             "download)"
         ) from error
     return rerun

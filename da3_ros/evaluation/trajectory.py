@@ -235,7 +235,7 @@ def _load_evo() -> None:
         import evo.core.metrics  # noqa: F401
     except ImportError as error:
         raise UnavailableError(
-            f"trajectories are compared with evo, which cannot be imported ({error}): pip install 'da3_ros[evaluation]'"
+            f"trajectories are compared with evo, which cannot be imported ({error}): pip install evo"
         ) from error
 
 

@@ -112,7 +112,7 @@ def _describe(shape: tuple[int, ...]) -> str:
 def _need(*packages: str) -> None:
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
-        raise UnavailableError(f"ONNX files need the packages {', '.join(missing)}: pip install 'da3_ros[export]'")
+        raise UnavailableError(f"ONNX files need packages that are not installed: pip install {' '.join(missing)}")
 
 
 @contextlib.contextmanager

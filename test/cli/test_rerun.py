@@ -131,7 +131,7 @@ def test_without_rerun_the_mend_is_said_before_the_work(bag, tmp_path, monkeypat
     monkeypatch.setattr(segments, "Pipeline", lambda config: pytest.fail("loaded"))
     assert main(["evaluate", str(bag), "--rerun", str(tmp_path / "o.rrd"), "--output", str(tmp_path / "m.json")]) == 2
     error = capsys.readouterr().err
-    assert "pip install 'da3_ros[rerun]'" in error and error.count("\n") == 1
+    assert "pip install rerun-sdk" in error and error.count("\n") == 1
     assert main(["evaluate", str(bag), "--rerun", str(tmp_path / "o.rrd"), "--segment", "1"]) == 2
     assert "are for one recording" in capsys.readouterr().err
 
