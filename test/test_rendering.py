@@ -59,7 +59,7 @@ def test_cameras_between():
 
 def test_without_gsplat(monkeypatch):
     monkeypatch.setitem(sys.modules, "gsplat", None)
-    with pytest.raises(UnavailableError, match=r"pip install 'da3_ros\[render\]'") as error:
+    with pytest.raises(UnavailableError, match="pip install gsplat") as error:
         render(plane_cloud(), torch.eye(4)[None], torch.eye(3)[None], (8, 8))
     assert "\n" not in str(error.value)
 

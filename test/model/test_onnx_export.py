@@ -73,9 +73,9 @@ def test_a_difference_is_found(any_view):
     assert largest_differences(network(images.numpy()), replace(wanted, depth=depth))["depth"] == float("inf")
 
 
-def test_without_the_packages_the_extra_is_named(monkeypatch, tmp_path):
+def test_packages_that_are_missing_are_named(monkeypatch, tmp_path):
     monkeypatch.setattr(onnx_export, "find_spec", lambda name: None)
-    with pytest.raises(UnavailableError, match=r"onnx, onnxscript: pip install 'da3_ros\[export\]'"):
+    with pytest.raises(UnavailableError, match="pip install onnx onnxscript"):
         export_onnx(make_network(TINY), tmp_path / "network.onnx", make_images(1, 14, 14))
 
 
