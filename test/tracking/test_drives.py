@@ -5,8 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 import window_simulation as sim
 
+from da3_ros.evaluation import simulated_windows
 from da3_ros.evaluation.simulated_drives import Drive, Scenario, anchored, figure_of_eight, scenarios
 
 ALL = {one.name: one for one in scenarios(24)}
@@ -43,6 +45,22 @@ def test_states_are_recognised():
     assert set(states[1:20]) == {"tracking"} and set(states[21:]) == {"still"}
     turning = [step.status for step in Drive(ALL["pure rotation about one camera"]).steps]
     assert set(turning[1:]) == {"rotating"}
+
+
+def test_what_tells_nothing_of_the_scale_is_recognised(monkeypatch):
+    turns = Scenario("", sim.turning(12, 1.6), {"front": sim.mount(0.0, 0.0, 0.0)}, "metric_model", sets=2)
+    assert {step.status for step in Drive(turns).steps[1:]} == {"no_overlap"}
+    moving = Scenario("", sim.circle(12), sim.STEREO, noise=sim.Noise(depth=0.02, outliers=0.4))
+    assert {step.status for step in Drive(moving).steps[1:]} == {"moving_objects"}
+    random = np.random.default_rng(0)
+
+    def blank_wall(window):
+        """With the noise of a sensor in poor light."""
+        shape = (len(window.depth), 3, sim.HEIGHT, sim.WIDTH)
+        return torch.from_numpy(np.round(128 + 3 * random.normal(size=shape)).astype(np.uint8))
+
+    monkeypatch.setattr(simulated_windows, "colours", blank_wall)
+    assert {step.status for step in Drive(Scenario("", sim.circle(8), sim.STEREO)).steps[1:]} == {"textureless"}
 
 
 def test_a_robot_that_stands_still_keeps_its_anchors():
