@@ -174,7 +174,7 @@ def _pictures(args: argparse.Namespace) -> list[tuple[str, Frame]]:
         from da3_ros.evaluation.gaussian_bag import read_bag  # rosbags is needed for recordings alone
 
         most = _BAG_VIEWS if args.views is None else args.views
-        return read_bag(args.images[0], args.topics, args.start, args.duration, most)
+        return read_bag(args.images[:1], args.topics, args.start, args.duration, most)
     if args.topics or args.start or args.duration is not None:
         raise InputError("--topics, --start and --duration are for a recording: name one, and nothing else")
     return read_pictures(find_pictures(args.images, args.views))

@@ -15,23 +15,25 @@ from da3_ros.ingest.from_msg import calibration_from_info, frame_from_compressed
 
 
 def read_bag(
-    path: Path, topics: Sequence[str], start_s: float, duration_s: float | None, most: int
+    paths: Sequence[Path], topics: Sequence[str], start_s: float, duration_s: float | None, most: int
 ) -> list[tuple[str, Frame]]:
-    """At most ``most`` images, at even distances in order of time, each with a name made of topic and time.
+    """At most ``most`` images of a recording, ``paths`` together, at even distances in order of time, each with a name
+    made of topic and time.
 
     ``topics`` are Image and CompressedImage topics (none: all that hold pictures; raw where both are there).
     ``start_s`` and ``duration_s`` (None: to the end) are seconds from the start of the recording. A CameraInfo
     topic beside an image topic calibrates it. Raises InputError for a bag that cannot be read or has no such images,
     FrameError for a damaged image.
     """
-    bag = Bag([path])
+    bag = Bag(paths)
     cameras = {camera.image_topic: camera for camera in find_cameras(bag, topics)}
     start_ns = bag.start_ns + int(start_s * 1e9)
     stop_ns = bag.end_ns if duration_s is None else start_ns + int(duration_s * 1e9)
     total = sum(1 for _ in bag.raw(cameras, start_ns, stop_ns))
     if not total:
         length_s = (bag.end_ns - bag.start_ns) / 1e9
-        raise InputError(f"{path} has no images from {start_s:g} s on: it is {length_s:.1f} s long")
+        named = " with ".join(map(str, paths))
+        raise InputError(f"{named} has no images from {start_s:g} s on: it is {length_s:.1f} s long")
     wanted = set(spread(total, min(most, total)))
     calibrations = {topic: _calibration(bag, camera) for topic, camera in cameras.items()}
     found = []

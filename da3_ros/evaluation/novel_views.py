@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +43,12 @@ def check_novel_views(config: Config, views: int) -> None:
         raise InputError(f"--novel-views needs the network on a CUDA device, not on {device}")
 
 
-def score_novel_views(path: Path, config: Config, namespace: str, views: int) -> dict[str, Any]:
-    """Means over the held-out views (one in four of ``views`` pictures at even distances from the recording ``path``),
-    and over those that the Gaussians are made of."""
+def score_novel_views(paths: Sequence[Path], config: Config, namespace: str, views: int) -> dict[str, Any]:
+    """Means over the held-out views (one in four of ``views`` pictures at even distances from the recording, ``paths``
+    together), and over those that the Gaussians are made of."""
     device = choose_device(config.model.device)
     topics = [resolve(config.image_topic(camera), namespace) for camera in config.cameras]
-    window = make_window(read_bag(path, topics, 0.0, None, views), config.model.process_res, device)
+    window = make_window(read_bag(paths, topics, 0.0, None, views), config.model.process_res, device)
     held_out = held_out_views(len(window.names), max(1, len(window.names) // _ONE_IN))
     named = config.model.checkpoint or VARIANTS[_VARIANT].hub[0]
     checkpoint = None if named == RANDOM_CHECKPOINT else named

@@ -113,7 +113,7 @@ class SegmentWorker:
             findings = evaluation.collect()
         if settings.novel_views:
             findings.novel_views = score_novel_views(
-                recording.paths[0], recording.config, settings.namespace, settings.novel_views
+                recording.paths, recording.config, settings.namespace, settings.novel_views
             )
         return SegmentResult(findings, examples, cloud)
 

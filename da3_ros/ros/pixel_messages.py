@@ -31,11 +31,6 @@ class PixelMessage:
         self._fields = fields
         self.data = data
 
-    @property
-    def size(self) -> int:
-        """Bytes of ``data``."""
-        return self.data.size
-
     def serialize(self, memory: Memory) -> np.ndarray:
         """The whole message, (n,) uint8 in ``memory``."""
         size, stamp = self.data.size, self._header.stamp

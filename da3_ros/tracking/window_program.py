@@ -33,8 +33,8 @@ from da3_ros.tracking.scale_sources import (
 THUMBNAIL = 32
 # Baselines below this share of the scene's depth are noise of the poses, not a measure of length.
 SHORTEST_BASELINE = 0.01
-# A newest set whose neighbouring blocks of pixels differ by less (grey levels, on average) shows the network nothing: a
-# sensor's noise of 1 to 4 levels for a pixel leaves 0.3 to 1.1, and recordings of rooms and streets have 24 and more.
+# A newest set whose neighbouring blocks of pixels differ by less (grey levels, on average) shows the network nothing.
+# Noise of s levels for a pixel leaves 4 / sqrt(pi) * s / 8, so that of a sensor (s below 7) does not pass for texture.
 LEAST_TEXTURE = 2.0
 _BLOCK = 8  # pixels
 _LEAST_WEIGHT = 1e-3  # of a valid pixel: where the network is sure of nothing, all pixels count alike

@@ -150,20 +150,21 @@ def test_recording(capsys, bag, tmp_path):
     pytest.importorskip("rosbags")
     from da3_ros.evaluation.gaussian_bag import read_bag
 
-    found = read_bag(bag, [], 0.0, None, 4)
+    found = read_bag([bag], [], 0.0, None, 4)
     stamps = [frame.stamp_ns for _, frame in found]
     assert len(found) == 4 and stamps == sorted(stamps)
     assert all(frame.calibration is not None and frame.image.shape[2] == 3 for _, frame in found)
-    every = read_bag(bag, [], 0.0, None, 100)
+    every = read_bag([bag], [], 0.0, None, 100)
     topics = sorted({frame.camera for _, frame in every})
     assert len(every) == 12 and len(topics) == 2 and all(topic.endswith("/compressed") for topic in topics)
-    assert {frame.camera for _, frame in read_bag(bag, topics[:1], 0.0, None, 100)} == set(topics[:1])
-    assert 0 < len(read_bag(bag, [], 0.2, 0.15, 100)) < 12
+    assert {frame.camera for _, frame in read_bag([bag], topics[:1], 0.0, None, 100)} == set(topics[:1])
+    assert 0 < len(read_bag([bag], [], 0.2, 0.15, 100)) < 12
+    assert len(read_bag([bag, bag], [], 0.0, None, 100)) == 24  # several together
     for arguments, message in (
         ((["/absent"], 0.0, None, 4), "no image topic /absent; there are"), (([], 1e3, None, 4), "has no images from")
     ):  # fmt: skip
         with pytest.raises(InputError, match=message):
-            read_bag(bag, *arguments)
+            read_bag([bag], *arguments)
 
     figures = run_json(capsys, bag, "--out", tmp_path / "scene.ply", "--views", 4)
     assert figures["views"] == 4 and figures["gaussians_written"] > 0

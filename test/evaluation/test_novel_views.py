@@ -64,7 +64,7 @@ def test_held_out_views_are_scored_apart(bag, monkeypatch):
         return Rendering(images[None], torch.zeros(1, *size), torch.zeros(1, *size))
 
     monkeypatch.setattr(novel_views, "render", stand_in)
-    found = score_novel_views(bag, from_flat(CONFIG), "", 8)
+    found = score_novel_views([bag], from_flat(CONFIG), "", 8)
     assert (found["views"], found["held_out"]) == (8, 2)
     assert found["psnr"] == pytest.approx(20.0, abs=1e-3) and found["kept_psnr"] == pytest.approx(40.0, abs=1e-3)
     assert found["ssim"] < found["kept_ssim"] < 1.0 and "left out" in found["protocol"]
@@ -92,5 +92,5 @@ def test_what_cannot_be_drawn_is_said_before_the_work(bag, tmp_path, capsys, mon
 def test_a_recording_s_novel_views(bag, tmp_path, monkeypatch):
     pytest.importorskip("gsplat", reason="rendering needs gsplat")
     monkeypatch.setitem(VARIANTS, "da3-giant", TINY)
-    found = score_novel_views(bag, from_flat({**CONFIG, "model.device": "cuda"}), "", 8)
+    found = score_novel_views([bag], from_flat({**CONFIG, "model.device": "cuda"}), "", 8)
     assert 0 < found["psnr"] < 60 and -1 < found["ssim"] < 1 and np.isfinite(found["kept_psnr"])
