@@ -38,19 +38,21 @@ class Pipeline:
 
     ``submit`` does not wait for the device: whoever calls it bounds how many results are pending. ``live``: nor does it
     wait for keyframes, loops and map, which then depend on timing; else the same sets give the same map each time.
+    ``repeatable``: the same sets give the same bytes in every run on the device, a little slower (kernels by rule).
     Without ``tracks`` every window stands for itself, in its own unit, whatever the configuration: the engine alone.
 
     Raises ConfigError, WeightsError or UnavailableError when the configuration, the checkpoint or the machine do
     not allow it.
     """
 
-    def __init__(self, config: PipelineConfig, live: bool = False, tracks: bool = True):
+    def __init__(
+        self, config: PipelineConfig, live: bool = False, tracks: bool = True, *, repeatable: bool = False
+    ):
         config.validate()
         self.config = config
         self.device = choose_device(config.model.device)
         dtype = choose_dtype(config.model.dtype, self.device)
-        if self.device.type == "cpu":
-            set_cpu_threads(config.model.cpu_threads)
+        set_cpu_threads(config.model.cpu_threads, self.device)
         self._trained = RANDOM_CHECKPOINT not in (config.model.checkpoint, config.model.metric_checkpoint)
         window = WindowConfig(
             sets=config.window.sets,
@@ -68,6 +70,7 @@ class Pipeline:
             key_reduction=config.model.key_reduction,
             skip_below=config.window.skip_below,
             relates=_related_views(config) if config.maps and config.loops.enabled else 0,
+            repeatable=repeatable,
         )
         model, origin = load_network(config.model, self.device, dtype, window)
         self.description: dict[str, Any] = {

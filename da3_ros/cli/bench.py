@@ -100,8 +100,7 @@ def run(args: argparse.Namespace) -> int:
     if args.ros:  # the node chooses for itself how many threads it takes
         rows = bench_ros.measure_ros(args, image_hw, device)
         return _report(args, device, image, rows, (bench_ros.RATES, bench_ros.LATENCIES))
-    if device.type == "cpu":
-        set_cpu_threads(dict(map(parse_parameter, args.parameters)).get("model.cpu_threads", 0))
+    set_cpu_threads(dict(map(parse_parameter, args.parameters)).get("model.cpu_threads", 0), device)
     args.variants = args.variants or _VARIANTS[device.type]
     args.process_res = args.process_res or _PROCESS_RES
     if args.ray_pose:

@@ -105,8 +105,7 @@ def run(args: argparse.Namespace) -> int:
     if args.checkpoint and len(args.variants) > 1:
         raise ConfigError("--checkpoint belongs to one variant, but --variants names several")
     device = choose_device(args.device)
-    if device.type == "cpu":
-        set_cpu_threads(args.cpu_threads)
+    set_cpu_threads(args.cpu_threads, device)
     rows = _stillness(args, device) if args.skip_below else _approximations(args, device)
     machine = {
         "device": describe_device(device),

@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
         load_rerun()
         if not (config.publish.depth and config.publish.camera_info):
             raise InputError("--rerun shows the output's depth: publish.depth and publish.camera_info must be true")
-    pipeline = Pipeline(config)
+    pipeline = Pipeline(config, repeatable=True)
     figures = replay(bag, config, pipeline, args)
     if args.rerun:
         settings = EvaluationSettings(namespace=args.namespace, estimates=args.output)

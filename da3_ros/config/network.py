@@ -91,7 +91,9 @@ class ModelConfig:
         "that comes up (cameras that are missing)",
         ge=2, le=256,
     )  # fmt: skip
-    cpu_threads: int = param(0, "torch threads on CPU; 0: all cores but one, which is left to ROS", ge=0, le=1024)
+    cpu_threads: int = param(
+        0, "torch threads on the CPU; 0: all cores but one, which is left to ROS, beside a GPU at most 4", ge=0, le=1024
+    )
 
     @property
     def has_poses(self) -> bool:

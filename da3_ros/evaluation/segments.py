@@ -136,7 +136,7 @@ class SegmentWorker:
         if self._loaded is not None:
             self._loaded[1].close()
             self._loaded = None  # its memory is needed for the next one
-        self._loaded = config, Pipeline(config)
+        self._loaded = config, Pipeline(config, repeatable=True)
         return self._loaded[1]
 
 

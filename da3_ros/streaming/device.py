@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,8 @@ import torch
 
 from da3_ros.errors import ConfigError, UnavailableError
 
+_CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+_THREADS_BESIDE_GPU = 4
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -80,9 +84,24 @@ def choose_execution(name: str, device: torch.device) -> str:
     return name
 
 
-def set_cpu_threads(requested: int) -> None:
-    """Give torch ``requested`` threads; 0: all cores but one, which is left to ROS."""
-    torch.set_num_threads(requested or max(1, len(os.sched_getaffinity(0)) - 1))
+def set_cpu_threads(requested: int, device: torch.device) -> None:
+    """Give torch ``requested`` threads; 0: all cores but one, which is left to ROS, beside a GPU at most 4.
+
+    What is left to the CPU beside a GPU is small: threads that wait for each other at every operation cost more than
+    they save.
+    """
+    most = _THREADS_BESIDE_GPU if device.type == "cuda" else sys.maxsize
+    torch.set_num_threads(requested or max(1, min(most, usable_cores() - 1)))
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: by its affinity, and by the share of time that its container has (cgroup v2)."""
+    cores = len(os.sched_getaffinity(0))
+    try:
+        quota, period = _CPU_QUOTA.read_text().split()
+        return max(1, min(cores, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):  # no cgroup v2, or "max": no limit
+        return cores
 
 
 def pinned(array: np.ndarray, device: torch.device) -> torch.Tensor:

@@ -247,7 +247,8 @@ WindowNetwork = AnyViewWindow | NestedWindow | SingleViewWindow
 
 def make_window_network(model: Network, config: WindowConfig, rig: Rig) -> WindowNetwork:
     """An empty window for ``model``; ``rig`` is consulted at each step if it is to condition the network."""
-    programs = Programs(model.device, choose_execution(config.execution, model.device), config.max_graphs)
+    execution = choose_execution(config.execution, model.device)
+    programs = Programs(model.device, execution, config.max_graphs, config.repeatable)
     if isinstance(model, NestedDepthAnything3):
         return NestedWindow(model, config, rig, programs)
     if isinstance(model, SingleViewDepth):

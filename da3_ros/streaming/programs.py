@@ -42,14 +42,16 @@ class _Captured:
 
 class Programs:
     """``execution``: eager; graphs, captured as they are; or compiled, and captured. ``limit``: most graphs that are
-    kept. For one thread.
+    kept. ``repeatable``: kernels are chosen by rule; else by their measured times, which may choose others, that round
+    otherwise, in another run. For one thread.
 
     What ``run`` returns lies in buffers that the next call of any program may overwrite.
     """
 
-    def __init__(self, device: torch.device, execution: str, limit: int):
+    def __init__(self, device: torch.device, execution: str, limit: int, repeatable: bool = False):
         self.device = device
         self.execution = execution
+        self._repeatable = repeatable
         self._limit = limit
         self._graphs: OrderedDict[tuple, _Captured] = OrderedDict()
         self._met: set[tuple] = set()
@@ -102,8 +104,9 @@ class Programs:
         if self.execution == "eager":
             return
         on_device = self._upload(inputs)
-        with _fastest_convolutions():
-            with measured():
+        by_time = not self._repeatable
+        with _fastest_convolutions() if by_time else nullcontext():
+            with measured() if by_time else without_plans():
                 program(*on_device)  # also makes caches and tables, outside the pool of the graphs
             if self.execution == "compiled":
                 self._compile(program, on_device)

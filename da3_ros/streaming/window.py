@@ -23,6 +23,7 @@ class WindowConfig:
     ``scale_from_cameras`` the result is put onto these poses. ``execution``, ``max_graphs`` and
     ``key_reduction`` as in ``model.execution`` and so on, ``skip_below`` as in ``window.skip_below``. ``relates``: most
     pictures that ``StreamingDA3.relate`` is asked about at once, for which there must be memory beside the steps.
+    ``repeatable``: a run gives the same bytes as another one on the device, with kernels that are not the fastest.
     """
 
     sets: int = 4
@@ -42,6 +43,7 @@ class WindowConfig:
     key_reduction: int = 1
     skip_below: float = 0.0
     relates: int = 0
+    repeatable: bool = False
 
     def __post_init__(self) -> None:
         for name in ("sets", "cameras", "stride"):

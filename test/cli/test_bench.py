@@ -119,7 +119,7 @@ class FakeReference(torch.nn.Module):
 
 def test_the_cpu_gets_as_many_threads_as_the_node_would_take(capsys, monkeypatch):
     taken = []
-    monkeypatch.setattr(bench, "set_cpu_threads", taken.append)
+    monkeypatch.setattr(bench, "set_cpu_threads", lambda requested, device: taken.append(requested))
     monkeypatch.setattr(bench, "_step_rows", lambda *_: [row("da3-small", 1, 1.0, device="cpu")])
     for parameters in ([], ["-p", "model.cpu_threads:=2"]):
         assert main(["bench", *SMALL, "--views", "2", "--new", "1", *parameters]) == 0

@@ -154,7 +154,7 @@ def test_windows_that_were_recorded_are_scored_in_the_frame_of_the_truth(bag, tm
     class Described(TruthfulPipeline):
         description = {"variant": "truth", "weights_trained": True}
 
-    monkeypatch.setattr("da3_ros.cli.replay.Pipeline", lambda config: Described(sequence.cameras[0]))
+    monkeypatch.setattr("da3_ros.cli.replay.Pipeline", lambda config, repeatable: Described(sequence.cameras[0]))
     assert main(["replay", str(bag), "--output", str(tmp_path / "out.mcap"), "--set", "publish.points=false",
                  "publish.merged_points=false"]) == 0  # fmt: skip
     metrics = evaluate(bag, tmp_path, "--estimates", str(tmp_path / "out.mcap"))
@@ -177,7 +177,7 @@ def assert_close(a, b, where):
 
 
 def test_a_pipeline_that_knows_the_truth_has_no_errors(bag, tmp_path, sequence, monkeypatch):
-    monkeypatch.setattr(segments, "Pipeline", lambda config: TruthfulPipeline(sequence.cameras[0]))
+    monkeypatch.setattr(segments, "Pipeline", lambda config, repeatable: TruthfulPipeline(sequence.cameras[0]))
     metrics = evaluate(bag, tmp_path)
     perfect = {"3": 1.0, "5": 1.0, "15": 1.0, "30": 1.0}
     assert metrics["windows"] == {"count": STEPS - 1, "auc": perfect} and metrics["trajectory"]["auc"] == perfect
@@ -320,7 +320,7 @@ def test_true_poses_that_are_none_are_left_out(bag, external):
 def test_parts_without_true_poses_keep_their_depth(tmp_path, sequence, monkeypatch):
     """The motion capture stopped before the robot did."""
     monkeypatch.setattr(ground_truth, "_SLACK_NS", 10_000_000)
-    monkeypatch.setattr(segments, "Pipeline", lambda config: TruthfulPipeline(sequence.cameras[0]))
+    monkeypatch.setattr(segments, "Pipeline", lambda config, repeatable: TruthfulPipeline(sequence.cameras[0]))
     monkeypatch.setattr(TruthfulPipeline, "reset", lambda self: None)
     monkeypatch.setattr(TruthfulPipeline, "set_rig", lambda self, rig: None)
     write_sequence(sequence, tmp_path / "all.mcap", "raw")

@@ -54,7 +54,7 @@ def knows_the_truth(monkeypatch, sequence, pipeline=TruthfulPipeline):
     class Reused(pipeline):
         """Counts, and may be used for one recording after the other."""
 
-        def __init__(self, config):
+        def __init__(self, config, repeatable):
             super().__init__(sequence.cameras[0])
             made.append(self)
 

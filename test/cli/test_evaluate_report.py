@@ -47,7 +47,7 @@ class HalfTruthfulPipeline(TruthfulPipeline):
 def page(bag, sequence, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(segments, "Pipeline", lambda config: HalfTruthfulPipeline(sequence.cameras[0]))
+        patch.setattr(segments, "Pipeline", lambda config, repeatable: HalfTruthfulPipeline(sequence.cameras[0]))
         output = ["--output", str(folder / "m.json"), "--report", str(folder / "r.html")]
         assert main(["evaluate", str(bag), *output, "--set", "window.sets=3"]) == 0
     return folder / "r.html"
@@ -222,7 +222,7 @@ def test_random_weights_are_said_above_everything(bag, sequence, tmp_path, monke
     class Untrained(TruthfulPipeline):
         description = {"variant": "da3-small", "weights_trained": False}
 
-    monkeypatch.setattr(segments, "Pipeline", lambda config: Untrained(sequence.cameras[0]))
+    monkeypatch.setattr(segments, "Pipeline", lambda config, repeatable: Untrained(sequence.cameras[0]))
     assert main(["evaluate", str(bag), "--output", str(tmp_path / "m.json"), "--report", str(tmp_path / "r.html")]) == 0
     text = (tmp_path / "r.html").read_text()
     banner = re.search(r'<p class="warning">([^<]*)</p>', text)
@@ -230,7 +230,7 @@ def test_random_weights_are_said_above_everything(bag, sequence, tmp_path, monke
 
 
 def test_what_was_lost_is_said_above_everything(bag, sequence, tmp_path, monkeypatch):
-    monkeypatch.setattr(segments, "Pipeline", lambda config: TruthfulPipeline(sequence.cameras[0]))
+    monkeypatch.setattr(segments, "Pipeline", lambda config, repeatable: TruthfulPipeline(sequence.cameras[0]))
     cut, page = tmp_path / "cut.mcap", tmp_path / "r.html"
     for size, warned in ((bag.stat().st_size // 2, True), (None, False)):
         cut.write_bytes(bag.read_bytes()[:size])
@@ -244,7 +244,7 @@ def test_what_was_lost_is_said_above_everything(bag, sequence, tmp_path, monkeyp
 def test_a_picture_that_cannot_be_converted_is_noted(sequence, tmp_path, monkeypatch):
     """Its maps are shown all the same."""
     write_sequence(sequence, tmp_path / "odd.mcap", "raw")
-    monkeypatch.setattr(segments, "Pipeline", lambda config: TruthfulPipeline(sequence.cameras[0]))
+    monkeypatch.setattr(segments, "Pipeline", lambda config, repeatable: TruthfulPipeline(sequence.cameras[0]))
 
     def refused(message, *_):
         raise rosbags.image.ImageError(f"Unsupported encoding {message.encoding}")
@@ -317,7 +317,7 @@ def test_the_cloud_of_a_world_with_y_down_has_z_up(sequence):
 
 
 def test_without_truth_there_is_a_page_too(bag, sequence, tmp_path, monkeypatch):
-    monkeypatch.setattr(segments, "Pipeline", lambda config: TruthfulPipeline(sequence.cameras[0]))
+    monkeypatch.setattr(segments, "Pipeline", lambda config, repeatable: TruthfulPipeline(sequence.cameras[0]))
     monkeypatch.setattr(ground_truth.GroundTruth, "_find_depth_topics", lambda self: {})
     monkeypatch.setattr(ground_truth, "pose_topics", lambda bag: iter(()))
     assert main(["evaluate", str(bag), "--output", str(tmp_path / "m.json"), "--report", str(tmp_path / "r.html")]) == 0
@@ -326,7 +326,7 @@ def test_without_truth_there_is_a_page_too(bag, sequence, tmp_path, monkeypatch)
 
 
 def test_numbers_and_page_lie_in_the_folder_that_is_named(bag, sequence, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(segments, "Pipeline", lambda config: TruthfulPipeline(sequence.cameras[0]))
+    monkeypatch.setattr(segments, "Pipeline", lambda config, repeatable: TruthfulPipeline(sequence.cameras[0]))
     assert main(["evaluate", str(bag), "--output", str(tmp_path / "new" / "A")]) == 0
     assert sorted(file.name for file in (tmp_path / "new" / "A").iterdir()) == ["metrics.json", "report.html"]
     assert f"page: {tmp_path / 'new' / 'A' / 'report.html'}" in capsys.readouterr().out

@@ -46,7 +46,7 @@ def rows(file) -> Counter:
 
 def test_everything_is_in_the_recording(bag, sequence, tmp_path, monkeypatch):
     pytest.importorskip("rerun", reason="recordings for Rerun need the extra rerun")
-    monkeypatch.setattr(segments, "Pipeline", lambda config: TruthfulPipeline(sequence.cameras[0]))
+    monkeypatch.setattr(segments, "Pipeline", lambda config, repeatable: TruthfulPipeline(sequence.cameras[0]))
     out = ["--output", str(tmp_path / "m.json"), "--rerun", str(tmp_path / "out.rrd")]
     assert main(["evaluate", str(bag), *out]) == 0
     each = {
@@ -102,7 +102,7 @@ def test_an_estimate_in_another_unit_lies_on_the_truth_and_its_cameras_are_drawn
         log(self, entity, what, static)
 
     monkeypatch.setattr(RerunFile, "_log", noted)
-    monkeypatch.setattr(segments, "Pipeline", lambda config: HalfPipeline(sequence.cameras[0]))
+    monkeypatch.setattr(segments, "Pipeline", lambda config, repeatable: HalfPipeline(sequence.cameras[0]))
     out = ["--output", str(tmp_path / "m.json"), "--rerun", str(tmp_path / "out.rrd"), "--report", "none"]
     assert main(["evaluate", str(bag), *out]) == 0
     assert logged["estimate/front/points", True]["scale"][0] == pytest.approx([2, 2, 2])
@@ -116,7 +116,7 @@ def test_a_world_with_y_down_is_shown_upright(bag, sequence, tmp_path, monkeypat
     rerun = pytest.importorskip("rerun", reason="recordings for Rerun need the extra rerun")
     logged = {}
     monkeypatch.setattr(RerunFile, "_log", lambda self, entity, what, static=False: logged.update({entity: what}))
-    monkeypatch.setattr(segments, "Pipeline", lambda config: TruthfulPipeline(sequence.cameras[0]))
+    monkeypatch.setattr(segments, "Pipeline", lambda config, repeatable: TruthfulPipeline(sequence.cameras[0]))
     T = np.linalg.inv(T_BODY_OPTICAL) @ np.stack([pose(step) for step in range(STEPS)])
     write_tum(tmp_path / "way.tum", Trajectory(np.array([stamp(step) for step in range(STEPS)]), T))
     truth = ["--poses", str(tmp_path / "way.tum"), "--pose-frame", "base_link"]
@@ -128,7 +128,7 @@ def test_a_world_with_y_down_is_shown_upright(bag, sequence, tmp_path, monkeypat
 
 def test_without_rerun_the_mend_is_said_before_the_work(bag, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "rerun", None)
-    monkeypatch.setattr(segments, "Pipeline", lambda config: pytest.fail("loaded"))
+    monkeypatch.setattr(segments, "Pipeline", lambda config, repeatable: pytest.fail("loaded"))
     assert main(["evaluate", str(bag), "--rerun", str(tmp_path / "o.rrd"), "--output", str(tmp_path / "m.json")]) == 2
     error = capsys.readouterr().err
     assert "pip install rerun-sdk" in error and error.count("\n") == 1

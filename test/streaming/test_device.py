@@ -22,11 +22,31 @@ def _threads():
 
 
 @pytest.mark.usefixtures("_threads")
-@pytest.mark.parametrize(("allowed", "requested", "wanted"), [(8, 0, 7), (2, 0, 1), (1, 0, 1), (8, 5, 5), (2, 2, 2)])
-def test_one_of_the_cores_that_the_process_may_use_is_left_to_ros(monkeypatch, allowed, requested, wanted):
+@pytest.mark.parametrize(
+    ("allowed", "quota", "device", "requested", "wanted"),
+    [
+        (8, "max 100000", _CPU, 0, 7), (2, "max 100000", _CPU, 0, 1), (1, "max 100000", _CPU, 0, 1),
+        (8, "max 100000", _CPU, 5, 5), (2, "max 100000", _CPU, 2, 2),
+        (8, "350000 100000", _CPU, 0, 3), (8, "50000 100000", _CPU, 0, 1), (2, "350000 100000", _CPU, 0, 1),
+        (64, "max 100000", _CUDA, 0, 4), (2, "max 100000", _CUDA, 0, 1), (64, "max 100000", _CUDA, 9, 9),
+    ],
+)  # fmt: skip
+def test_one_of_the_cores_that_the_process_may_use_is_left_to_ros(
+    monkeypatch, tmp_path, allowed, quota, device, requested, wanted
+):
+    (tmp_path / "cpu.max").write_text(f"{quota}\n")
+    monkeypatch.setattr("da3_ros.streaming.device._CPU_QUOTA", tmp_path / "cpu.max")
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(allowed)))
-    set_cpu_threads(requested)
+    set_cpu_threads(requested, device)
     assert torch.get_num_threads() == wanted
+
+
+@pytest.mark.usefixtures("_threads")
+def test_a_machine_without_control_groups_has_the_cores_of_the_affinity(monkeypatch, tmp_path):
+    monkeypatch.setattr("da3_ros.streaming.device._CPU_QUOTA", tmp_path / "none")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(3)))
+    set_cpu_threads(0, _CPU)
+    assert torch.get_num_threads() == 2
 
 
 @pytest.mark.parametrize(

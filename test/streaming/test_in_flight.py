@@ -11,6 +11,7 @@ import torch
 from graph_stand_ins import made  # noqa: F401
 from streaming_helpers import make_model, make_set, make_stream
 
+from da3_ros.model import attention
 from da3_ros.model.attention import without_plans
 from da3_ros.model.regions import compiled_regions, region
 from da3_ros.streaming import programs
@@ -97,6 +98,18 @@ def test_what_was_compiled_is_kept_in_the_users_cache_unless_torch_was_told_wher
             monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
         Programs(torch.device("cpu"), "compiled", 4).warm_up("scale", scaled, torch.ones(4))
         assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == kept
+
+
+@pytest.mark.parametrize("repeatable", [False, True])
+def test_what_must_be_repeatable_does_not_go_by_measured_times(made, repeatable):  # noqa: F811
+    seen = []
+
+    def program(x):
+        seen.append((attention._measuring.active, torch.backends.cudnn.benchmark))
+        return x
+
+    Programs(torch.device("cpu"), "graphs", 4, repeatable).warm_up("program", program, torch.ones(4))
+    assert any(measures for measures, _ in seen) is any(chooses for _, chooses in seen) is not repeatable
 
 
 def make_streams(name, execution, **settings):
