@@ -26,7 +26,7 @@ from da3_ros.evaluation.report_cloud import gather_points
 from da3_ros.evaluation.report_examples import read_pictures, with_pictures
 from da3_ros.evaluation.score import jsonable
 from da3_ros.evaluation.segments import LocalWorkers, Recording, SegmentResult, SegmentWorker, Workers
-from da3_ros.evaluation.settings import EvaluationSettings, Span
+from da3_ros.evaluation.settings import WHOLE, EvaluationSettings
 from da3_ros.ingest.bag import Bag
 from da3_ros.replay.config import parse_overrides, replay_config
 from da3_ros.replay.estimates import resolve
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         metrics, results = joined.metrics, dict(joined.results)
     else:
         (recording,) = recordings
-        result = SegmentWorker().run(recording, Span(), progress=True)
+        result = SegmentWorker().run(recording, WHOLE)
         results = {recording.name: result}
         metrics = {
             "bags": [str(path) for path in recording.paths],

@@ -220,8 +220,8 @@ def _going_on(recording: Output) -> str:
     """How much of an earlier run's work is done again."""
     done, again = recording.done.sets, recording.done.sets - recording.first
     return (
-        f"going on behind the first {done} sets, whose output is in {recording.folder}: the network runs again over the "
-        f"last {again} of them, until window, frame odom, scale and map are as they were, but nothing is written of them"
+        f"going on behind the first {done} sets, whose output is in {recording.folder}: the network runs again over "
+        f"the last {again} of them, until window, frame odom, scale and map are as they were, without writing it again"
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from tqdm import tqdm
 
 from da3_ros.config import Config
 from da3_ros.datatypes import CameraCalibration, Estimate, OutputRequest
@@ -32,6 +30,7 @@ from da3_ros.ingest.bag import Bag
 from da3_ros.ingest.bag_scan import RawMessage
 from da3_ros.pipeline import Pipeline
 from da3_ros.replay.estimates import BagReplay, ClockReset, ReplayedEstimate, resolve
+from da3_ros.replay.progress import recorded_time_bar
 
 _NS = 1_000_000_000
 
@@ -47,8 +46,8 @@ class Evaluation:
     """One recording's truth, and what is scored against it.
 
     ``watchers`` are shown every frame. ``pipeline`` gives the pipeline to run (anew by default): it is called only
-    where one is needed. ``progress``: whether to show a bar. Raises InputError for topics, files and frames that are
-    not there.
+    where one is needed. On a terminal a bar shows the progress. Raises InputError for topics, files and frames that
+    are not there.
     """
 
     def __init__(
@@ -59,12 +58,10 @@ class Evaluation:
         watchers: Sequence[FrameWatcher] = (),
         span: Span = WHOLE,
         pipeline: Callable[[Config], Any] | None = None,
-        progress: bool = True,
     ):
         self._bag, self._config, self._settings, self._watchers, self._span = bag, config, settings, watchers, span
         self._make_pipeline = pipeline
         self._followed = FollowedPose(config)
-        self._progress = progress
         self._tolerance_ns = round(settings.tolerance_s * _NS)
         self._truth = GroundTruth(bag, config, settings, span)
         self._surface: SurfaceScore | None = None
@@ -117,8 +114,7 @@ class Evaluation:
         before: Counter[tuple[str, str]] | None = None if span.start_ns else Counter()
         until: Counter[tuple[str, str]] | None = None
         started = time.perf_counter()
-        hidden = not (self._progress and sys.stderr.isatty())
-        with tqdm(total=self._bag.count(replay.topics), unit="message", disable=hidden) as bar:
+        with recorded_time_bar(max(from_ns, self._bag.start_ns), last_ns) as bar:
 
             def seen(raw: RawMessage) -> None:
                 nonlocal now_ns, before, until
@@ -127,7 +123,7 @@ class Evaluation:
                     before = replay.dropped
                 if until is None and now_ns >= span.stop_ns:
                     until = replay.dropped
-                bar.update()
+                bar(raw.receive_ns)
 
             def counted(_: int) -> bool:
                 """Never skips a set; counts those of this part."""
