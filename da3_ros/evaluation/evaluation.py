@@ -18,6 +18,7 @@ from da3_ros.evaluation.external import PictureStamps, external_frames
 from da3_ros.evaluation.findings import Findings, RunFigures
 from da3_ros.evaluation.ground_truth import GroundTruth
 from da3_ros.evaluation.relative_pose import pose_auc, relative_pose_errors
+from da3_ros.evaluation.run_settings import run_settings
 from da3_ros.evaluation.score import ConsistencyScore, DepthScore, EstimatedFrame, SeenFrame
 from da3_ros.evaluation.settings import FOREVER_NS, WHOLE, EvaluationSettings, Span
 from da3_ros.evaluation.sources import WindowPose, recorded_estimates
@@ -68,7 +69,8 @@ class Evaluation:
         if settings.surface is not None:
             images = [resolve(config.image_topic(camera), settings.namespace) for camera in self._truth.depth_topics]
             self._surface = SurfaceScore(settings.surface, bag.count(images))
-        self._found = Findings(source={}, notes=self._truth.notes)
+        runs = not (settings.estimates or settings.external)
+        self._found = Findings({}, run_settings(config, self._truth.evaluated_with(), runs), notes=self._truth.notes)
         self._found.consistency = {camera: ConsistencyScore() for camera in config.cameras}
         if settings.external_frame:
             self._truth.follow(settings.external_frame)
