@@ -73,7 +73,7 @@ def truthful(sequence, monkeypatch):
             pass
 
     for module in (segments, replay):
-        monkeypatch.setattr(module, "Pipeline", lambda config: Described(sequence.cameras[0]))
+        monkeypatch.setattr(module, "Pipeline", lambda config, repeatable: Described(sequence.cameras[0]))
 
 
 def assert_goes_to_the_end(lines: str, bar: str, total: str) -> None:
