@@ -272,6 +272,15 @@ def test_what_cannot_be_scored_is_said_in_one_line(bag, tmp_path, capsys, more, 
     assert not (tmp_path / "m.json").exists()
 
 
+def test_a_recording_that_was_cut_off_before_its_first_picture_is_refused_with_what_was_lost(bag, tmp_path, capsys):
+    cut = tmp_path / "cut.mcap"
+    cut.write_bytes(bag.read_bytes()[:8000])
+    assert main(["evaluate", str(cut), "--output", str(tmp_path / "m.json")]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "no topic with pictures (image topics: /front/image_raw with 0 messages)" in said
+    assert "; lost of it: cut.mcap: its index cannot be used" in said and "the file ends within the record" in said
+
+
 def test_output_without_stamps_is_that_of_the_pictures_in_order(bag, external, sequence, capsys):
     """As DA3-Streaming writes it: a matrix a line (here with the scale of its chunk), numbered archives of arrays."""
     camera, folder = sequence.cameras[0], external / "results_output"
