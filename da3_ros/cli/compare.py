@@ -17,8 +17,8 @@ _SIGNS = {"lower": "-", "higher": "+", "nearer 0": "0", "same": "="}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``da3-ros compare``."""
-    parser.add_argument("a", type=Path, metavar="A.json", help="metrics.json of da3-ros evaluate: what was before")
-    parser.add_argument("b", type=Path, metavar="B.json", help="and of what is now")
+    parser.add_argument("a", type=Path, metavar="A", help="metrics.json of da3-ros evaluate, or its folder: before")
+    parser.add_argument("b", type=Path, metavar="B", help="the same of what is now")
     parser.add_argument(
         "--tolerance",
         nargs="+",

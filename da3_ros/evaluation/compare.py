@@ -16,6 +16,7 @@ from da3_ros.evaluation.report_recordings import failure_text
 from da3_ros.evaluation.run_settings import SETTINGS
 
 Better = Literal["lower", "higher", "nearer 0", "same"]
+METRICS_FILE = "metrics.json"  # in a folder
 # What da3-ros evaluate writes, and what of it every version has written.
 _PARTS = ("depth", "trajectory", "consistency", "windows", "surface", "novel_views", "run")
 _NEEDED = ("depth", "trajectory", "run")
@@ -102,7 +103,8 @@ class Comparison:
 
 
 def read_metrics(path: Path) -> dict[str, Any]:
-    """What ``da3-ros evaluate`` wrote into ``path``. Raises InputError for other files."""
+    """What ``da3-ros evaluate`` wrote into ``path``, a file or its folder. Raises InputError for other files."""
+    path = path / METRICS_FILE if path.is_dir() else path
     try:
         found = json.loads(path.read_bytes())
     except OSError as error:

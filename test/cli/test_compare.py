@@ -189,6 +189,20 @@ def test_a_recording_that_could_be_evaluated_before_must_not_fail(tmp_path, caps
     assert (found["failures"], found["passed"]) == (wanted, not wanted)
 
 
+def test_folders_stand_for_the_metrics_in_them(tmp_path, capsys):
+    """As `da3-ros evaluate --output A` makes them."""
+    for name, abs_rel in (("A", 0.1), ("B", 0.2)):
+        (tmp_path / name).mkdir()
+        changed = copy.deepcopy(METRICS)
+        changed["depth"]["front"]["per_frame"]["none"]["abs_rel"] = abs_rel
+        (tmp_path / name / "metrics.json").write_text(json.dumps(changed))
+    assert main(["compare", str(tmp_path / "A"), str(tmp_path / "B"), "--tolerance", "abs_rel=5%"]) == 1
+    assert capsys.readouterr().err == f"past abs_rel=5%: {ABS_REL} was 0.1 and is 0.2\n"
+    (tmp_path / "empty").mkdir()
+    assert main(["compare", str(tmp_path / "A"), str(tmp_path / "empty")]) == 2
+    assert "metrics.json cannot be read: No such file" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("content", "wanted"),
     [

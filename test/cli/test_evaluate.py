@@ -277,8 +277,8 @@ def test_a_recording_that_was_cut_off_before_its_first_picture_is_refused_with_w
     cut.write_bytes(bag.read_bytes()[:8000])
     assert main(["evaluate", str(cut), "--output", str(tmp_path / "m.json")]) == 2
     said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "no topic with pictures (image topics: /front/image_raw with 0 messages)" in said
-    assert "; lost of it: cut.mcap: its index cannot be used" in said and "the file ends within the record" in said
+    assert said.count("\n") == 1 and "no topic with pictures (image topics: none); lost of it: cut.mcap: " in said
+    assert "its index cannot be used" in said and "the file ends within the record" in said
 
 
 def test_output_without_stamps_is_that_of_the_pictures_in_order(bag, external, sequence, capsys):
