@@ -7,6 +7,7 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from da3_ros.evaluation.compare import ComparedNumber, Comparison, Tolerance, compare, read_metrics
 
@@ -16,8 +17,8 @@ _SIGNS = {"lower": "-", "higher": "+", "nearer 0": "0", "same": "="}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``da3-ros compare``."""
-    parser.add_argument("a", type=Path, metavar="A.json", help="metrics.json of da3-ros evaluate: what was before")
-    parser.add_argument("b", type=Path, metavar="B.json", help="and of what is now")
+    parser.add_argument("a", type=Path, metavar="A", help="metrics.json of da3-ros evaluate, or its folder: before")
+    parser.add_argument("b", type=Path, metavar="B", help="the same of what is now")
     parser.add_argument(
         "--tolerance",
         nargs="+",
@@ -51,11 +52,17 @@ def _print(found: Comparison) -> None:
     rows = [("(better: - lower, + higher, 0 nearer 0, = neither)", "A", "B", "change", "")]
     rows += [(f"{_SIGNS[each.better]} {each.name}", *_both_shown(each), _change(each), _verdict(each))
              for each in found.numbers]  # fmt: skip
-    rows += [(f"  {name}", str(a), str(b), "", "differs") for name, (a, b) in found.settings.items()]
+    rows += [(f"  {name}", _setting(a), _setting(b), "", "differs") for name, (a, b) in found.settings.items()]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     for name, a, b, change, verdict in rows:
         line = f"{name:{widths[0]}}  {a:>{widths[1]}}  {b:>{widths[2]}}  {change:>{widths[3]}}  {verdict}"
         print(line.rstrip())
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "-" if value is None else str(value)
 
 
 def _both_shown(number: ComparedNumber) -> tuple[str, str]:

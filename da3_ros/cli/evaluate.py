@@ -16,7 +16,7 @@ from typing import Any
 from da3_ros.cli.evaluate_options import SEGMENT_S, add_arguments, check_options, output_files, settings_of
 from da3_ros.cli.evaluate_print import print_metrics
 from da3_ros.cli.text_file import write_text
-from da3_ros.config import Config, parameters, to_flat
+from da3_ros.config import Config
 from da3_ros.errors import Da3Error, InputError, UnavailableError
 from da3_ros.evaluation.many import FailedRecording, evaluate_many
 from da3_ros.evaluation.novel_views import check_novel_views
@@ -26,7 +26,7 @@ from da3_ros.evaluation.report_cloud import gather_points
 from da3_ros.evaluation.report_examples import read_pictures, with_pictures
 from da3_ros.evaluation.score import jsonable
 from da3_ros.evaluation.segments import LocalWorkers, Recording, SegmentResult, SegmentWorker, Workers
-from da3_ros.evaluation.settings import EvaluationSettings, Span
+from da3_ros.evaluation.settings import WHOLE, EvaluationSettings
 from da3_ros.ingest.bag import Bag
 from da3_ros.replay.config import parse_overrides, replay_config
 from da3_ros.replay.estimates import resolve
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         metrics, results = joined.metrics, dict(joined.results)
     else:
         (recording,) = recordings
-        result = SegmentWorker().run(recording, Span(), progress=True)
+        result = SegmentWorker().run(recording, WHOLE)
         results = {recording.name: result}
         metrics = {
             "bags": [str(path) for path in recording.paths],
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     text = json.dumps(metrics, indent=1)
     write_text(numbers, text)
     if report:
-        write_report(report, metrics, parts, _chosen(recordings[0]))
+        write_report(report, metrics, parts)
     print(text) if args.json else print_metrics(metrics, numbers, report)
     return 1 if metrics.get("failed") else 0
 
@@ -164,9 +164,3 @@ def _pictured(
             RecordingPart(recording.name, own, with_pictures(examples, pictures), gather_points(frames, pictures))
         )
     return parts
-
-
-def _chosen(recording: Recording) -> dict[str, Any]:
-    """Parameters of the node that are not the default."""
-    default = {parameter.name: parameter.default for parameter in parameters(recording.config.cameras)}
-    return {name: value for name, value in to_flat(recording.config).items() if value != default[name]}

@@ -6,13 +6,14 @@ import argparse
 from pathlib import Path
 
 from da3_ros.errors import InputError
+from da3_ros.evaluation.compare import METRICS_FILE
 from da3_ros.evaluation.rerun_file import load_rerun
 from da3_ros.evaluation.settings import EvaluationSettings
 from da3_ros.evaluation.surface import PROTOCOLS
 from da3_ros.evaluation.truth import DEPTH_TOPIC
 
 SEGMENT_S = 60.0  # with --ray
-_NUMBERS, _REPORT = "metrics.json", "report.html"
+_REPORT = "report.html"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,9 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output",
         type=Path,
-        default=Path("metrics.json"),
+        default=Path(METRICS_FILE),
         metavar="OUT",
-        help="the numbers: a .json file, or a folder for metrics.json and report.html (default: %(default)s)",
+        help=f"the numbers: a .json file, or a folder for {METRICS_FILE} and {_REPORT} (default: %(default)s)",
     )
     parser.add_argument(
         "--report",
@@ -173,7 +174,7 @@ def output_files(args: argparse.Namespace) -> tuple[Path, Path | None]:
             numbers.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"--output {numbers} can be neither folder nor .json file: {error.strerror}") from error
-        numbers = numbers / _NUMBERS
+        numbers = numbers / METRICS_FILE
     report = numbers.with_name(_REPORT) if args.report is None else Path(args.report)
     shown = None if args.report == "none" else report
     for name, file in (("--output", numbers), ("--report", shown)):

@@ -12,8 +12,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from da3_ros.cli.text_file import write_text
 from da3_ros.config import Config
 from da3_ros.egress.estimates import output_request, output_topics
@@ -27,24 +25,27 @@ from da3_ros.pipeline import Pipeline
 from da3_ros.replay.background import Background
 from da3_ros.replay.config import parse_overrides, replay_config
 from da3_ros.replay.estimates import BagReplay, Boundary, ClockReset, ReplayedEstimate
+from da3_ros.replay.progress import recorded_time_bar
 from da3_ros.replay.recording import PART_SETS
 from da3_ros.replay.recording import Recording as Output
 
 _NS = 1_000_000_000
 _MOST_PASSING = 64  # messages that are handed over at once
-_BAR = "{l_bar}{bar}| {n:.1f} of {total:.1f} s recorded [{elapsed}, {remaining} left]"
 
 
 @dataclass(frozen=True)
 class Figures:
     """What ``--json`` writes. ``replay_s``: from the first message on, without loading the network; ``first_s`` of it
-    until the first estimate. ``dropped``: images by camera and reason; ``lost``: what of the recording is damaged."""
+    until the first estimate. ``resumed_at_set``: what came of the sets before was written by an earlier run; over the
+    last ``again_sets`` of them the network ran again. ``dropped``: images by camera and reason; ``lost``: what of the
+    recording is damaged."""
 
     output: str
     cameras: tuple[str, ...]
     sets: int
     estimates: int
     resumed_at_set: int
+    again_sets: int
     recorded_s: float
     replay_s: float
     first_s: float
@@ -59,7 +60,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "bag", nargs="+", type=Path, metavar="BAG", help="rosbag2 folder or file, or ROS 1 bag; several are merged"
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="OUT", help="OUT.mcap, or a new rosbag2 folder")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="OUT",
+        help="OUT.mcap, or a new rosbag2 folder. A run that was interrupted goes on when the same command is given "
+        f"again, and ends with the same bytes: what is in OUT.parts (whole parts of {PART_SETS} sets) is not written "
+        "again, but the network runs again from the start of the recording, or from the last jump of its clock, since "
+        "the frame odom, its scale and the map depend on all that came before",
+    )
     what = parser.add_argument_group("what is read and written")
     what.add_argument(
         "--topics", nargs="+", default=[], metavar="T", help="image topics (default: those with pictures, by type)"
@@ -140,10 +150,12 @@ def replay(bag: Bag, config: Config, pipeline: Pipeline, args: argparse.Namespac
             passing.clear()
         writing.do(call, *arguments)
 
-    with tqdm(total=(stop_ns - start_ns) / _NS, bar_format=_BAR, disable=not sys.stderr.isatty()) as bar:
+    if recording.done.sets:
+        print(_going_on(recording), file=sys.stderr)
+    with recorded_time_bar(start_ns, stop_ns) as bar:
 
         def seen(raw: RawMessage) -> None:
-            bar.update((raw.receive_ns - start_ns) / _NS - bar.n)
+            bar(raw.receive_ns)
             if raw.topic in passed:
                 passing.append(raw)
             if len(passing) >= _MOST_PASSING:
@@ -184,6 +196,7 @@ def replay(bag: Bag, config: Config, pipeline: Pipeline, args: argparse.Namespac
         sets=replayed.sets,
         estimates=estimates,
         resumed_at_set=recording.done.sets,
+        again_sets=recording.done.sets - recording.first,
         recorded_s=(stop_ns - start_ns) / _NS,
         replay_s=time.perf_counter() - started,
         first_s=first_s,
@@ -201,6 +214,15 @@ def _passed(bag: Bag, topics: Sequence[str] | None) -> frozenset[str]:
     if missing:
         raise InputError(f"the recording has no topic {missing[0]}; there are: {', '.join(sorted(bag.topics))}")
     return frozenset(topics) if topics else frozenset(bag.topics)
+
+
+def _going_on(recording: Output) -> str:
+    """How much of an earlier run's work is done again."""
+    done, again = recording.done.sets, recording.done.sets - recording.first
+    return (
+        f"going on behind the first {done} sets, whose output is in {recording.folder}: the network runs again over "
+        f"the last {again} of them, until window, frame odom, scale and map are as they were, without writing it again"
+    )
 
 
 def _reasons(replayed: BagReplay) -> str:

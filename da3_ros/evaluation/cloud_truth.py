@@ -61,6 +61,7 @@ class CloudDepth:
         static: Callable[[str, str], np.ndarray | None],
         moving: Callable[[str, int], np.ndarray | None],
     ):
+        self.topic = messages.topic
         self._messages, self._is_map, self._static, self._moving = messages, is_map, static, moving
         self._read: tuple[Any, np.ndarray] = (None, np.empty((0, 3)))
 
@@ -80,7 +81,7 @@ class CloudDepth:
         T_cam_cloud = self._static(frame_id, source)
         if T_cam_cloud is None:
             raise InputError(
-                f"{self._messages.topic} is in frame '{source}', and no static transform connects it with the camera's "
+                f"{self.topic} is in frame '{source}', and no static transform connects it with the camera's "
                 f"'{frame_id}': record /tf_static (a map is in the frame that the true poses are in)"
             )
         then = self._moving(frame_id, stamp_of(message))
@@ -90,7 +91,7 @@ class CloudDepth:
 
     def _points(self, message: Any) -> np.ndarray:
         if self._read[0] is not message:
-            self._read = message, points_from_cloud(message, self._messages.topic)
+            self._read = message, points_from_cloud(message, self.topic)
         return self._read[1]
 
 

@@ -13,8 +13,10 @@ from typing import Any, Literal
 
 from da3_ros.errors import InputError
 from da3_ros.evaluation.report_recordings import failure_text
+from da3_ros.evaluation.run_settings import SETTINGS
 
 Better = Literal["lower", "higher", "nearer 0", "same"]
+METRICS_FILE = "metrics.json"  # in a folder
 # What da3-ros evaluate writes, and what of it every version has written.
 _PARTS = ("depth", "trajectory", "consistency", "windows", "surface", "novel_views", "run")
 _NEEDED = ("depth", "trajectory", "run")
@@ -82,8 +84,8 @@ class ComparedNumber:
 
 @dataclass(frozen=True)
 class Comparison:
-    """``settings``: what else differs between the runs (variant, device ...), as both have it. ``failures``: what
-    the second run could not evaluate, although the first one could, a line each."""
+    """``settings``: what else differs between the runs (variant, device, parameters ...), as both have it; None where
+    one has it not. ``failures``: what the second run could not evaluate, although the first one could, a line each."""
 
     numbers: tuple[ComparedNumber, ...]
     settings: Mapping[str, tuple[Any, Any]]
@@ -101,7 +103,8 @@ class Comparison:
 
 
 def read_metrics(path: Path) -> dict[str, Any]:
-    """What ``da3-ros evaluate`` wrote into ``path``. Raises InputError for other files."""
+    """What ``da3-ros evaluate`` wrote into ``path``, a file or its folder. Raises InputError for other files."""
+    path = path / METRICS_FILE if path.is_dir() else path
     try:
         found = json.loads(path.read_bytes())
     except OSError as error:
@@ -134,6 +137,7 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any], tolerances: Sequence[Tol
                 numbers.append(_compared(name, *values, tolerances))
         elif values[0] != values[1]:
             settings[name] = values
+    settings |= _differing_settings(a, b)
     for tolerance in tolerances:
         if not any(number.a is not None and tolerance.fits(number.name) for number in numbers):
             raise InputError(
@@ -159,7 +163,33 @@ def better(name: str) -> Better:
 def _counted(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """What is compared of an evaluation: its numbers, and of how many frames and recordings they are."""
     recordings = {"recordings": len(metrics["recordings"])} if "recordings" in metrics else {}
-    return {"frames": metrics.get("frames"), **recordings, **{part: metrics.get(part) for part in _PARTS}}
+    parts = {part: metrics.get(part) for part in _PARTS}
+    if isinstance(parts["run"], Mapping):
+        parts["run"] = {name: value for name, value in parts["run"].items() if name not in SETTINGS}
+    return {"frames": metrics.get("frames"), **recordings, **parts}
+
+
+def _differing_settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """What the two runs were evaluated with: parameters, versions, truth. Those of older versions do not say it."""
+    found: dict[str, tuple[Any, Any]] = {}
+    for group in SETTINGS:
+        left, right = (dict(_settings(each["run"], group)) for each in (a, b))
+        if left and right:
+            names = [*left, *(name for name in right if name not in left)]
+            found |= {
+                name: (left.get(name), right.get(name)) for name in names if left.get(name) != right.get(name)
+            }
+    return found
+
+
+def _settings(run: Any, group: str) -> Iterator[tuple[str, Any]]:
+    """Paths and values, lists as a whole."""
+    found = run.get(group) if isinstance(run, Mapping) else None
+    for name, value in found.items() if isinstance(found, Mapping) else ():
+        if isinstance(value, Mapping):
+            yield from ((f"run.{group}.{name}.{key}", each) for key, each in value.items())
+        else:
+            yield f"run.{group}.{name}", value
 
 
 def _failures(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[str]:

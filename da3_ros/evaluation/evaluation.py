@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from tqdm import tqdm
 
 from da3_ros.config import Config
 from da3_ros.datatypes import CameraCalibration, Estimate, OutputRequest
@@ -20,6 +18,7 @@ from da3_ros.evaluation.external import PictureStamps, external_frames
 from da3_ros.evaluation.findings import Findings, RunFigures
 from da3_ros.evaluation.ground_truth import GroundTruth
 from da3_ros.evaluation.relative_pose import pose_auc, relative_pose_errors
+from da3_ros.evaluation.run_settings import run_settings
 from da3_ros.evaluation.score import ConsistencyScore, DepthScore, EstimatedFrame, SeenFrame
 from da3_ros.evaluation.settings import FOREVER_NS, WHOLE, EvaluationSettings, Span
 from da3_ros.evaluation.sources import WindowPose, recorded_estimates
@@ -32,6 +31,7 @@ from da3_ros.ingest.bag import Bag
 from da3_ros.ingest.bag_scan import RawMessage
 from da3_ros.pipeline import Pipeline
 from da3_ros.replay.estimates import BagReplay, ClockReset, ReplayedEstimate, resolve
+from da3_ros.replay.progress import recorded_time_bar
 
 _NS = 1_000_000_000
 
@@ -47,8 +47,8 @@ class Evaluation:
     """One recording's truth, and what is scored against it.
 
     ``watchers`` are shown every frame. ``pipeline`` gives the pipeline to run (anew by default): it is called only
-    where one is needed. ``progress``: whether to show a bar. Raises InputError for topics, files and frames that are
-    not there.
+    where one is needed. On a terminal a bar shows the progress. Raises InputError for topics, files and frames that
+    are not there.
     """
 
     def __init__(
@@ -59,19 +59,18 @@ class Evaluation:
         watchers: Sequence[FrameWatcher] = (),
         span: Span = WHOLE,
         pipeline: Callable[[Config], Any] | None = None,
-        progress: bool = True,
     ):
         self._bag, self._config, self._settings, self._watchers, self._span = bag, config, settings, watchers, span
         self._make_pipeline = pipeline
         self._followed = FollowedPose(config)
-        self._progress = progress
         self._tolerance_ns = round(settings.tolerance_s * _NS)
         self._truth = GroundTruth(bag, config, settings, span)
         self._surface: SurfaceScore | None = None
         if settings.surface is not None:
             images = [resolve(config.image_topic(camera), settings.namespace) for camera in self._truth.depth_topics]
             self._surface = SurfaceScore(settings.surface, bag.count(images))
-        self._found = Findings(source={}, notes=self._truth.notes)
+        runs = not (settings.estimates or settings.external)
+        self._found = Findings({}, run_settings(config, self._truth.evaluated_with(), runs), notes=self._truth.notes)
         self._found.consistency = {camera: ConsistencyScore() for camera in config.cameras}
         if settings.external_frame:
             self._truth.follow(settings.external_frame)
@@ -117,8 +116,7 @@ class Evaluation:
         before: Counter[tuple[str, str]] | None = None if span.start_ns else Counter()
         until: Counter[tuple[str, str]] | None = None
         started = time.perf_counter()
-        hidden = not (self._progress and sys.stderr.isatty())
-        with tqdm(total=self._bag.count(replay.topics), unit="message", disable=hidden) as bar:
+        with recorded_time_bar(max(from_ns, self._bag.start_ns), last_ns) as bar:
 
             def seen(raw: RawMessage) -> None:
                 nonlocal now_ns, before, until
@@ -127,7 +125,7 @@ class Evaluation:
                     before = replay.dropped
                 if until is None and now_ns >= span.stop_ns:
                     until = replay.dropped
-                bar.update()
+                bar(raw.receive_ns)
 
             def counted(_: int) -> bool:
                 """Never skips a set; counts those of this part."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from functools import cached_property
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
 from da3_ros.datatypes import CameraCalibration
 from da3_ros.errors import InputError
@@ -18,6 +20,7 @@ from da3_ros.evaluation.stamped import stamp_of
 from da3_ros.evaluation.trajectory import Trajectory
 from da3_ros.evaluation.truth import scaled_intrinsics
 from da3_ros.ingest.bag import Bag
+from da3_ros.replay.progress import watched_messages
 
 _DEPTH_SUFFIXES = (".png", ".npy", ".npz", ".tif", ".tiff", ".exr")
 
@@ -35,7 +38,7 @@ class PictureStamps:
     @cached_property
     def _stamps(self) -> list[int]:
         there = [self._topic] if self._topic in self._bag.topics else []
-        return sorted(stamp_of(found.message) for found in self._bag.messages(there))
+        return sorted(stamp_of(found.message) for found in watched_messages(self._bag, there, "stamps of pictures"))
 
     @property
     def count(self) -> int:
@@ -73,7 +76,8 @@ def external_frames(
     files = [file for file in folder.iterdir() if file.suffix.lower() in _DEPTH_SUFFIXES]
     if not files:
         raise InputError(f"{folder} has no depth files ({', '.join(_DEPTH_SUFFIXES)})")
-    for stamp_ns, file in sorted(_stamped(files, pictures)):
+    stamped = sorted(_stamped(files, pictures))
+    for stamp_ns, file in tqdm(stamped, unit="picture", leave=None, disable=not sys.stderr.isatty()):
         depth = _read_depth(file, scale)
         K = scaled_intrinsics(calibration.K, calibration, *depth.shape)
         T = None if poses is None else poses.nearest(stamp_ns, tolerance_ns)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from da3_ros.errors import InputError
+from da3_ros.evaluation.run_settings import common
 from da3_ros.evaluation.score import ConsistencyScore, DepthScore, TrajectoryPiece, score_trajectory
 from da3_ros.evaluation.trajectory import Trajectory
 from da3_ros.evaluation.up_axis import UpAxis, up_of_cameras, up_of_way
@@ -60,10 +61,11 @@ class Findings:
     """``depth`` and ``consistency`` by camera. ``windows``: AUC by threshold of each window. ``poses``: estimated ones
     (4, 4) of the true poses' frame by stamp, a dictionary for each piece without a jump of their world, beside the
     ``truth`` of that time. ``upward`` (3,): sum over ``looked`` pictures of what is up in them, in the true world.
-    ``source``: what was scored. ``figures``: of the pipeline, where it was run. ``surface`` and ``novel_views`` are of
-    whole recordings."""
+    ``source``: what was scored, and ``settings``: with what (see run_settings). ``figures``: of the pipeline, where it
+    was run. ``surface`` and ``novel_views`` are of whole recordings."""
 
     source: dict[str, Any]
+    settings: dict[str, Any] = field(default_factory=dict)
     frames: int = 0
     depth: dict[str, DepthScore] = field(default_factory=dict)
     consistency: dict[str, ConsistencyScore] = field(default_factory=dict)
@@ -80,7 +82,9 @@ class Findings:
     notes: list[str] = field(default_factory=list)
 
     def merge(self, later: Findings) -> None:
-        """Take over what ``later`` has found in another recording, or in a later part of the same."""
+        """Take over what ``later`` has found in another recording, or in a later part of the same. Of the settings what
+        both have alike stays."""
+        self.settings = common(self.settings, later.settings)
         self.frames += later.frames
         for camera, score in later.depth.items():
             if camera in self.depth:
@@ -108,6 +112,7 @@ class Findings:
         run = dict(self.source)
         if self.figures is not None:
             run |= self.figures.summary()
+        run |= self.settings
         return {
             "frames": self.frames,
             "depth": {camera: score.summary() for camera, score in self.depth.items()},

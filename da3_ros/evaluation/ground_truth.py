@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -28,8 +29,9 @@ _SLACK_NS = 10 * _NS  # of poses around a part of a recording
 class GroundTruth:
     """The truth in ``bag`` for the cameras of ``config``. ``notes``: sentences about what is not known.
 
-    ``calibrations`` and ``frame_ids`` by camera; ``poses``: the true ones, None where there are none. Raises InputError
-    for topics and files that are named and not there.
+    ``calibrations`` and ``frame_ids`` by camera; ``poses``: the true ones, None where there are none, and the topic,
+    transform or file ``pose_source`` that they are from. Raises InputError for topics and files that are named and not
+    there.
     """
 
     def __init__(self, bag: Bag, config: Config, settings: EvaluationSettings, span: Span):
@@ -39,12 +41,29 @@ class GroundTruth:
         self.frame_ids: dict[str, str] = {}
         self.calibrations = self._read_calibrations()
         self._tree = self._read_transforms()
+        self.pose_source: str | None = None
         self.poses = self._read_poses()
         self.depth_topics = self._find_depth_topics()
         self._depth = {camera: DepthTruth(self._messages(topic, IMAGE)) for camera, topic in self.depth_topics.items()}
         self._clouds = self._open_clouds()
         if not self._depth and not self._clouds:
             self.notes.append("there is no true depth: no errors of depth")
+
+    def evaluated_with(self) -> dict[str, Any]:
+        """Tolerance, limit of depth, and where the truth is from, as in metrics.json."""
+        settings = self._settings
+        clouds = {camera: cloud.topic for camera, cloud in self._clouds.items()}
+        found: dict[str, Any] = {
+            "tolerance_s": settings.tolerance_s,
+            "max_depth_m": settings.max_depth,
+            "true_poses": self.pose_source,
+            "true_depth": dict(sorted({**self.depth_topics, **clouds}.items())),
+        }
+        if settings.external_frame:
+            found["external_frame"] = settings.external_frame
+        if settings.external_depth:
+            found |= {"depth": str(settings.external_depth), "units_per_metre": settings.external_depth_scale}
+        return found
 
     def depth(self, camera: str, stamp_ns: int) -> np.ndarray | None:
         """True depth (H, W) at the pixels of the camera's picture, NaN where there is none; None where nothing is
@@ -95,14 +114,17 @@ class GroundTruth:
         settings, span = self._settings, self._span
         if settings.poses:
             file = read_trajectory(settings.poses)
+            self.pose_source = str(settings.poses)
             self.notes += file.notes(settings.poses)
             return TruePoses(file.trajectory, settings.pose_frame or "")
         start_ns, stop_ns = max(0, span.start_ns - _SLACK_NS), min(span.stop_ns, FOREVER_NS - _SLACK_NS) + _SLACK_NS
         topic = settings.pose_topic or next(pose_topics(self._bag), None)
         if settings.pose_tf:
             found = read_transforms(self._bag, *settings.pose_tf, start_ns, stop_ns)
+            self.pose_source = "transforms {}:{}".format(*settings.pose_tf)
         elif topic is not None:
             found = read_poses(self._bag, topic, start_ns, stop_ns)
+            self.pose_source = topic
             if not len(found.trajectory) and not found.unusable:
                 if settings.pose_topic and span == WHOLE:
                     raise InputError(f"{topic} has no messages")

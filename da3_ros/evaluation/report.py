@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +17,8 @@ from da3_ros.evaluation.report_plots import confidence_plots, over_time_plots, s
 from da3_ros.evaluation.report_recordings import recordings_table
 from da3_ros.evaluation.report_style import SCRIPT, STYLE
 from da3_ros.evaluation.report_table import table
+from da3_ros.evaluation.run_settings import EVALUATED, SETTINGS, chosen
 
-_PACKAGES = ("da3_ros", "torch", "numpy", "opencv-python-headless", "rosbags", "scipy", "evo", "open3d")
 _ALIGNMENTS = {"none": "none", "median": "medians", "scale": "scale", "scale_shift": "scale and shift"}
 _POSE_ALIGNMENTS = {
     "none": "as it is",
@@ -47,6 +45,15 @@ _RUN = {
     "first_s": "of that, until the first estimate (s)",
     "real_time_factor": "times real time",
 }
+_EVALUATED = {
+    "tolerance_s": "largest difference of stamps that belong together (s)",
+    "max_depth_m": "true depth counts up to (m)",
+    "true_poses": "true poses from",
+    "true_depth": "true depth of {} from",
+    "external_frame": "the other program's poses are of",
+    "depth": "its depth from",
+    "units_per_metre": "whole numbers of its depth to a metre",
+}
 _CONSISTENCY = {
     "pairs": "pairs",
     "overlap": "overlap",
@@ -70,14 +77,9 @@ class RecordingPart:
     points: PagePoints | None = None
 
 
-def write_report(
-    path: Path, metrics: Mapping[str, Any], parts: Sequence[RecordingPart], parameters: Mapping[str, Any]
-) -> None:
-    """Write the page about ``metrics`` (what metrics.json holds) to ``path``.
-
-    ``parts``: the one recording, or each of several; ``parameters``: of the node, those that are not the default.
-    Raises InputError for a file that cannot be written.
-    """
+def write_report(path: Path, metrics: Mapping[str, Any], parts: Sequence[RecordingPart]) -> None:
+    """Write the page about ``metrics`` (what metrics.json holds) to ``path``; ``parts``: the one recording, or each of
+    several. Raises InputError for a file that cannot be written."""
     if len(parts) == 1 and "recordings" not in metrics:
         sections = [_section("Summary", _summary(metrics)), *_details(parts[0])]
     else:
@@ -86,12 +88,13 @@ def write_report(
             _section("All together", _summary(metrics)),
             *(
                 f"<section><details><summary>{escape(part.name)}</summary>"
-                f"{_section('Summary', _summary(part.metrics))}{''.join(_details(part))}</details></section>"
+                f"{_section('Summary', _summary(part.metrics))}{''.join(_details(part))}"
+                f"{_section('Truth', _evaluated(part.metrics['run'].get(EVALUATED, {})))}</details></section>"
                 for part in parts
             ),
         ]
     sections.append(_section("Does low confidence mean high error?", confidence_plots(metrics["depth"])))
-    sections.append(_section("Run", _run(metrics, parameters)))
+    sections.append(_section("Run", _run(metrics)))
     bags = ", ".join(metrics["bags"])
     title = Path(metrics["bags"][0]).name if len(metrics["bags"]) == 1 else f"{len(metrics['bags'])} recordings"
     page = (
@@ -223,9 +226,10 @@ def _summary(metrics: Mapping[str, Any]) -> str:
     return "".join(parts)
 
 
-def _run(metrics: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:
+def _run(metrics: Mapping[str, Any]) -> str:
     run = dict(metrics["run"])
     latency, dropped = run.pop("latency_ms", {}), run.pop("dropped", {})
+    evaluated, node, versions = (run.pop(name, {}) for name in SETTINGS)
     parts = [table(("", ""), [(_RUN.get(name, name), value) for name, value in run.items()], "settings")]
     if latency:
         parts.append("<h3>Latency (ms)</h3>")
@@ -238,15 +242,22 @@ def _run(metrics: Mapping[str, Any], parameters: Mapping[str, Any]) -> str:
     ]
     if notes:
         parts.append(f"<h3>Notes</h3><ul class='notes'>{''.join(f'<li>{escape(text)}</li>' for text in notes)}</ul>")
-    if parameters:
-        parts.append("<h3>Parameters that are not the default</h3>" + table(("", ""), parameters.items(), "settings"))
-    versions = [(name, _version(name)) for name in _PACKAGES] + [("Python", platform.python_version())]
-    parts.append("<h3>Versions</h3>" + table(("", ""), [each for each in versions if each[1]], "settings"))
+    parts.append("<h3>Evaluated with</h3>" + _evaluated(evaluated))
+    changed = chosen(node)
+    if changed:
+        parts.append("<h3>Parameters that are not the default</h3>" + table(("", ""), changed.items(), "settings"))
+    parts.append("<h3>Versions</h3>" + table(("", ""), versions.items(), "settings"))
     return "".join(parts)
 
 
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return ""
+def _evaluated(settings: Mapping[str, Any]) -> str:
+    """Tolerance, limits and where the truth is from; of several recordings what they have alike."""
+    rows = []
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            rows += [(_EVALUATED[name].format(camera), topic) for camera, topic in value.items()]
+        elif name == "max_depth_m" and value is None:
+            rows.append((_EVALUATED[name], "no limit"))
+        else:
+            rows.append((_EVALUATED[name], value))
+    return table(("", ""), rows, "settings")

@@ -18,6 +18,7 @@ from da3_ros.evaluation.score import EstimatedFrame, SeenFrame
 from da3_ros.evaluation.stamped import stamp_of
 from da3_ros.evaluation.truth import depth_at_truth
 from da3_ros.ingest.bag import Bag
+from da3_ros.replay.progress import watched_messages
 
 _EVEN = 5  # of each camera
 _LONGEST_SIDE = 320  # of the maps
@@ -118,7 +119,7 @@ def read_pictures(
     cameras = {topic: camera for camera, topic in topics.items()}
     pictures: dict[tuple[str, int], np.ndarray] = {}
     notes = []
-    for found in bag.messages(cameras.keys() & bag.topics.keys()) if wanted else ():
+    for found in watched_messages(bag, cameras.keys() & bag.topics.keys(), "pictures for the page") if wanted else ():
         key = cameras[found.topic], stamp_of(found.message)
         if key in wanted and key not in pictures:
             try:

@@ -97,7 +97,7 @@ class SegmentWorker:
     def __init__(self) -> None:
         self._loaded: tuple[Config, Any] | None = None
 
-    def run(self, recording: Recording, span: Span, progress: bool = False) -> SegmentResult:
+    def run(self, recording: Recording, span: Span) -> SegmentResult:
         """What is in the part ``span`` of ``recording``. Raises Da3Error for what cannot be evaluated."""
         settings = recording.settings
         examples = DepthExamples(settings.max_depth) if recording.pictured else None
@@ -109,7 +109,7 @@ class SegmentWorker:
                 config = recording.config
                 topics = {camera: resolve(config.image_topic(camera), settings.namespace) for camera in config.cameras}
                 watchers.append(stack.enter_context(RerunFile(recording.rerun, bag, topics)))
-            evaluation = Evaluation(bag, recording.config, settings, watchers, span, self._pipeline, progress)
+            evaluation = Evaluation(bag, recording.config, settings, watchers, span, self._pipeline)
             findings = evaluation.collect()
         if settings.novel_views:
             findings.novel_views = score_novel_views(

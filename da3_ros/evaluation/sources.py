@@ -14,6 +14,7 @@ from da3_ros.evaluation.stamped import stamp_of
 from da3_ros.evaluation.truth import depth_from_image
 from da3_ros.geometry.se3 import T_from, matrix_from_quat_xyzw
 from da3_ros.ingest.bag import Bag
+from da3_ros.replay.progress import watched_messages
 
 _WINDOW = "da3_ros/msg/WindowEstimate"
 
@@ -49,7 +50,7 @@ def recorded_estimates(
         wanted.add("T")
     else:
         window = ""
-    for found in bag.messages({*depths, *infos, *confidences, window} & set(bag.topics)):
+    for found in watched_messages(bag, {*depths, *infos, *confidences, window} & set(bag.topics)):
         message = found.message
         if found.topic == window:
             poses = []

@@ -16,6 +16,7 @@ from da3_ros.evaluation.trajectory import Trajectory
 from da3_ros.geometry.se3 import T_from, matrix_from_quat_xyzw
 from da3_ros.ingest.bag import Bag
 from da3_ros.ingest.transforms import STATIC_TOPIC, TRANSFORM_TYPES, matrix_from_transform
+from da3_ros.replay.progress import watched_messages
 
 _T = TypeVar("_T")
 POSE_TYPES = (
@@ -88,7 +89,7 @@ def read_poses(bag: Bag, topic: str, start_ns: int = 0, stop_ns: int = 2**63 - 1
         raise InputError(f"the recording has no topic {topic} with poses; there are: {', '.join(there) or 'none'}")
     found: dict[int, np.ndarray | None] = {}
     frame = world = ""
-    for entry in bag.messages([topic], start_ns, stop_ns):
+    for entry in watched_messages(bag, [topic], "poses", start_ns, stop_ns):
         frame = getattr(entry.message, "child_frame_id", "")
         world = entry.message.header.frame_id
         found[stamp_of(entry.message)] = _usable(_pose, entry.message)
@@ -107,7 +108,7 @@ def read_transforms(bag: Bag, parent: str, child: str, start_ns: int = 0, stop_n
     for name, topic in bag.topics.items():
         if topic.type not in TRANSFORM_TYPES or name.rpartition("/")[2] == STATIC_TOPIC:
             continue
-        for entry in bag.messages([name], start_ns, stop_ns):
+        for entry in watched_messages(bag, [name], "poses", start_ns, stop_ns):
             for stamped in entry.message.transforms:
                 edge = stamped.header.frame_id.lstrip("/"), stamped.child_frame_id.lstrip("/")
                 if edge == (parent, child):

@@ -44,7 +44,9 @@ def find_cameras(bag: Bag, topics: Sequence[str] = ()) -> list[BagCamera]:
         raise InputError(f"the recording has no image topic {missing[0]}; there are: {listed}")
     chosen = list(topics) or _best([name for name in sorted(images) if _holds_pictures(bag, name)])
     if not chosen:
-        raise InputError(f"the recording has no topic with pictures (image topics: {listed})")
+        counted = ", ".join(f"{name} with {bag.count([name])} messages" for name in sorted(images)) or "none"
+        lost = f"; lost of it: {'; '.join(bag.lost)}" if bag.lost else ""
+        raise InputError(f"the recording has no topic with pictures (image topics: {counted}){lost}")
     names = _names(chosen)
     return [
         BagCamera(

@@ -73,8 +73,14 @@ class Recording:
             static = message_builder().transforms(self._messages.static_transforms(bag.start_ns))
             self._write("/tf_static", bag.start_ns, static)
 
-    def skip(self, number: int) -> bool:
-        """Whether the network may leave set ``number`` out: it is in a part, and in no window that is still to come.
+    @property
+    def folder(self) -> Path:
+        """Where the output grows until it is whole."""
+        return self._folder
+
+    @property
+    def first(self) -> int:
+        """The first set that the network must see: those before are in a part, and in no window that is to come.
 
         The frame odom, its scale and the anchors in the window go back to the last reset, and so does the choice of
         sets by ``window.skip_below``: from there on the network runs again. Where known cameras make every window
@@ -82,10 +88,14 @@ class Recording:
         """
         window = self._config.window
         if self._config.tracks or window.skip_below > 0:
-            return number < self.done.reset
+            return self.done.reset
         first = max(self.done.reset, self.done.sets - window.sets)
         # The window advances by whole strides from the last reset on.
-        return number < first - (first - self.done.reset) % window.stride
+        return first - (first - self.done.reset) % window.stride
+
+    def skip(self, number: int) -> bool:
+        """Whether the network may leave set ``number`` out."""
+        return number < self.first
 
     def pass_through(self, messages: Sequence[RawMessage]) -> None:
         """Write original messages, of topics that are to be passed."""

@@ -115,6 +115,48 @@ def test_json(compared):
     assert json.loads(compared({}, "--json", "--tolerance", "abs_rel=0%")[1])["passed"] is True
 
 
+SETTINGS = {
+    "evaluated_with": {"tolerance_s": 0.02, "max_depth_m": None, "true_depth": {"front": "/front/depth"}},
+    "node_parameters": {"cameras": ["front"], "window.sets": 4, "model.variant": "da3-small", "loops.enabled": True},
+    "versions": {"torch": "2.13.0", "numpy": "2.3.0"},
+}
+
+
+def test_settings_that_differ_are_shown_and_never_judged(tmp_path, capsys):
+    """They are no scores: twice as many sets in the window, or another limit, is neither worse nor better."""
+    before = {**METRICS, "run": {**METRICS["run"], **SETTINGS}}
+    now = copy.deepcopy(before)
+    now["run"]["evaluated_with"] |= {"max_depth_m": 10.0, "true_depth": {"front": "/lidar"}}
+    now["run"]["node_parameters"] |= {"cameras": ["front", "rear"], "window.sets": 8, "points.stride": 2}
+    del now["run"]["node_parameters"]["loops.enabled"]
+    now["run"]["versions"]["torch"] = "2.11.0"
+    for name, metrics in (("a.json", before), ("b.json", now), ("old.json", METRICS)):
+        (tmp_path / name).write_text(json.dumps(metrics))
+
+    def compare(a, b, *more):
+        return main(["compare", str(tmp_path / a), str(tmp_path / b), *more]), *capsys.readouterr()
+
+    code, out, err = compare("a.json", "b.json", "--tolerance", "depth.*=0%", "*.rmse=0%")
+    assert (code, err) == (0, "")
+    rows = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.endswith("differs")}
+    assert rows == {
+        "run.evaluated_with.max_depth_m": ["-", "10.0", "differs"],
+        "run.evaluated_with.true_depth.front": ["/front/depth", "/lidar", "differs"],
+        "run.node_parameters.cameras": ["front", "front,", "rear", "differs"],
+        "run.node_parameters.window.sets": ["4", "8", "differs"],
+        "run.node_parameters.points.stride": ["-", "2", "differs"],
+        "run.node_parameters.loops.enabled": ["True", "-", "differs"],
+        "run.versions.torch": ["2.13.0", "2.11.0", "differs"],
+    }
+    code, _, err = compare("a.json", "b.json", "--tolerance", "window.sets=0%")
+    assert code == 2 and "fits no number" in err
+    assert "differs" not in compare("a.json", "a.json")[1]
+    # What an older version wrote says nothing of them.
+    for one, other in (("a.json", "old.json"), ("old.json", "a.json")):
+        code, out, err = compare(one, other, "--tolerance", "*=0%")
+        assert (code, err) == (0, "") and "differs" not in out
+
+
 def failed(recording, segment=0, segments=1) -> dict:
     return {"recording": recording, "segment": segment, "segments": segments, "attempts": 1, "error": "no such topic"}
 
@@ -145,6 +187,20 @@ def test_a_recording_that_could_be_evaluated_before_must_not_fail(tmp_path, caps
     assert main([*arguments, "--json"]) == code
     found = json.loads(capsys.readouterr().out)
     assert (found["failures"], found["passed"]) == (wanted, not wanted)
+
+
+def test_folders_stand_for_the_metrics_in_them(tmp_path, capsys):
+    """As `da3-ros evaluate --output A` makes them."""
+    for name, abs_rel in (("A", 0.1), ("B", 0.2)):
+        (tmp_path / name).mkdir()
+        changed = copy.deepcopy(METRICS)
+        changed["depth"]["front"]["per_frame"]["none"]["abs_rel"] = abs_rel
+        (tmp_path / name / "metrics.json").write_text(json.dumps(changed))
+    assert main(["compare", str(tmp_path / "A"), str(tmp_path / "B"), "--tolerance", "abs_rel=5%"]) == 1
+    assert capsys.readouterr().err == f"past abs_rel=5%: {ABS_REL} was 0.1 and is 0.2\n"
+    (tmp_path / "empty").mkdir()
+    assert main(["compare", str(tmp_path / "A"), str(tmp_path / "empty")]) == 2
+    assert "metrics.json cannot be read: No such file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
 """Recordings scored: the truth itself has no errors, known mistakes have known errors, and every source is read."""
 
 import json
+import platform
 import shutil
 import sys
 from dataclasses import replace
+from importlib import metadata
 
 import numpy as np
 import pytest
@@ -62,6 +64,17 @@ def test_another_program_s_output_is_scored(bag, external, capsys):
     assert errors["median"]["abs_rel"] < 0.01 and errors["median"]["delta1"] == 1.0
     assert metrics["depth"]["front"]["scale"]["median"] == pytest.approx(0.8, abs=0.01)
     assert errors["none"]["covered"] > 0.98
+    assert metrics["run"]["evaluated_with"] == {
+        "tolerance_s": 0.02,
+        "max_depth_m": None,  # no limit
+        "true_poses": "/ground_truth/odometry",
+        "true_depth": {"front": "/front/ground_truth/depth"},
+        "depth": str(external / "depth"),
+        "units_per_metre": 1000.0,
+    }
+    versions = metrics["run"]["versions"]
+    assert versions["torch"] == metadata.version("torch") and versions["da3_ros"] == metadata.version("da3_ros")
+    assert versions["Python"].startswith(platform.python_version())
     trajectory = metrics["trajectory"]
     assert (trajectory["associated_poses"], trajectory["frame"]) == (STEPS, "base_link")
     assert trajectory["scale_error"] == pytest.approx(0.25)
@@ -92,9 +105,13 @@ def test_poses_from_a_file_and_a_frame_of_their_own(bag, external, sequence):
     T_world_cam = np.stack([pose(step) @ camera.T_base_cam for step in range(STEPS)])
     write_tum(external / "camera.tum", Trajectory(stamps, T_world_cam))
     options = ["--poses", str(external / "camera.tum"), "--pose-frame", camera.frame_id]
+    options += ["--tolerance", "0.01", "--max-depth", "3.5"]
     metrics = evaluate(bag, external, "--external", str(external / "camera.tum"), *options)
     assert metrics["trajectory"]["ate"]["none"]["rmse"] == pytest.approx(0.0, abs=1e-6)
     assert metrics["trajectory"]["frame"] == camera.frame_id
+    evaluated = metrics["run"]["evaluated_with"]
+    assert (evaluated["tolerance_s"], evaluated["max_depth_m"]) == (0.01, 3.5)
+    assert evaluated["true_poses"] == str(external / "camera.tum")
 
 
 def test_poses_of_the_robot_are_compared_with_true_ones_of_its_camera(bag, external, sequence):
@@ -133,6 +150,13 @@ def test_the_pipeline_s_and_a_recording_of_it_score_alike(bag, tmp_path, capsys)
     assert all(0 <= value <= 1 for value in direct["windows"]["auc"].values())
     assert main(["replay", str(bag), "--output", str(tmp_path / "out.mcap"), *QUICK]) == 0
     recorded = evaluate(bag, tmp_path, "--estimates", str(tmp_path / "out.mcap"))
+    # What both were evaluated with is alike; of the pipeline that gave the recorded ones nothing is known.
+    assert recorded["run"]["evaluated_with"] == direct["run"]["evaluated_with"]
+    assert recorded["run"]["versions"] == direct["run"]["versions"]
+    given, cameras = direct["run"]["node_parameters"], recorded["run"]["node_parameters"]
+    assert (given["window.sets"], given["model.process_res"], given["window.stride"]) == (2, 56, 1)
+    assert cameras == {name: value for name, value in given.items() if name.startswith(("cameras", "camera."))}
+    assert cameras["cameras"] == ["front"] and cameras["camera.front.image_topic"] == "/front/image_raw"
     for key in ("depth", "trajectory", "windows"):
         assert_close(recorded[key], direct[key], key)
     # A view without a pose belongs to no pair; its window's others do.
@@ -246,6 +270,15 @@ def test_what_cannot_be_scored_is_said_in_one_line(bag, tmp_path, capsys, more, 
     error = capsys.readouterr().err.strip()
     assert re.search(wanted, error) and error.count("\n") == 0, error
     assert not (tmp_path / "m.json").exists()
+
+
+def test_a_recording_that_was_cut_off_before_its_first_picture_is_refused_with_what_was_lost(bag, tmp_path, capsys):
+    cut = tmp_path / "cut.mcap"
+    cut.write_bytes(bag.read_bytes()[:8000])
+    assert main(["evaluate", str(cut), "--output", str(tmp_path / "m.json")]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "no topic with pictures (image topics: none); lost of it: cut.mcap: " in said
+    assert "its index cannot be used" in said and "the file ends within the record" in said
 
 
 def test_output_without_stamps_is_that_of_the_pictures_in_order(bag, external, sequence, capsys):

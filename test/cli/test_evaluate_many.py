@@ -203,6 +203,12 @@ def test_a_recording_whose_truth_does_not_fit_costs_the_others_nothing(bag, unli
     assert any(note.startswith(f"{unlike / 'late.mcap'}: ") for note in metrics["notes"])
     page = (tmp_path / "r.html").read_text()
     assert page.count("<details>") == 3 and "no estimated pose is within 0.02 s" in page
+    # Each says where its truth is from; all together what they have alike.
+    poses = [each["run"]["evaluated_with"]["true_poses"] for each in (whole, late, without)]
+    assert poses == ["/ground_truth/odometry", "/ground_truth/odometry", None]
+    assert metrics["run"]["evaluated_with"] == {"tolerance_s": 0.02, "max_depth_m": None, "true_depth": {}}
+    assert metrics["run"]["node_parameters"] == whole["run"]["node_parameters"]
+    assert page.count("<td>true poses from</td><td>/ground_truth/odometry</td>") == 2
 
 
 @pytest.mark.slow

@@ -48,7 +48,7 @@ def page(bag, sequence, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(segments, "Pipeline", lambda config, repeatable: HalfTruthfulPipeline(sequence.cameras[0]))
-        output = ["--output", str(folder / "m.json"), "--report", str(folder / "r.html")]
+        output = ["--output", str(folder / "m.json"), "--report", str(folder / "r.html"), "--max-depth", "100"]
         assert main(["evaluate", str(bag), *output, "--set", "window.sets=3"]) == 0
     return folder / "r.html"
 
@@ -81,6 +81,13 @@ def test_the_page_says_what_the_numbers_say(page):
     assert "<td>window.sets</td><td>3</td>" in text and "<td>sync." not in text
     assert "half &amp; &lt;truth&gt;" in text and "<truth>" not in text
     assert re.search(r"<td>torch</td><td>\d+\.\d+", text)
+    for what, value in (
+        ("largest difference of stamps that belong together (s)", "0.02"),
+        ("true depth counts up to (m)", "100"),
+        ("true poses from", "/ground_truth/odometry"),
+        ("true depth of front from", "/front/ground_truth/depth"),
+    ):
+        assert f"<td>{what}</td><td>{value}</td>" in text
     for column in ("within 5 %", "within 10 %"):
         assert f"<th>{column}</th>" in text
     headings = _References(text).headings

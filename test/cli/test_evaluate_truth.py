@@ -93,6 +93,7 @@ def test_clouds_of_a_lidar_are_moved_to_the_time_and_place_of_the_pictures(seque
         clouds.append((stamp(step), "lidar", inverse(T_BASE_LIDAR, wall(sequence, step))))
     bag = write(sequence, tmp_path / "lidar", clouds)
     metrics = evaluate(tmp_path, *bag, *answer, "--cloud-topic", "/lidar/points")
+    assert metrics["run"]["evaluated_with"]["true_depth"] == {"front": "/lidar/points"}
     errors = metrics["depth"]["front"]["per_frame"]["none"]
     assert metrics["depth"]["front"]["frames"] == STEPS // 2
     assert errors["abs_rel"] == pytest.approx(0.1, abs=1e-4) and errors["covered"] == 1.0
@@ -130,6 +131,7 @@ def test_poses_from_transforms(bag, answer, tmp_path, capsys):
     metrics = evaluate(tmp_path, str(bag), *answer, *tf)
     assert metrics["trajectory"]["associated_poses"] == STEPS
     assert metrics["trajectory"]["ate"]["none"]["rmse"] == pytest.approx(0.0, abs=1e-6)
+    assert metrics["run"]["evaluated_with"]["true_poses"] == "transforms world:ground_truth/base_link"
     for text, wanted in (
         ("world:arm", "no transform world:arm; there are: world:ground_truth/base_link"),
         ("world", "names no two frames"),

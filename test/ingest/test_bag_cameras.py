@@ -70,5 +70,5 @@ def test_named_topics_are_taken_as_they_are_named(tmp_path):
 
 
 def test_a_recording_without_pictures_is_said(tmp_path):
-    with pytest.raises(InputError, match=r"no topic with pictures \(image topics: /depth\)"):
+    with pytest.raises(InputError, match=r"no topic with pictures \(image topics: /depth with 1 messages\)$"):
         find_cameras(bag(tmp_path, __depth=DEPTH))

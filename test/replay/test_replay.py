@@ -125,26 +125,47 @@ def test_two_runs_give_the_same_bytes(bag, replayed, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["again.mcap"]
 
 
-def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(bag, tmp_path, monkeypatch):
-    monkeypatch.setattr(command, "PART_SETS", 3)
-    assert run(bag, tmp_path / "whole.mcap") == 0
+def submitted(monkeypatch, interrupted_at):
+    """Numbers of the sets that the pipeline gets from now on; the run that gives it one more is interrupted."""
     submit, numbers = Pipeline.submit, []
 
     def interrupted(self, frame_set, request):
         numbers.append((frame_set.stamp_ns - START_NS) // STEP_NS)
-        if len(numbers) == 6:
+        if len(numbers) == interrupted_at:
             raise KeyboardInterrupt
         return submit(self, frame_set, request)
 
     monkeypatch.setattr(Pipeline, "submit", interrupted)
-    assert run(bag, tmp_path / "out.mcap") == 130
+    return numbers
+
+
+# The first part has the sets 0 to 2. The frame odom goes back to set 0; on a known rig a window stands for itself.
+@pytest.mark.parametrize(
+    ("parameters", "again"), [([], 3), (["model.pose_conditioning=rig", "window.sets=1"], 1)], ids=["tracked", "rig"]
+)
+def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(bag, tmp_path, monkeypatch, capsys, parameters, again):
+    monkeypatch.setattr(command, "PART_SETS", 3)
+    assert run(bag, tmp_path / "whole.mcap", *parameters) == 0
+    numbers = submitted(monkeypatch, interrupted_at=6)
+    assert run(bag, tmp_path / "out.mcap", *parameters) == 130
     assert not (tmp_path / "out.mcap").exists()
-    assert run(bag, tmp_path / "out.mcap", "--json", str(tmp_path / "figures.json")) == 0
-    # The first part has the sets 0 to 2; the frame odom goes back to set 0.
-    assert numbers[6:] == [0, 1, 2, 3, 4, 5, 6]
-    assert json.loads((tmp_path / "figures.json").read_text())["resumed_at_set"] == 3
+    assert "going on" not in capsys.readouterr().err
+    assert run(bag, tmp_path / "out.mcap", *parameters, "--json", str(tmp_path / "figures.json")) == 0
+    assert numbers[6:] == list(range(3 - again, 7))
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert (figures["resumed_at_set"], figures["again_sets"]) == (3, again)
+    said = capsys.readouterr().err
+    assert f"going on behind the first 3 sets, whose output is in {tmp_path / 'out.mcap.parts'}: " in said
+    assert f"the network runs again over the last {again} of them" in said
     assert (tmp_path / "out.mcap").read_bytes() == (tmp_path / "whole.mcap").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["figures.json", "out.mcap", "whole.mcap"]
+
+
+def test_the_help_says_what_an_interrupted_run_does_again(capsys):
+    with pytest.raises(SystemExit):
+        main(["replay", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "goes on when the same command is given again" in said and "network runs again from the start" in said
 
 
 def interrupt_at_set(monkeypatch, number):
