@@ -45,7 +45,7 @@ class PixelMessage:
 
     def _around(self) -> tuple[bytearray, bytes]:
         """What comes before and behind the data, as serialized."""
-        rest = serialize_message(self._class(header=self._header, **self._fields))
+        rest = serialize_message(self._class(header=Header(frame_id=self._header.frame_id), **self._fields))
         end = len(rest) - _tail(self._class)
         length = struct.pack("<I" if rest[1] & 1 else ">I", self.data.size)
         # What follows is a single byte at most, so that nothing behind the data has to be aligned anew.
