@@ -92,14 +92,14 @@ class Steps:
         return milliseconds
 
 
-def present(names: Sequence[str], steps: int, rng: np.random.Generator) -> Iterator[list[str]]:
+def present(names: Sequence[str], steps: int, rng: np.random.Generator) -> Iterator[tuple[str, ...]]:
     """Cameras of each of so many sets, in which each drops out and comes back at random; there is always one."""
     there = dict.fromkeys(names, True)
     for _ in range(steps):
         for name in names:
             if rng.random() < 1 / (_STAYS if there[name] else _GONE):
                 there[name] = not there[name]
-        yield [name for name in names if there[name]] or [names[0]]
+        yield tuple(name for name in names if there[name]) or (names[0],)
 
 
 def table(rows: dict[str, list[float]]) -> list[str]:

@@ -18,7 +18,7 @@ from da3_ros.ros.occasional import Occasional
 from da3_ros.ros.path_message import PathMessage
 from da3_ros.ros.pixel_messages import Memory, PixelMessage
 from da3_ros.ros.qos import clear_topic_errors, latched_profile, overridable, publication_profile
-from da3_ros.ros.small_messages import message_class, serialize
+from da3_ros.ros.small_messages import get_ready, message_class, serialize
 
 # Images and clouds are serialized and sent side by side, without the interpreter's lock; on few cores, which the
 # network needs too, one after the other.
@@ -39,6 +39,7 @@ class EstimatePublishers:
         self._large = {topic for topic, kind in output_topics(config).items() if kind in (IMAGE, CLOUD)}
         self._memory: dict[str, Memory] = defaultdict(Memory)
         self._senders = ThreadPoolExecutor(_SENDERS, "da3-send")
+        get_ready()
         events = Occasional()
         try:
             for topic, kind in output_topics(config).items():

@@ -50,6 +50,13 @@ def plain() -> bool:
     return all(_as_installed(kind) for kind in KINDS)
 
 
+def get_ready() -> None:
+    """Do now what the first message would have to wait for: reading definitions, and making functions of them."""
+    if plain():
+        for kind in KINDS:
+            message_types().get_msgdef(kind)
+
+
 @cache
 def sending_class() -> Callable[[str], Any]:
     """What makes a small message of a type such as ``nav_msgs/msg/Path``, for ``serialize``."""

@@ -26,7 +26,7 @@ class Place(NamedTuple):
 def pack(tensors: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, Place]]:
     """The bytes of ``tensors`` in one buffer (n,) uint8 on their device, and where each lies.
 
-    What consists of whole words comes first and begins at a word. Large ones have room about them, see ``surroundings``.
+    What consists of whole words comes first and begins at a word. Large ones have room about them (``surroundings``).
     """
     device = next(iter(tensors.values())).device
     before, behind = (torch.empty(room, dtype=torch.uint8, device=device) for room in (_BEFORE, _BEHIND))
@@ -62,7 +62,7 @@ def _aligned(tensor: torch.Tensor) -> bool:
 def unpack(packed: np.ndarray, places: Mapping[str, Place]) -> dict[str, np.ndarray]:
     """The arrays in ``packed`` (n,) uint8, as views of it."""
     arrays = {}
-    memory = (ctypes.c_uint8 * packed.nbytes).from_address(packed.ctypes.data)
+    memory: Any = (ctypes.c_uint8 * packed.nbytes).from_address(packed.ctypes.data)  # which can have attributes
     memory.owner = packed
     for name, (dtype, shape, start) in places.items():
         array_dtype = np.dtype(str(dtype).removeprefix("torch."))

@@ -27,7 +27,8 @@ def test_a_row_for_each_kind_of_step():
 def test_steps_are_told_apart_by_their_shapes(capsys, monkeypatch):
     monkeypatch.setattr(bench_dropouts, "_COMPLETE", 2)
     monkeypatch.setattr(bench_dropouts, "_STAYS", 2)
-    main("--variant da3-small --cameras 2 --sets 2 --process-res 56 --steps 12 --device cpu".split())
+    options = {"variant": "da3-small", "cameras": 2, "sets": 2, "process-res": 56, "steps": 12, "device": "cpu"}
+    main([f"--{name}={value}" for name, value in options.items()])
     lines = capsys.readouterr().out.splitlines()
     counts = {line[:32].strip(): int(line[32:39]) for line in lines[3:]}
     shapes = int(lines[1].split()[0])

@@ -73,6 +73,23 @@ def test_what_is_sent_is_the_typed_message(name, frame_id, monkeypatch):
     assert deserialize_message(sent.tobytes(), type(typed)) == typed
 
 
+def test_the_first_message_waits_for_nothing(monkeypatch):
+    """Once publishers are made: sets that come meanwhile would be lost."""
+    small_messages.get_ready()
+    types = small_messages.message_types()
+    monkeypatch.setattr(types, "cache", Full(types.cache))
+    monkeypatch.setattr(small_messages, "_as_installed", lambda kind: pytest.fail("compared only now"))
+    for make in MESSAGES.values():
+        assert serialize(make(to_msg.build_for_sending, "camera")).size
+
+
+class Full(dict):
+    """What was not in it is not put in."""
+
+    def __setitem__(self, key, value):
+        pytest.fail(f"{key} was made only now")
+
+
 @pytest.mark.usefixtures("_another_ros")
 @pytest.mark.parametrize("name", MESSAGES)
 def test_where_ros_has_other_fields_its_own_messages_are_sent(name):
