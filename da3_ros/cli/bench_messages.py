@@ -75,7 +75,8 @@ class _Sets:
     def estimate(self, number: int) -> Estimate:
         """That of the set with this number."""
         newest_ns, arrays, K = 10**18 + number * _STEP_NS, self._arrays, np.eye(3)
-        views, outputs = [], []
+        views: list[ViewEstimate] = []
+        outputs = []
         for age in reversed(range(self._sets)):
             for name in self._names:
                 place = name, newest_ns - age * _STEP_NS, f"{name}_optical_frame"
