@@ -28,19 +28,22 @@ def focal_of(views):
 
 @pytest.mark.parametrize("use_ray_pose", [False, True])
 @pytest.mark.parametrize("calibration", [None, CALIBRATION])
+def test_step_equals_the_nested_network_on_the_whole_window(use_ray_pose, calibration, monkeypatch):
+    check_nested(monkeypatch, use_ray_pose, calibration, steps=7, sets=3, ref_view="saddle_balanced")
+
+
+# Ray poses without calibration are left out: there the scale is that of a focal length which the solver of rays has
+# chosen, and in 30 steps it chooses differently once (see record_ray_cameras).
+@pytest.mark.slow
+@pytest.mark.parametrize(("use_ray_pose", "calibration"), [(False, None), (False, CALIBRATION), (True, CALIBRATION)])
 @pytest.mark.parametrize(
-    ("steps", "sets", "ref_view"),
-    [
-        (7, 3, "saddle_balanced"),
-        *(
-            pytest.param(30, sets, ref_view, marks=pytest.mark.slow)
-            for sets, ref_view in ((1, "first"), (2, "middle"), (4, "saddle_sim_range"), (6, "saddle_balanced"))
-        ),
-    ],
+    ("sets", "ref_view"), [(1, "first"), (2, "middle"), (4, "saddle_sim_range"), (6, "saddle_balanced")]
 )
-def test_step_equals_the_nested_network_on_the_whole_window(
-    use_ray_pose, calibration, steps, sets, ref_view, monkeypatch
-):
+def test_thirty_steps_of_the_nested_network(use_ray_pose, calibration, sets, ref_view, monkeypatch):
+    check_nested(monkeypatch, use_ray_pose, calibration, steps=30, sets=sets, ref_view=ref_view)
+
+
+def check_nested(monkeypatch, use_ray_pose, calibration, steps, sets, ref_view):
     model, solved = make_model("da3nested-giant-large"), record_ray_cameras(monkeypatch)
     rng = np.random.default_rng(1)
     stream = make_stream(model, use_ray_pose=use_ray_pose, sets=sets, ref_view=ref_view)
@@ -61,8 +64,7 @@ def test_step_equals_the_nested_network_on_the_whole_window(
         is_sky = sky_mask(want.sky[0, -new:])
         assert torch.equal(got.sky, is_sky)
         depth = torch.where(is_sky, torch.inf, got.depth * got.metres_per_unit)
-        # In 30 steps a product of two numbers, each within 1e-5, comes to 1.07e-5.
-        torch.testing.assert_close(depth, want.depth[0, -new:], rtol=1e-5 if steps < 30 else 2e-5, atol=0)
+        torch.testing.assert_close(depth, want.depth[0, -new:], rtol=1e-5, atol=0)
         torch.testing.assert_close(got.depth_conf, want.depth_conf[0, -new:], rtol=1e-5, atol=0)
         if use_ray_pose:
             assert_same_rays(*solved[-2:])
