@@ -193,7 +193,8 @@ def _tracked_scale(tracked: TrackedStep, config: PipelineConfig) -> ScaleEstimat
 
 def _tracking_estimate(tracked: TrackedStep, stands_back: bool) -> TrackingEstimate:
     report = tracked.report
-    off = {view.camera: misfit for view, misfit in zip(tracked.newest, report.misfit, strict=True)}
+    turns, shifts = np.linalg.norm(report.misfit.reshape(-1, 2, 3), axis=-1).T.tolist()
+    cameras = [view.camera for view in tracked.newest]
     return TrackingEstimate(
         status=tracked.status,
         keyframe=tracked.keyframe,
@@ -205,15 +206,15 @@ def _tracking_estimate(tracked: TrackedStep, stands_back: bool) -> TrackingEstim
         scale_rejected=report.rejected,
         steady=report.steady,
         overlap=report.seen,
-        misfit_rad=_lengths(off, slice(0, 3)),
-        misfit_m=_lengths(off, slice(3, 6)),
+        misfit_rad=_known(cameras, turns),
+        misfit_m=_known(cameras, shifts),
         moved=tracked.moved,
     )
 
 
-def _lengths(misfits: Mapping[str, np.ndarray], part: slice) -> dict[str, float]:
-    """Camera -> length of a ``part`` of its misfit, of those that are known."""
-    return {camera: float(np.linalg.norm(off[part])) for camera, off in misfits.items() if np.isfinite(off[part]).all()}
+def _known(cameras: Sequence[str], values: Sequence[float]) -> dict[str, float]:
+    """Camera -> value, of those that are known."""
+    return {camera: value for camera, value in zip(cameras, values, strict=True) if math.isfinite(value)}
 
 
 def _no_scale(config: PipelineConfig) -> str:

@@ -9,8 +9,8 @@ from pipeline_helpers import CAMERAS, make_pipeline, make_set
 
 from da3_ros.config import Config, from_flat
 from da3_ros.datatypes import OutputRequest
-from da3_ros.egress.bag import message_builder
 from da3_ros.egress.estimates import EstimateMessages
+from da3_ros.egress.message_types import message_builder
 from da3_ros.geometry.se3 import T_BODY_OPTICAL, T_from
 from da3_ros.pipeline import Pipeline
 from da3_ros.tracking.map_session import DynamicStep

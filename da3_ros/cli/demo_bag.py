@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from da3_ros.cli.demo_sequence import Sequence, SequenceCamera, SequenceImage
-from da3_ros.egress.bag import BagWriter, message_builder, new_recording
+from da3_ros.egress.bag import BagWriter, new_recording
+from da3_ros.egress.message_types import message_builder
 
 BASE_FRAME = "base_link"
 WORLD_FRAME = "world"

@@ -8,42 +8,23 @@ import struct
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
 from mcap.exceptions import McapError
 from mcap.records import Channel, Chunk, Message, Schema
 from mcap.stream_reader import StreamReader, breakup_chunk
 from mcap.writer import CompressionType
 from mcap.writer import Writer as McapWriter
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from da3_ros.egress.bag_metadata import RecordedTopic, folder_metadata, offered_qos, stored_metadata
-from da3_ros.egress.messages import MessageBuilder
+from da3_ros.egress.message_types import message_types
 from da3_ros.errors import InputError
-from da3_ros.share import share_folder
 
 
 class DamagedError(InputError):
     """What is to be gone on with cannot be read."""
-
-
-@cache
-def message_types() -> Typestore:
-    """The standard types of ROS 2 and those of this package."""
-    store = get_typestore(Stores.ROS2_KILTED)
-    for file in sorted((share_folder() / "msg").glob("*.msg")):
-        store.register(get_types_from_msg(file.read_text(), f"da3_ros/msg/{file.stem}"))
-    return store
-
-
-@cache
-def message_builder() -> MessageBuilder:
-    """Makes messages of ``message_types``."""
-    return MessageBuilder(message_types().types.__getitem__, np.ascontiguousarray)
 
 
 @contextmanager

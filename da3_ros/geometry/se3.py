@@ -13,6 +13,8 @@ from da3_ros.errors import InputError
 # left, z up); REP 103.
 T_BODY_OPTICAL = np.array([[0.0, 0.0, 1.0, 0.0], [-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]])
 T_BODY_OPTICAL.flags.writeable = False
+IDENTITY = np.eye(4)
+IDENTITY.flags.writeable = False
 
 
 def T_from(R: np.ndarray, t: np.ndarray) -> np.ndarray:

@@ -15,8 +15,9 @@ from typing import Any
 from rosbags.typesys.store import Typestore
 
 from da3_ros.config import Config, to_flat
-from da3_ros.egress.bag import BagWriter, DamagedError, message_builder, message_types
+from da3_ros.egress.bag import BagWriter, DamagedError
 from da3_ros.egress.estimates import EstimateMessages, output_topics
+from da3_ros.egress.message_types import message_builder, message_types
 from da3_ros.errors import InputError
 from da3_ros.ingest.bag import Bag
 from da3_ros.ingest.bag_scan import RawMessage

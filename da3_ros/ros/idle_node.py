@@ -27,6 +27,7 @@ from da3_ros.geometry.staging import UploadRing
 from da3_ros.geometry.views import plan_views
 from da3_ros.ros.node import Da3Node
 from da3_ros.ros.process import end_process, run
+from da3_ros.streaming.transfer import pack, unpack
 
 
 class _Answer:
@@ -71,6 +72,7 @@ class IdlePipeline:
             self._allocate(frame_set)
         assert self._size_hw is not None
         self._steps += 1
+        arrays = self._arrays
         views, outputs = [], []
         for index, frame in enumerate(frame_set.frames):
             place = frame.camera, frame.stamp_ns, frame.frame_id
@@ -80,13 +82,15 @@ class IdlePipeline:
                     *place,
                     np.eye(3),
                     self._size_hw,
-                    self._map if frame.camera in request.depth else None,
-                    self._map if frame.camera in request.confidence else None,
-                    PointBuffer(self._cloud, frame.frame_id, False) if frame.camera in request.points else None,
-                    dynamic=self._mask if frame.camera in request.dynamic else None,
+                    arrays[f"depth/{frame.camera}"] if frame.camera in request.depth else None,
+                    arrays[f"confidence/{frame.camera}"] if frame.camera in request.confidence else None,
+                    PointBuffer(arrays[f"points/{frame.camera}"], frame.frame_id, False)
+                    if frame.camera in request.points
+                    else None,
+                    dynamic=arrays[f"dynamic/{frame.camera}"] if frame.camera in request.dynamic else None,
                 )
             )
-        merged = PointBuffer(self._merged, self._config.frames.odom, True) if request.merged_points else None
+        merged = PointBuffer(arrays["points"], self._config.frames.odom, True) if request.merged_points else None
         return _Answer(
             Estimate(frame_set.stamp_ns, self._steps, tuple(views), tuple(outputs), None, ScaleEstimate(), merged)
         )
@@ -98,10 +102,15 @@ class IdlePipeline:
         plan = next(iter(plan_views(sizes, model.process_res, {}, model.process_res_method).values()))
         _, _, height, width = plan.view.content
         self._size_hw = height, width
-        self._map = np.ones((height, width), np.float32)
-        self._mask = np.zeros((height, width), np.uint8)
-        self._cloud = np.ones((height, width, 16), np.uint8)
-        self._merged = np.ones((1, height * width * len(self._config.cameras), 16), np.uint8)
+        cameras = self._config.cameras
+        outputs = {"points": torch.ones((1, height * width * len(cameras), 16), dtype=torch.uint8)}
+        for camera in cameras:
+            outputs[f"depth/{camera}"] = outputs[f"confidence/{camera}"] = torch.ones((height, width))
+            outputs[f"dynamic/{camera}"] = torch.zeros((height, width), dtype=torch.uint8)
+            outputs[f"points/{camera}"] = torch.ones((height, width, 16), dtype=torch.uint8)
+        # As they come from a GPU, with room for what messages have about them.
+        packed, places = pack(outputs)
+        self._arrays = unpack(packed.numpy(), places)
 
     def set_rig(self, T_base_cam: Mapping[str, np.ndarray]) -> None:
         """Poses do not matter here."""

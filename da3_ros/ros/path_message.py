@@ -7,15 +7,12 @@ default, longer than everything else that is published of a set of images.
 from __future__ import annotations
 
 import struct
-from functools import cache
 from typing import Any
 
 import numpy as np
-from geometry_msgs.msg import PoseStamped
-from nav_msgs.msg import Path
-from rclpy.serialization import serialize_message
 
 from da3_ros.ros.pixel_messages import Memory
+from da3_ros.ros.small_messages import sending_class, serialize
 
 _COUNT_BYTES = 4
 
@@ -24,8 +21,9 @@ class PathPose:
     """A PoseStamped of these fields. ``data``: its bytes behind another pose, whose end is aligned to eight bytes."""
 
     def __init__(self, **fields: Any):
-        self.message = PoseStamped(**fields)
-        self.data = serialize_message(Path(poses=[PoseStamped(), self.message]))[_behind_a_pose() :]
+        self.message = sending_class()("geometry_msgs/msg/PoseStamped")(**fields)
+        one, two = (_path(self.message.header, [self.message] * count) for count in (1, 2))
+        self.data = two[len(one) :].tobytes()
 
 
 class PathMessage:
@@ -37,8 +35,8 @@ class PathMessage:
     def serialize(self, memory: Memory) -> np.ndarray:
         """The whole message, (n,) uint8 in ``memory``."""
         # The first pose follows the number of poses, and may be aligned in another way than those behind it.
-        start = serialize_message(Path(header=self._header, poses=[pose.message for pose in self._poses[:1]]))
-        at = len(serialize_message(Path(header=self._header))) - _COUNT_BYTES
+        start = _path(self._header, [pose.message for pose in self._poses[:1]]).tobytes()
+        at = len(_path(self._header, [])) - _COUNT_BYTES
         count = struct.pack("<I" if start[1] & 1 else ">I", len(self._poses))
         parts = (start[:at], count, start[at + _COUNT_BYTES :], *(pose.data for pose in self._poses[1:]))
         whole = memory.of(sum(map(len, parts)))
@@ -46,7 +44,5 @@ class PathMessage:
         return whole
 
 
-@cache
-def _behind_a_pose() -> int:
-    """Where the second pose of a path begins."""
-    return len(serialize_message(Path(poses=[PoseStamped()])))
+def _path(header: Any, poses: list[Any]) -> np.ndarray:
+    return serialize(sending_class()("nav_msgs/msg/Path")(header=header, poses=poses))

@@ -1,7 +1,7 @@
 """Images and point clouds to their serialized form: the middleware's own for everything but the pixels.
 
-The pixels or points are copied once, from the array that they are in to the bytes that are sent, and without the
-interpreter's lock.
+Pixels and points that came from a GPU are sent from where they are, with the rest written about them. Others are copied
+once, without the interpreter's lock.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from std_msgs.msg import Header
 
 from da3_ros.errors import UnavailableError
 from da3_ros.ros.stamped import set_stamp
+from da3_ros.streaming.transfer import surroundings
 
 _MARK = b"\xa5\x5a" * 8
 
@@ -32,20 +33,23 @@ class PixelMessage:
         self.data = data
 
     def serialize(self, memory: Memory) -> np.ndarray:
-        """The whole message, (n,) uint8 in ``memory``."""
+        """The whole message, (n,) uint8: about the data where there is room (``transfer.surroundings``), else in
+        ``memory``."""
         size, stamp = self.data.size, self._header.stamp
         # Of a topic, one message after the other is the same but for its stamp and its data.
         start, end = memory.around((self._class, self._header.frame_id, size, *self._fields.values()), self._around)
         set_stamp(start, stamp.sec * 1_000_000_000 + stamp.nanosec)
-        whole = memory.of(len(start) + size + len(end))
+        whole = surroundings(self.data, len(start), len(end))
+        if whole is None:
+            whole = memory.of(len(start) + size + len(end))
+            np.copyto(whole[len(start) : len(start) + size], self.data)
         whole[: len(start)] = np.frombuffer(start, np.uint8)
-        np.copyto(whole[len(start) : len(start) + size], self.data)
         whole[len(start) + size :] = np.frombuffer(end, np.uint8)
         return whole
 
     def _around(self) -> tuple[bytearray, bytes]:
         """What comes before and behind the data, as serialized."""
-        rest = serialize_message(self._class(header=self._header, **self._fields))
+        rest = serialize_message(self._class(header=Header(frame_id=self._header.frame_id), **self._fields))
         end = len(rest) - _tail(self._class)
         length = struct.pack("<I" if rest[1] & 1 else ">I", self.data.size)
         # What follows is a single byte at most, so that nothing behind the data has to be aligned anew.

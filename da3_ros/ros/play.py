@@ -30,7 +30,7 @@ from sensor_msgs.msg import CameraInfo
 from tqdm import tqdm
 
 from da3_ros.errors import ConfigError, Da3Error, InputError, UnavailableError
-from da3_ros.ros.to_msg import message_class
+from da3_ros.ros.small_messages import message_class
 
 # Some networks need long for the first step: kernels are chosen, graphs captured.
 _FIRST_ANSWER_S = 180.0

@@ -18,6 +18,7 @@ from da3_ros.ros.occasional import Occasional
 from da3_ros.ros.path_message import PathMessage
 from da3_ros.ros.pixel_messages import Memory, PixelMessage
 from da3_ros.ros.qos import clear_topic_errors, latched_profile, overridable, publication_profile
+from da3_ros.ros.small_messages import get_ready, message_class, serialize
 
 # Images and clouds are serialized and sent side by side, without the interpreter's lock; on few cores, which the
 # network needs too, one after the other.
@@ -38,13 +39,14 @@ class EstimatePublishers:
         self._large = {topic for topic, kind in output_topics(config).items() if kind in (IMAGE, CLOUD)}
         self._memory: dict[str, Memory] = defaultdict(Memory)
         self._senders = ThreadPoolExecutor(_SENDERS, "da3-send")
+        get_ready()
         events = Occasional()
         try:
             for topic, kind in output_topics(config).items():
                 profile = latched_profile() if topic == MAP_POINTS else publication_profile()
                 with clear_topic_errors(node, topic):
                     self._publishers[topic] = node.create_lifecycle_publisher(
-                        to_msg.message_class(kind),
+                        message_class(kind),
                         topic,
                         profile,
                         callback_group=events,
@@ -110,7 +112,7 @@ class EstimatePublishers:
         if isinstance(message, PixelMessage | PathMessage):
             data = message.serialize(self._memory[topic])
         else:
-            data = rcl.serialize(message)
+            data = serialize(message)
         rcl.publish(publisher, data)
 
     def _heard(self, topic: str) -> bool:

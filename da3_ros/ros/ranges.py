@@ -17,6 +17,7 @@ from da3_ros.errors import InputError
 from da3_ros.ingest.ranges import RANGE_TYPES, RangeReadings, reading_from_depth, reading_from_range
 from da3_ros.ros import to_msg
 from da3_ros.ros.compat.tf2_ros import Buffer, TransformException
+from da3_ros.ros.small_messages import message_class
 
 
 class RangeSubscription:
@@ -27,7 +28,7 @@ class RangeSubscription:
         self._readings = RangeReadings()
         self._info: CameraInfo | None = None
         kind, topic = config.scale.range_type, config.scale.range_topic
-        message_type = to_msg.message_class(RANGE_TYPES[kind])
+        message_type = message_class(RANGE_TYPES[kind])
         take = self._take_range if kind == "range" else self._take_depth
         self._subscriptions = [node.create_subscription(message_type, topic, take, qos_profile_sensor_data)]
         if kind == "depth":

@@ -14,7 +14,6 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from rclpy.serialization import serialize_message
 
 from da3_ros.errors import UnavailableError
 
@@ -59,12 +58,6 @@ def publish(publisher: Any, data: np.ndarray) -> None:
     with publisher.handle:  # not destroyed meanwhile
         code = _rcl().rcl_publish_serialized_message(publisher.handle.pointer, ctypes.byref(message), None)
     _check(code, "publishing on", publisher)
-
-
-def serialize(message: Any) -> np.ndarray:
-    """A small message to (n,) uint8 for ``publish``: rclpy's own would keep the interpreter's lock while the middleware
-    waits for what other threads are sending."""
-    return np.frombuffer(serialize_message(message), np.uint8)
 
 
 class Taken(NamedTuple):

@@ -28,6 +28,7 @@ from da3_ros.ros.compat.tf2_ros import (
     TransformListener,
 )
 from da3_ros.ros.intake import Intake
+from da3_ros.ros.small_messages import serialize
 
 _ODOMETRY_KEPT = 2000  # poses of scale.odometry_topic
 
@@ -213,7 +214,8 @@ class TfOutput:
 
     def __init__(self, node: Node, config: Config):
         self._node = node
-        self._messages = EstimateMessages(to_msg.build, config)
+        self._moving = EstimateMessages(to_msg.build_for_sending, config)
+        self._static = EstimateMessages(to_msg.build, config)  # for the broadcaster, which keeps and sends them
         self._wanted = config.frames.publish_tf and config.model.has_poses
         self._broadcasters: tuple[TransformBroadcaster, StaticTransformBroadcaster] | None = None
 
@@ -223,7 +225,7 @@ class TfOutput:
             return
         moving, static = TransformBroadcaster(self._node), StaticTransformBroadcaster(self._node)
         now_ns = self._node.get_clock().now().nanoseconds
-        static.sendTransform(self._messages.static_transforms(now_ns))
+        static.sendTransform(self._static.static_transforms(now_ns))
         self._broadcasters = moving, static
 
     def close(self) -> None:
@@ -236,10 +238,10 @@ class TfOutput:
         """Broadcast the poses of the newest set, and map -> odom where that has changed."""
         if self._broadcasters is None:
             return
-        corrected = self._messages.correction(estimate)
+        corrected = self._static.correction(estimate)
         if corrected:
             self._broadcasters[1].sendTransform(corrected)
-        transforms = self._messages.transforms(estimate)
+        transforms = self._moving.transforms(estimate)
         if transforms:
             # Not sendTransform: clouds are being sent meanwhile.
-            rcl.publish(self._broadcasters[0].pub_tf, rcl.serialize(to_msg.build.transforms(transforms)))
+            rcl.publish(self._broadcasters[0].pub_tf, serialize(to_msg.build_for_sending.transforms(transforms)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable
 from functools import cache, partial
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -13,24 +12,10 @@ from geometry_msgs.msg import Transform
 
 from da3_ros.egress.estimates import CLOUD, IMAGE
 from da3_ros.egress.messages import MessageBuilder
-from da3_ros.errors import UnavailableError
 from da3_ros.ros.compat import tf_transformations
 from da3_ros.ros.path_message import PathMessage, PathPose
 from da3_ros.ros.pixel_messages import PixelMessage
-
-
-@cache
-def message_class(name: str) -> Any:
-    """The generated class of a message type such as ``sensor_msgs/msg/Image``.
-
-    Raises UnavailableError when its package is not installed.
-    """
-    package, _, kind = name.split("/")
-    # da3_ros.msg exists in a source tree without its messages too.
-    try:
-        return getattr(import_module(f"{package}.msg"), kind)
-    except (ImportError, AttributeError) as error:
-        raise UnavailableError(f"the message type {name} is not installed here") from error
+from da3_ros.ros.small_messages import message_class, plain, sending_class
 
 
 def to_array(values: np.ndarray) -> array:
@@ -41,24 +26,28 @@ def to_array(values: np.ndarray) -> array:
     return data
 
 
-_SERIALIZED: dict[str, Callable[..., Any]] = {
+_POINT_FIELD = "sensor_msgs/msg/PointField"  # part of a PixelMessage, which keeps what the middleware made of it
+_OURS: dict[str, Callable[..., Any]] = {
     **{name: partial(PixelMessage, message_class(name)) for name in (IMAGE, CLOUD)},
+    _POINT_FIELD: message_class(_POINT_FIELD),
     "geometry_msgs/msg/PoseStamped": PathPose,
     "nav_msgs/msg/Path": PathMessage,
 }
 
 
+@cache
 def _class_for_sending(name: str) -> Any:
-    return _SERIALIZED.get(name) or message_class(name)
+    return _OURS.get(name) or sending_class()(name)
 
 
-def _pixel_data(values: np.ndarray) -> Any:
-    return values if values.dtype == np.uint8 else to_array(values)
+def _data_for_sending(values: np.ndarray) -> Any:
+    return values if values.dtype == np.uint8 or plain() else to_array(values)
 
 
 build = MessageBuilder(message_class, to_array)
-# The same, but images and clouds are PixelMessages, poses PathPoses and paths PathMessages.
-build_for_sending = MessageBuilder(_class_for_sending, _pixel_data)
+# For ``publishers``: images and clouds are PixelMessages, poses PathPoses and paths PathMessages, and all others those
+# of ``small_messages``.
+build_for_sending = MessageBuilder(_class_for_sending, _data_for_sending)
 to_transform = build.transform
 
 

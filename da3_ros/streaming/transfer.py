@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 _WORD = 4  # bytes; what consists of whole words is moved in words, for which the device is fastest
+# What becomes a message has room for what the message has before and behind it, so that nothing is copied once more.
+_LARGE = 4096  # bytes, from which on a copy would be worth speaking of
+_BEFORE, _BEHIND = 512, 16
 
 
 class Place(NamedTuple):
@@ -22,8 +26,10 @@ class Place(NamedTuple):
 def pack(tensors: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, Place]]:
     """The bytes of ``tensors`` in one buffer (n,) uint8 on their device, and where each lies.
 
-    What consists of whole words comes first and begins at a word.
+    What consists of whole words comes first and begins at a word. Large ones have room about them (``surroundings``).
     """
+    device = next(iter(tensors.values())).device
+    before, behind = (torch.empty(room, dtype=torch.uint8, device=device) for room in (_BEFORE, _BEHIND))
     words: list[torch.Tensor] = []
     rest: list[torch.Tensor] = []
     places = {}
@@ -31,15 +37,15 @@ def pack(tensors: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, P
     whole = {name: size % _WORD == 0 and _aligned(tensors[name]) for name, size in sizes.items()}
     start = 0
     for name in sorted(tensors, key=lambda name: not whole[name]):
-        tensor = tensors[name]
-        places[name] = Place(tensor.dtype, tuple(tensor.shape), start)
-        start += sizes[name]
-        flat = tensor.reshape(-1)
+        tensor, large = tensors[name], sizes[name] >= _LARGE
+        parts = [before, tensor.reshape(-1), behind] if large else [tensor.reshape(-1)]
+        places[name] = Place(tensor.dtype, tuple(tensor.shape), start + _BEFORE * large)
+        start += sizes[name] + (_BEFORE + _BEHIND) * large
         if whole[name]:
-            words.append(flat.view(torch.int32))
+            words += [part.view(torch.int32) for part in parts]
         else:
-            rest.append(flat.view(torch.uint8))
-    packed = torch.empty(start, dtype=torch.uint8, device=next(iter(tensors.values())).device)
+            rest += [part.view(torch.uint8) for part in parts]
+    packed = torch.empty(start, dtype=torch.uint8, device=device)
     split = sum(part.numel() for part in words) * _WORD
     if words:
         torch.cat(words, out=packed[:split].view(torch.int32))
@@ -56,10 +62,31 @@ def _aligned(tensor: torch.Tensor) -> bool:
 def unpack(packed: np.ndarray, places: Mapping[str, Place]) -> dict[str, np.ndarray]:
     """The arrays in ``packed`` (n,) uint8, as views of it."""
     arrays = {}
+    memory: Any = (ctypes.c_uint8 * packed.nbytes).from_address(packed.ctypes.data)  # which can have attributes
+    memory.owner = packed
     for name, (dtype, shape, start) in places.items():
         array_dtype = np.dtype(str(dtype).removeprefix("torch."))
-        arrays[name] = np.ndarray(shape, array_dtype, packed.data, start)
+        arrays[name] = np.ndarray(shape, array_dtype, memory, start)
+    memory.roomy = {places[name].start: array.nbytes for name, array in arrays.items() if array.nbytes >= _LARGE}
     return arrays
+
+
+def surroundings(data: np.ndarray, before: int, behind: int) -> np.ndarray | None:
+    """``data`` (n,) uint8 with so many bytes more on either side, (before + n + behind,); None where there is no room.
+
+    There is about large arrays of ``unpack``, and those that begin as one does, whose rest is then overwritten. Only
+    one caller at a time may write there.
+    """
+    memory: Any = data.base
+    while isinstance(memory, np.ndarray):
+        memory = memory.base
+    roomy = getattr(memory, "roomy", None)
+    if roomy is None or before > _BEFORE or behind > _BEHIND:
+        return None
+    start = data.ctypes.data - ctypes.addressof(memory)
+    if data.nbytes > roomy.get(start, -1):
+        return None
+    return np.ndarray((before + data.nbytes + behind,), np.uint8, memory, start - before)
 
 
 class Downloader:

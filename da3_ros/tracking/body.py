@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from da3_ros.geometry.se3 import T_BODY_OPTICAL, invert
+from da3_ros.geometry.se3 import IDENTITY, T_BODY_OPTICAL, invert
 
 SPARE = 0  # the row of Memory.arms that nobody reads
 
@@ -72,7 +72,7 @@ class Body:
             kept[0, :3, 3] = 1.0  # a place; from here on it goes with this camera
         lever = np.zeros(3) if first else -invert(T_base_cam.get(self._hung, T_BODY_OPTICAL))[:3, 3]
         found = {
-            "mount": np.stack([T_base_cam.get(camera, np.eye(4)) for camera in cameras]),
+            "mount": np.stack([T_base_cam.get(camera, IDENTITY) for camera in cameras]),
             "hangs": np.array(hangs, dtype=np.float64),
             "arm": np.array(new),
             "even": np.array(hangs) / max(1, len(hanging)),

@@ -113,11 +113,13 @@ class TrackHistory:
             known = [stamp for stamp in stamps if stamp in then.sets]
             if not known:
                 return None
-            sets = [
-                _geometry([view for view, of in zip(then.result.views, then.sets, strict=True) if of == stamp])
-                for stamp in known
-            ]
-            return known[self._policy.leaving(sets, [then.keyframes.get(stamp, False) for stamp in known])]
+            keyframes = [then.keyframes.get(stamp, False) for stamp in known]
+            leaves = self._policy.ordinary(keyframes)
+            if leaves is None:  # as seldom happens; what the sets show takes long to find
+                views = list(zip(then.result.views, then.sets, strict=True))
+                sets = [_geometry([view for view, of in views if of == stamp]) for stamp in known]
+                leaves = self._policy.leaving(sets, keyframes)
+            return known[leaves]
 
     def _settle(self, pending: PendingStep) -> None:
         arrays = pending.arrays()
@@ -169,20 +171,17 @@ class TrackHistory:
         for row, key in enumerate(keys[first_new:]):
             depth, weight = (arrays[name][row].reshape(shape).copy() for name in ("track_depth", "track_weight"))
             self._maps[key] = depth, weight, None if features is None else features[row].astype(np.float32)
-        views = []
-        for index, (view, key) in enumerate(zip(pending.views, keys, strict=True)):
-            K = arrays["K"][index].astype(np.float64)
-            K_coarse = K.copy()
-            K_coarse[:2, 2] -= columns.start, rows.start
-            K_coarse[:2] /= rows.step
-            T_odom_cam = arrays["T_odom_cam"][index].astype(np.float64)
-            maps = self._maps.get(key, (None, None, None))
-            views.append(
-                TrackedView(
-                    view.camera, view.stamp_ns, view.frame_id, view.newest, view.view, T_odom_cam, K, K_coarse, *maps
-                )
+        T_odom_cam, K = arrays["T_odom_cam"].astype(np.float64), arrays["K"].astype(np.float64)
+        K_coarse = K.copy()
+        K_coarse[:, :2, 2] -= columns.start, rows.start
+        K_coarse[:, :2] /= rows.step
+        return tuple(
+            TrackedView(
+                view.camera, view.stamp_ns, view.frame_id, view.newest, view.view, *found,
+                *self._maps.get(key, (None, None, None)),
             )
-        return tuple(views)
+            for view, key, *found in zip(pending.views, keys, T_odom_cam, K, K_coarse, strict=True)
+        )  # fmt: skip
 
     def _body(
         self, pending: PendingStep, views: Sequence[TrackedView], T_odom_base: np.ndarray | None, growth: float

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -34,7 +35,7 @@ class SetGeometry:
     T_odom_cam: np.ndarray
     fov: np.ndarray
 
-    @property
+    @cached_property
     def median_depth(self) -> float:
         """Median distance of its points from its body; NaN without points."""
         distance = np.linalg.norm(self.points - self.T_odom_body[:3, 3], axis=-1)
@@ -64,6 +65,13 @@ class AnchorPolicy:
         """Whether ``other`` is another view of the scene than the last ``keyframe``, and so a keyframe itself."""
         return self._motion(keyframe, other) >= self.min_motion
 
+    def ordinary(self, keyframes: Sequence[bool]) -> int | None:
+        """Index of the oldest set that is no keyframe and not among the newest ones; None where there is none.
+
+        ``keyframes``: which sets are some, oldest first and the newest last.
+        """
+        return next((index for index in self._old(keyframes) if not keyframes[index]), None)
+
     def leaving(self, sets: Sequence[SetGeometry], keyframes: Sequence[bool]) -> int:
         """Index into ``sets``, oldest first and the newest last, of the one that leaves a full window.
 
@@ -72,16 +80,20 @@ class AnchorPolicy:
         """
         if len(sets) == 1:
             return 0
-        recent = min(self.recent - 1, len(sets) - 1)  # with the set that comes in, ``recent`` of them
-        old = range(len(sets) - recent)
-        ordinary = [index for index in old if not keyframes[index]]
-        if ordinary:
-            return ordinary[0]
+        ordinary = self.ordinary(keyframes)
+        if ordinary is not None:
+            return ordinary
+        old = self._old(sets)
         overlap = [overlap_share(sets[index], sets[-1]) for index in old]
         lost = [index for index in old if overlap[index] < self.min_overlap and index < len(sets) - 1]
         if lost:
             return min(lost, key=lambda index: overlap[index])
         return min(old, key=lambda index: self._distinctness(index, sets))
+
+    def _old(self, sets: Sequence[object]) -> range:
+        """Indices of ``sets``, oldest first, that are not among the newest: of those there are ``recent``, with the set
+        that comes in."""
+        return range(len(sets) - min(self.recent - 1, len(sets) - 1))
 
     def _distinctness(self, index: int, sets: Sequence[SetGeometry]) -> float:
         """How far the window's other sets are from this one, near ones counting most (after DSO, Engel 2018, 3.2)."""
@@ -93,7 +105,7 @@ class AnchorPolicy:
         """Displacement over median depth, plus the turn likewise."""
         apart = np.linalg.norm(first.T_odom_body[:3, 3] - second.T_odom_body[:3, 3])
         turn = rotation_angle(first.T_odom_body[:3, :3].T @ second.T_odom_body[:3, :3])
-        depth = next((d for d in (second.median_depth, first.median_depth) if d > 0), 1.0)
+        depth = next((one.median_depth for one in (second, first) if one.median_depth > 0), 1.0)
         return float(apart / max(depth, 1e-6) + turn / _TURN_LIKE_DEPTH_RAD)
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from da3_ros.datatypes import FrameSet, WindowView
-from da3_ros.geometry.se3 import invert
+from da3_ros.geometry.se3 import IDENTITY, invert
 from da3_ros.streaming.device import pinned, pinned_indices
 from da3_ros.streaming.programs import Programs
 from da3_ros.tracking.body import Body
@@ -128,7 +128,7 @@ class Tracker:
         connected = bool(shared.any())
         hung = self._body.step([view.camera for view in views], newest, T_base_cam, first)
         given = self._given_now(views[newest:])
-        motion, bridged = np.eye(4), False
+        motion, bridged = IDENTITY, False
         if not first and given is not None and self._last_given is not None and mounted[newest:].any():
             motion, bridged = invert(self._last_given) @ given, True
         stamp_ns = max(view.stamp_ns for view in views)
@@ -144,7 +144,7 @@ class Tracker:
             group=np.unique([self._set.get(key, key[1]) for key in keys], return_inverse=True)[1],
             mounted=mounted,
             given=np.array([key in self._given for key in keys], dtype=np.float64),
-            T_given_base=np.stack([self._given.get(key, np.eye(4)) for key in keys]),
+            T_given_base=np.stack([self._given.get(key, IDENTITY) for key in keys]),
             content=np.array([view.view.content for view in views[newest:]], dtype=np.float64),
             ranges=_padded(ranges),
             turnover=np.array(turnover),

@@ -11,7 +11,8 @@ from da3_ros.cli.demo_sequence import FIRST_STAMP_NS, Sequence, SequenceCamera, 
 from da3_ros.cli.main import main
 from da3_ros.config import from_flat
 from da3_ros.datatypes import CameraCalibration
-from da3_ros.egress.bag import message_builder, new_recording
+from da3_ros.egress.bag import new_recording
+from da3_ros.egress.message_types import message_builder
 
 CALIBRATION = CameraCalibration(16, 12, np.array([[16.0, 0, 7.5], [0, 16.0, 5.5], [0, 0, 1]]))
 STAMPS = [FIRST_STAMP_NS + i * 100_000_000 for i in range(5)]

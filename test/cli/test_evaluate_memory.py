@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from da3_ros.datatypes import CameraCalibration
-from da3_ros.egress.bag import message_builder, new_recording
+from da3_ros.egress.bag import new_recording
+from da3_ros.egress.message_types import message_builder
 from da3_ros.share import share_folder
 
 GIGABYTES = float(os.environ.get("DA3_ROS_BAG_GB", "3"))

@@ -11,7 +11,8 @@ from recording_helpers import HEIGHT, STEPS, WIDTH, depth, pose, stamp
 from da3_ros.cli.demo_bag import write_sequence
 from da3_ros.cli.main import main
 from da3_ros.datatypes import PointBuffer
-from da3_ros.egress.bag import message_builder, new_recording
+from da3_ros.egress.bag import new_recording
+from da3_ros.egress.message_types import message_builder
 from da3_ros.evaluation.trajectory import Trajectory
 from da3_ros.evaluation.trajectory_files import write_tum
 from da3_ros.geometry.camera import unproject

@@ -7,8 +7,8 @@ import pytest
 
 from da3_ros.config import Config, from_flat
 from da3_ros.datatypes import Estimate, ScaleEstimate, TrackingEstimate, ViewEstimate
-from da3_ros.egress.bag import message_builder
 from da3_ros.egress.estimates import EstimateMessages
+from da3_ros.egress.message_types import message_builder
 from da3_ros.geometry.se3 import T_from
 
 CONFIG = from_flat({"cameras": ["left", "right"]}, Config)

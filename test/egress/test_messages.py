@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from da3_ros.datatypes import CameraCalibration, Estimate, PointBuffer, ScaleEstimate, ViewEstimate
-from da3_ros.egress.bag import message_builder, message_types
+from da3_ros.egress.message_types import message_builder, message_types
 from da3_ros.geometry.se3 import T_from, matrix_from_quat_xyzw
 
 STAMP_NS = 1_700_000_000_123_456_789

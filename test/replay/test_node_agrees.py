@@ -7,7 +7,7 @@ import pytest
 from demo_helpers import make_sequence
 
 from da3_ros.cli.main import main
-from da3_ros.egress.bag import message_types
+from da3_ros.egress.message_types import message_types
 from da3_ros.ingest.bag import Bag
 
 STEPS = 6

@@ -12,7 +12,8 @@ from bag_helpers import ROS1, ROS2, START_NS, STEP_NS, Messages, storage_file, w
 
 from da3_ros.cli import replay as command
 from da3_ros.cli.main import main
-from da3_ros.egress.bag import BagWriter, message_types
+from da3_ros.egress.bag import BagWriter
+from da3_ros.egress.message_types import message_types
 from da3_ros.ingest.bag import Bag
 from da3_ros.pipeline import Pipeline
 

@@ -7,8 +7,8 @@ import pytest
 
 from da3_ros.config import from_flat
 from da3_ros.datatypes import Frame, FrameSet, OutputRequest
-from da3_ros.egress.bag import message_builder
 from da3_ros.egress.estimates import EstimateMessages, output_request, output_topics
+from da3_ros.egress.message_types import message_builder
 from da3_ros.ros.answer_meter import answers_every_set
 from da3_ros.ros.idle_node import IdlePipeline
 

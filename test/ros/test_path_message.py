@@ -6,6 +6,7 @@ from rclpy.serialization import deserialize_message, serialize_message
 
 from da3_ros.ros import path_message, to_msg
 from da3_ros.ros.pixel_messages import Memory
+from da3_ros.ros.small_messages import serialize
 
 STAMP = 1_700_000_000_123_456_789
 
@@ -39,14 +40,14 @@ def test_poses_of_other_frames_may_be_in_one_path():
 
 
 def test_a_pose_is_serialized_once(monkeypatch):
-    """What a path costs rclpy does not grow with its length."""
+    """What a path costs does not grow with its length."""
     ours = poses(to_msg.build_for_sending, 100, "odom")
     seen = []
 
-    def serialize(message):
+    def counted(message):
         seen.append(len(message.poses))
-        return serialize_message(message)
+        return serialize(message)
 
-    monkeypatch.setattr(path_message, "serialize_message", serialize)
+    monkeypatch.setattr(path_message, "serialize", counted)
     to_msg.build_for_sending.path(ours, STAMP, "odom").serialize(Memory())
     assert max(seen) <= 1

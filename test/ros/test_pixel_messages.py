@@ -4,6 +4,7 @@ from array import array
 
 import numpy as np
 import pytest
+import torch
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import Image, PointCloud2
 
@@ -11,6 +12,7 @@ from da3_ros.datatypes import PointBuffer
 from da3_ros.errors import UnavailableError
 from da3_ros.ros import pixel_messages, to_msg
 from da3_ros.ros.pixel_messages import Memory, PixelMessage
+from da3_ros.streaming.transfer import pack, unpack
 
 STAMP = 1_700_000_000_123_456_789
 RANDOM = np.random.default_rng(1)
@@ -40,6 +42,27 @@ def test_what_is_sent_is_the_typed_message(kind, value, frame_id):
     assert deserialize_message(sent, type(typed)) == typed
     # Byte for byte they differ: the middleware leaves what lies between fields as it was.
     assert len(sent) == len(serialize_message(typed))
+
+
+@pytest.mark.parametrize("frame_id", ["", "a", "ab", "abc", "camera_optical", "long" * 200])
+def test_what_came_from_a_gpu_is_sent_from_where_it_is(frame_id):
+    """But where a frame's name is longer than the room before it."""
+    depth, points = torch.rand(30, 50), torch.randint(0, 256, (1, 999, 16), dtype=torch.uint8)
+    packed, places = pack({"depth": depth, "K": torch.eye(3), "points": points})
+    arrays = unpack(packed.numpy(), places)
+    cloud = PointBuffer(arrays["points"][:, :800], frame_id, True)
+    typed = to_msg.build.image(arrays["depth"], STAMP, frame_id), to_msg.build.cloud(cloud, STAMP)
+    ours = (
+        to_msg.build_for_sending.image(arrays["depth"], STAMP, frame_id),
+        to_msg.build_for_sending.cloud(cloud, STAMP),
+    )
+    for expected, message in zip(typed, ours, strict=True):
+        sent = message.serialize(Memory())
+        assert deserialize_message(sent.tobytes(), type(expected)) == expected
+        assert np.shares_memory(sent, packed.numpy()) == (len(frame_id) < 200)
+    np.testing.assert_array_equal(arrays["depth"], depth.numpy())
+    np.testing.assert_array_equal(arrays["K"], np.eye(3))
+    np.testing.assert_array_equal(arrays["points"][:, :800], points[:, :800].numpy())
 
 
 def test_memory_is_used_again_and_grows():

@@ -27,14 +27,15 @@ def model():
 @pytest.mark.parametrize("name", ["da3-small", "da3-large", "da3-giant"])
 @pytest.mark.parametrize("ref_view", ["first", "middle", "saddle_balanced", "saddle_sim_range"])
 @pytest.mark.parametrize("use_ray_pose", [False, True])
-def test_step_equals_the_network_on_the_whole_window(name, ref_view, use_ray_pose, monkeypatch):
+@pytest.mark.parametrize("steps", [8, pytest.param(30, marks=pytest.mark.slow)])
+def test_step_equals_the_network_on_the_whole_window(name, ref_view, use_ray_pose, steps, monkeypatch):
     model, solved = make_model(name), record_ray_cameras(monkeypatch)
     rng = np.random.default_rng(1)
     stream = make_stream(model, ref_view=ref_view, use_ray_pose=use_ray_pose)
     stream.step(make_set(rng, 0))  # both cameras once, so that the canvas is known
     stream.reset()
     history = []
-    for step in range(1, 9):
+    for step in range(1, steps + 1):
         present = CAMERAS if rng.random() < 0.6 else (CAMERAS[rng.integers(2)],)
         frame_set = make_set(rng, step, present)
         history = [*history, frame_set][-3:]

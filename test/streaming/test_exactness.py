@@ -10,6 +10,7 @@ from streaming_helpers import CAMERAS, make_model, make_set, make_stream
 from da3_ros.datatypes import FrameSet
 
 STEPS = 30
+NAMES = (*CAMERAS, "rear", "front")
 
 
 @dataclass
@@ -54,7 +55,7 @@ class Mirror:
 
 
 def check(model, stream, anchors, steps, seed, **options):
-    mirror = Mirror(stream, CAMERAS[: stream.config.cameras], np.random.default_rng(seed), anchors)
+    mirror = Mirror(stream, NAMES[: stream.config.cameras], np.random.default_rng(seed), anchors)
     stream.step(make_set(mirror.rng, 0, mirror.cameras))  # every camera once, so that the canvas is known
     stream.reset()
     for number in range(1, steps + 1):
@@ -81,11 +82,13 @@ CASES = [
 ]
 MORE = [
     (variant, sets, cameras, stride, ref_view, decode, anchors)
-    for variant in ("da3-small", "da3-base", "da3-large", "da3-giant")
-    for sets, cameras, stride in ((1, 2, 1), (4, 1, 1), (4, 2, 3), (8, 1, 4))
-    for ref_view, decode in (("saddle_balanced", "newest"), ("saddle_sim_range", "all"), ("middle", "newest"))
+    for variant in ("da3-nano", "da3-small", "da3-base", "da3-large", "da3-giant")
+    for sets, cameras, stride in ((1, 2, 1), (4, 1, 1), (4, 2, 3), (8, 1, 4), (3, 3, 2), (2, 4, 1))
+    for ref_view, decode in (
+        ("saddle_balanced", "newest"), ("saddle_sim_range", "all"), ("middle", "newest"), ("first", "all")
+    )
     for anchors in (False, True)
-]
+]  # fmt: skip
 
 
 def check_case(variant, sets, cameras, stride, ref_view, decode, anchors):

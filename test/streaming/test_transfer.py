@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from da3_ros.streaming.transfer import Downloader, pack, unpack
+from da3_ros.streaming.transfer import Downloader, pack, surroundings, unpack
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -40,6 +40,57 @@ def test_packed_tensors_come_out_as_they_went_in():
     assert packed.dtype == torch.uint8
     assert packed.numel() == sum(tensor.numel() * tensor.element_size() for tensor in made.values())
     assert_same(unpack(packed.numpy(), places), made)
+
+
+def large_tensors():
+    """Of whole words and of none, among small ones."""
+    torch.manual_seed(1)
+    return tensors() | {
+        "depth/a": torch.rand(40, 50),
+        "odd": torch.randint(0, 256, (71, 73), dtype=torch.uint8),
+        "points/a": torch.randint(0, 256, (1, 600, 16), dtype=torch.uint8),
+    }
+
+
+def packed_and_unpacked(made):
+    packed, places = pack(made)
+    return unpack(packed.numpy(), places)
+
+
+def in_bytes(array):
+    return array.reshape(-1).view(np.uint8)
+
+
+def test_about_large_arrays_there_is_room_for_the_rest_of_a_message():
+    made = large_tensors()
+    arrays = packed_and_unpacked(made)
+    for name in ("depth/a", "odd", "points/a"):
+        data = in_bytes(arrays[name])
+        for before, behind in ((0, 0), (1, 1), (511, 16)):
+            around = surroundings(data, before, behind)
+            assert around.size == before + data.size + behind
+            assert np.shares_memory(around[before : before + data.size], data)
+            np.testing.assert_array_equal(around[before : before + data.size], data)
+            around[:before] = around[before + data.size :] = 0xEE
+    assert_same(arrays, made)
+
+
+def test_a_part_that_begins_as_the_whole_does_has_the_room_in_front():
+    """As the points that count, of a cloud with room for all."""
+    points = packed_and_unpacked(large_tensors())["points/a"]
+    around = surroundings(in_bytes(points[:, :500]), 100, 1)
+    np.testing.assert_array_equal(around[100:-1], in_bytes(points[:, :500]))
+
+
+def test_elsewhere_there_is_no_room():
+    made = large_tensors()
+    arrays = packed_and_unpacked(made)
+    assert surroundings(in_bytes(arrays["points"]), 1, 1) is None  # small
+    assert surroundings(in_bytes(arrays["depth/a"][1:]), 1, 1) is None  # its first row is before it
+    assert surroundings(in_bytes(arrays["depth/a"]), 513, 0) is None
+    assert surroundings(in_bytes(arrays["depth/a"]), 0, 17) is None
+    assert surroundings(np.zeros(9999, np.uint8), 1, 1) is None
+    assert surroundings(np.frombuffer(bytes(9999), np.uint8), 1, 1) is None
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, needs_cuda])])
