@@ -190,7 +190,8 @@ def _print_share(device: torch.device) -> None:
     times = measure_node(case, Repeats(10.0))
     tracking = times.stages["tracking"]
     print(
-        f"{case.variant}, {case.new} new views of {case.views}, longest side {network_drives.PROCESS_RES}, {describe_device(device)}: "
+        f"{case.variant}, {case.new} new views of {case.views}, longest side "
+        f"{network_drives.PROCESS_RES}, {describe_device(device)}: "
         f"tracking and the search for what moves {tracking:.1f} ms of {times.with_tracking:.1f} ms, "
         f"{100 * tracking / times.with_tracking:.1f} %"
     )

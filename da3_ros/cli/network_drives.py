@@ -26,11 +26,10 @@ from da3_ros.training import scenes
 WIDTH, HEIGHT = 320, 240
 PROCESS_RES = 224  # as da3-ros demo
 SOURCES = ("auto", "rig", "odometry", "range")
-_FOCAL = WIDTH * sim.FOCAL / sim.WIDTH
 _FLOOR = T_from(np.eye(3), np.array([0.0, 0.0, 0.5]))  # the hall's floor is at 0, and lies 0.5 m below the base
 _GRID = 8  # pixels of the depth image from one that is compared with the truth to the next
 _CLOUD = 256  # points of a step
-_RANGES = [(u, v) for u in (80, 160, 240) for v in (60, 120, 180)]  # pixels of a picture
+_RANGES = [(x, y) for x in (0.25, 0.5, 0.75) for y in (0.25, 0.5, 0.75)]  # where in a picture
 _SAY_EVERY_S = 15.0
 
 
@@ -103,7 +102,8 @@ class Hall:
 
 def calibration() -> CameraCalibration:
     """Of every camera: the field of view of the simulated ones."""
-    K = np.array([[_FOCAL, 0, (WIDTH - 1) / 2], [0, _FOCAL, (HEIGHT - 1) / 2], [0, 0, 1]])
+    focal = WIDTH * sim.FOCAL / sim.WIDTH
+    K = np.array([[focal, 0, (WIDTH - 1) / 2], [0, focal, (HEIGHT - 1) / 2], [0, 0, 1]])
     return CameraCalibration(WIDTH, HEIGHT, K)
 
 
@@ -300,7 +300,7 @@ class _WithWrongDepth(Pipeline):
 def _ranges(rendered: Rendered, rig: Mapping[str, np.ndarray]) -> np.ndarray:
     """Points (K, 3) of the base's frame that a range sensor at the first camera there would measure."""
     name, depth = next(iter(rendered.depth.items()))
-    u, v = np.array(_RANGES).T
+    u, v = (np.array(_RANGES) * (WIDTH, HEIGHT)).astype(int).T
     rays = np.stack([u, v, np.ones_like(u)], -1) @ np.linalg.inv(calibration().K).T
     return transform_points(rig[name], rays * depth[v, u, None])
 

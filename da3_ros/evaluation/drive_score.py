@@ -149,7 +149,7 @@ class DriveScore:
 
     def _rpe_percent(self, estimate: Trajectory, truth: Trajectory) -> float:
         step = float(np.linalg.norm(np.diff(self.true[:, :3, 3], axis=0), axis=1).max())
-        delta = min(max(1, round(1.0 / step)) * step, self.distance / 2)
+        delta = max(1, min(round(1.0 / step), int(self.distance / 2 / step))) * step
         return 100 * relative_error(estimate, truth, delta, "metres")[0].rmse / delta
 
 
