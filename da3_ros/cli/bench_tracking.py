@@ -1,4 +1,7 @@
-"""``python -m da3_ros.cli.bench_tracking``: simulated drives through the tracker, as a table for docs/tracking.md."""
+"""``python -m da3_ros.cli.bench_tracking``: simulated drives through the tracker, as a table for docs/tracking.md.
+
+With ``--network`` the drives go through a rendered hall, and the network makes the predictions.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +11,35 @@ import json
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from da3_ros.cli import network_drives
 from da3_ros.cli.bench_step import Case, measure_node
 from da3_ros.cli.bench_timing import Repeats
+from da3_ros.cli.node_parameters import add_parameter_option, parse_parameter
+from da3_ros.config.choices import BUNDLED_VARIANT
 from da3_ros.datatypes import WindowView
+from da3_ros.errors import Da3Error
 from da3_ros.evaluation import simulated_windows as sim
+from da3_ros.evaluation.drive_score import DriveResult
 from da3_ros.evaluation.operations import Operations
-from da3_ros.evaluation.simulated_drives import Drive, DriveResult, Scenario, anchored, figures_of_eight, scenarios
+from da3_ros.evaluation.simulated_drives import (
+    Drive,
+    Scenario,
+    anchored,
+    figure_of_eight,
+    figures_of_eight,
+    scenarios,
+)
 from da3_ros.streaming.device import choose_device, describe_device
 from da3_ros.tracking import ScaleFilter, Tracker
 
+_Columns = Sequence[tuple[str, str, str]]  # title, field of the result, format
 _COLUMNS = (
     ("drive", "scenario", "{}"),
     ("steps", "steps", "{}"),
@@ -39,8 +56,33 @@ _COLUMNS = (
     ("cloud (cm)", "cloud_m", "{:.2f}"),
     ("NEES / 6", "nees", "{:.1f}"),
 )
-_CENTIMETRES = ("ate_m", "rpe_second_m", "jump_m", "cloud_m")
-_DEMO_RES = 224  # da3-ros demo
+_NETWORK_COLUMNS = (
+    ("drive", "scenario", "{}"),
+    ("scale.source", "source", "{}"),
+    ("metres from (steps)", "sources", "{}"),
+    ("steps", "steps", "{}"),
+    ("way (m)", "distance_m", "{:.1f}"),
+    ("ATE (cm)", "ate_m", "{:.1f}"),
+    ("ATE, scaled too (cm)", "ate_scaled_m", "{:.1f}"),
+    ("drift (% of way)", "drift_percent", "{:.1f}"),
+    ("RPE (% a metre)", "rpe_percent", "{:.1f}"),
+    ("RPE (cm in 1 s)", "rpe_second_m", "{:.1f}"),
+    ("RPE (deg in 1 s)", "rpe_second_deg", "{:.2f}"),
+    ("rotation (deg)", "rotation_deg", "{:.1f}"),
+    ("ways too long (%)", "way_percent", "{:+.0f}"),
+    ("scale, median (%)", "scale_median_percent", "{:.1f}"),
+    ("scale, worst (%)", "scale_largest_percent", "{:.1f}"),
+    ("largest step (cm)", "largest_step_m", "{:.1f}"),
+    ("true step there (cm)", "true_step_m", "{:.1f}"),
+    ("largest jump (cm)", "jump_m", "{:.1f}"),
+    ("cloud (cm)", "cloud_m", "{:.1f}"),
+    ("NEES / 6", "nees", "{:.1f}"),
+    ("loops", "loops", "{}"),
+    ("states (steps)", "statuses", "{}"),
+)
+_CENTIMETRES = (
+    "ate_m", "ate_scaled_m", "rpe_second_m", "largest_step_m", "true_step_m", "jump_m", "cloud_m",
+)  # fmt: skip
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -53,6 +95,15 @@ def main(args: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--noisy", action="store_true", help="instead, means of the drives with noisy poses")
     parser.add_argument("--seeds", type=int, default=3, help="of each drive with --anchors or --noisy (default: 3)")
+    parser.add_argument(
+        "--network", nargs="?", const=BUNDLED_VARIANT, metavar="VARIANT",
+        help="instead of simulated windows, pictures of a hall through this network (default: da3-nano)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--sources", nargs="+", default=network_drives.SOURCES, choices=network_drives.SOURCES, metavar="SOURCE",
+        help="with --network, values of scale.source to drive with (default: all of auto, rig, odometry, range)",
+    )  # fmt: skip
+    add_parameter_option(parser, "model.process_res:=280, with --network")
     parser.add_argument("--share", action="store_true", help="instead, tracking's share of a step of the demo")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--cost-only", action="store_true", help="only what a step costs")
@@ -72,24 +123,51 @@ def main(args: Sequence[str] | None = None) -> int:
         chosen = [one for one in scenarios(options.steps) if one.name.endswith("noisy poses too")]
         _print_means("| drive |", [(one, "") for one in chosen], options.seeds)
         return 0
-    results: list[DriveResult] = []
+    if options.network:
+        try:
+            results: Sequence[DriveResult] = _network_drives(options, device)
+        except Da3Error as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        _write(options.json, {"drives": [asdict(result) for result in results], "device": describe_device(device)})
+        return 0
+    results = []
     if not options.cost_only:
         chosen = figures_of_eight(options.long) if options.long else scenarios(options.steps)
-        print("| " + " | ".join(title for title, _, _ in _COLUMNS) + " |\n|" + "---|" * len(_COLUMNS))
+        _print_head(_COLUMNS)
         for scenario in chosen:
-            result = Drive(scenario, device=torch.device("cpu")).result()
-            results.append(result)
-            print(_row(result), flush=True)
+            results.append(Drive(scenario, device=torch.device("cpu")).result())
+            print(_row(_COLUMNS, results[-1]), flush=True)
         print()
     costs = [_cost(device, views, cameras) for views, cameras in ((4, 1), (8, 1), (8, 4), (16, 4), (32, 4))]
     print(f"Cost of a step at 504x378, median of 50, {describe_device(device)}:\n")
     print("| views | new | operations | host (ms) | until the device is done (ms) |\n|---|---|---|---|---|")
     for cost in costs:
         print("| {views} | {new} | {operations} | {host_ms:.2f} | {total_ms:.2f} |".format(**cost))
-    if options.json:
-        figures = {"drives": [asdict(result) for result in results], "cost": costs, "device": describe_device(device)}
-        Path(options.json).write_text(json.dumps(figures, indent=1) + "\n")
+    drives = [asdict(result) for result in results]
+    _write(options.json, {"drives": drives, "cost": costs, "device": describe_device(device)})
     return 0
+
+
+def _network_drives(options: argparse.Namespace, device: torch.device) -> list[DriveResult]:
+    """Prints each drive as it is done."""
+    given = dict(map(parse_parameter, options.parameters))
+    values = {"model.variant": options.network, "model.device": str(device)} | given
+    drives = network_drives.network_scenarios(options.steps) if not options.long else [figure_of_eight(options.long)]
+    print(f"{options.network} on {describe_device(device)}\n", flush=True)
+    hall = network_drives.Hall(device)
+    _print_head(_NETWORK_COLUMNS)
+    results: list[DriveResult] = []
+    for scenario in drives:
+        for result in network_drives.drive(hall, scenario, options.sources, values):
+            results.append(result)
+            print(_row(_NETWORK_COLUMNS, result), flush=True)
+    return results
+
+
+def _write(path: str | None, figures: Mapping[str, Any]) -> None:
+    if path:
+        Path(path).write_text(json.dumps(figures, indent=1) + "\n")
 
 
 def _print_means(columns: str, drives: Sequence[tuple[Scenario, str]], seeds: int) -> None:
@@ -108,20 +186,27 @@ def _print_means(columns: str, drives: Sequence[tuple[Scenario, str]], seeds: in
 
 def _print_share(device: torch.device) -> None:
     """Of the demo's network, rig and window, at its size."""
-    case = Case("da3-nano", 9, 3, (480, 640), _DEMO_RES, device, "float32", {"model.checkpoint": ""})
+    case = Case("da3-nano", 9, 3, (480, 640), network_drives.PROCESS_RES, device, "float32", {"model.checkpoint": ""})
     times = measure_node(case, Repeats(10.0))
     tracking = times.stages["tracking"]
     print(
-        f"{case.variant}, {case.new} new views of {case.views}, longest side {_DEMO_RES}, {describe_device(device)}: "
+        f"{case.variant}, {case.new} new views of {case.views}, longest side "
+        f"{network_drives.PROCESS_RES}, {describe_device(device)}: "
         f"tracking and the search for what moves {tracking:.1f} ms of {times.with_tracking:.1f} ms, "
         f"{100 * tracking / times.with_tracking:.1f} %"
     )
 
 
-def _row(result: DriveResult) -> str:
+def _print_head(columns: _Columns) -> None:
+    print("| " + " | ".join(title for title, _, _ in columns) + " |\n|" + "---|" * len(columns), flush=True)
+
+
+def _row(columns: _Columns, result: DriveResult) -> str:
     cells = []
-    for _, name, form in _COLUMNS:
+    for _, name, form in columns:
         value = getattr(result, name)
+        if isinstance(value, Mapping):
+            value = ", ".join(f"{key} {count}" for key, count in value.items()) or "none"
         if name in _CENTIMETRES:
             value *= 100
         if name == "nees":

@@ -58,6 +58,11 @@ def print_metrics(metrics: dict[str, Any], output: Path, report: Path | None) ->
         rpe = trajectory["rpe"]
         if rpe:
             print(f"  RPE        rmse {show(rpe['translation']['rmse'])}, {show(rpe['rotation_deg']['rmse'])} degrees")
+        for name, text in (("continuity", ""), ("continuity_scaled", ", lengths scaled")):
+            steps = trajectory[name]
+            if steps:
+                print(f"  largest step {show(steps['largest_step'])}{text}, of a true {show(steps['true_step'])}; "
+                      f"largest difference of a step {show(steps['largest_difference'])}")  # fmt: skip
         print(f"  scale error {show(trajectory['scale_error'])}")
         auc = trajectory["auc"] or {}
         print("  AUC " + "  ".join(f"@{threshold} {show(value)}" for threshold, value in auc.items()))

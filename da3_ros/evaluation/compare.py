@@ -29,7 +29,7 @@ _HIGHER = {
 _LOWER = {
     *("abs_rel", "rmse", "mean", "median", "std", "smallest", "largest", "median_error", "scale_flicker"),
     *("local_flicker", "relative_std", "rank_correlation", "ause", "accuracy", "completeness", "chamfer"),
-    *("p50", "p95", "max"),
+    *("p50", "p95", "max", "largest_difference"),
 }
 _NEARER_ZERO = {"scale_error", "shift"}
 

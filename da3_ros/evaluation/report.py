@@ -37,6 +37,11 @@ _DEPTH_ERRORS = {
     "covered": "covered",
 }
 _POSE_ERRORS = ("rmse", "mean", "median", "largest")
+_STEPS = {
+    "largest_step": "largest step",
+    "true_step": "true step there",
+    "largest_difference": "largest difference of a step",
+}
 _RUN = {
     "weights_trained": "trained weights",
     "rate_hz": "estimates per second",
@@ -195,6 +200,13 @@ def _summary(metrics: Mapping[str, Any]) -> str:
             f"over {trajectory['path_length']:.3g} m</h3>"
         )
         parts.append(table(("error", *_POSE_ERRORS), rows))
+        rows = [
+            [f"continuity (m), {text}", *(trajectory[key][name] for name in _STEPS)]
+            for key, text in (("continuity", "as it is"), ("continuity_scaled", "lengths scaled"))
+            if trajectory[key]
+        ]
+        if rows:
+            parts.append(table(("from one pose to the next", *_STEPS.values()), rows))
     aucs = [("whole recording", trajectory["auc"])] if trajectory and trajectory["auc"] else []
     if metrics["windows"]:
         aucs.append((f"within {metrics['windows']['count']} windows", metrics["windows"]["auc"]))

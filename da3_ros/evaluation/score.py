@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,11 +16,13 @@ from da3_ros.evaluation.consistency import PairConsistency, PosedDepth, pair_con
 from da3_ros.evaluation.depth import Alignment, DepthErrors, DepthPairs, depth_errors, pair_depths
 from da3_ros.evaluation.relative_pose import RelativePoseErrors, benchmark_views, pose_auc, relative_pose_errors
 from da3_ros.evaluation.trajectory import (
+    Continuity,
     ErrorStatistics,
     Trajectory,
     TrajectoryAlignment,
     absolute_error,
     associate,
+    continuity,
     pool,
     relative_error,
     scale_error,
@@ -212,7 +214,7 @@ class TrajectoryPiece:
 
 
 def score_trajectory(pieces: Sequence[TrajectoryPiece], tolerance_ns: int) -> dict[str, Any]:
-    """ATE after each alignment, RPE, scale error and relative pose AUC.
+    """ATE after each alignment, RPE, continuity, scale error and relative pose AUC.
 
     Each piece is aligned by itself, and then the errors of all count alike. What cannot be computed is null, with the
     reason in ``notes``. Raises InputError where no pose has a true one.
@@ -250,6 +252,14 @@ def score_trajectory(pieces: Sequence[TrajectoryPiece], tolerance_ns: int) -> di
             "translation": _pooled([each[0] for each in both]),
             "rotation_deg": _pooled([each[1] for each in both]),
         } if both else None  # fmt: skip
+    for name, scaled in (("continuity", False), ("continuity_scaled", True)):
+        found[name] = _worst(
+            [
+                continuity(estimate, truth, 1.0 / scale if scaled and scale else 1.0)
+                for (estimate, truth), scale in zip(pairs, scales, strict=True)
+                if len(truth) > 1 and (scale is not None or not scaled)
+            ]
+        )
     auc = [_tried(lambda p=pair: _relative_poses(*p), notes) for pair in pairs]
     errors_of_pairs = [each for each in auc if each is not None]
     found["auc"] = pose_auc(RelativePoseErrors.joined(errors_of_pairs)) if errors_of_pairs else None
@@ -266,6 +276,14 @@ def _relative_poses(estimate: Trajectory, truth: Trajectory) -> RelativePoseErro
     """Of the views that the benchmark would take."""
     views = benchmark_views(len(truth))
     return relative_pose_errors(invert(estimate.T_world_body[views]), invert(truth.T_world_body[views]))
+
+
+def _worst(parts: Sequence[Continuity]) -> dict[str, float] | None:
+    """Of all pieces: the largest step, the true one there, and the largest difference; None without any."""
+    if not parts:
+        return None
+    most = max(parts, key=lambda part: part.largest_step)
+    return asdict(replace(most, largest_difference=max(part.largest_difference for part in parts)))
 
 
 def _pooled(parts: Sequence[ErrorStatistics | None]) -> dict[str, float] | None:

@@ -12,14 +12,13 @@ import torch
 
 from da3_ros.datatypes import Frame, FrameSet, WindowPrediction
 from da3_ros.evaluation import simulated_windows as sim
-from da3_ros.evaluation.trajectory import Trajectory, absolute_error, relative_error
-from da3_ros.geometry.se3 import invert, rotation_angle
+from da3_ros.evaluation.drive_score import DriveScore, starting_at, way_length
+from da3_ros.geometry.se3 import invert
 from da3_ros.streaming.transfer import Downloader
 from da3_ros.tracking import AnchorPolicy, TrackedStep, TrackingSettings, WindowTracking
 
 _NO_IMAGE = np.empty((0, 0, 3), np.uint8)
 _METRES_STDDEV = 0.02  # that a simulated metric network claims for each window
-_SECOND = round(sim.RATE_HZ)  # steps
 
 
 @dataclass(frozen=True)
@@ -36,35 +35,8 @@ class Scenario:
     recent: int = 2
 
 
-@dataclass(frozen=True)
-class DriveResult:
-    """Figures of one drive. Lengths in metres; trajectories are compared with their first poses on each other.
-
-    ``jump_m``: largest difference between a step of the estimated and the true way. ``nees``: mean normalised error
-    squared of the pose, 6 where the covariance is right. ``rpe_percent``: of the way, over about a metre (a number of
-    the longest steps); ``rpe_second_...``: over a second. ``step_ms``: host time of a step, median.
-    """
-
-    scenario: str
-    steps: int
-    distance_m: float
-    ate_m: float
-    drift_percent: float
-    rpe_percent: float
-    rpe_second_m: float
-    rpe_second_deg: float
-    rotation_deg: float
-    scale_median_percent: float
-    scale_largest_percent: float
-    jump_m: float
-    cloud_m: float
-    nees: float
-    step_ms: float
-    statuses: Mapping[str, int]
-
-
-class Drive:
-    """Runs ``scenario``; afterwards ``steps``, ``estimated`` and ``true`` (n, 4, 4) are there."""
+class Drive(DriveScore):
+    """Runs ``scenario``; afterwards ``steps`` are there, and the score of them."""
 
     def __init__(self, scenario: Scenario, seed: int = 0, device: torch.device | None = None):
         self.scenario = scenario
@@ -76,10 +48,8 @@ class Drive:
         tracking.set_rig(scenario.rig)
         downloader = Downloader(device)
         rng = np.random.default_rng(seed + 1)
-        self.steps: list[TrackedStep] = []
-        self.step_ms: list[float] = []
-        self.cloud_m: list[float] = []
-        scale_errors, poses, truth, anchor = [], [], [], None
+        steps: list[TrackedStep] = []
+        scale_errors, poses, truth, step_ms, cloud_m, anchor = [], [], [], [], [], None
         windows = sim.windows(
             scenario.way, dict(scenario.rig), scenario.sets, scenario.noise, seed, dict(scenario.missing),
             tracking.leaving,
@@ -110,98 +80,35 @@ class Drive:
                 arrays["T_odom_base"] = tracked.T_odom_base
             pending = tracking.submit(number, stamp_ns, prediction, tracked, downloader.start(arrays))
             step = pending.settle()
-            self.step_ms.append((time.perf_counter() - begin) * 1e3)
+            step_ms.append((time.perf_counter() - begin) * 1e3)
             assert step.T_odom_base is not None
-            self.steps.append(step)
+            steps.append(step)
             poses.append(step.T_odom_base)
             truth.append(window.T_world_base)
             scale_errors.append(abs(step.report.metres_per_unit / window.metres_per_unit - 1))
             if step.report.metric and anchor is None:
                 anchor = window.T_world_base @ invert(step.T_odom_base)
-            self.cloud_m.append(math.nan if anchor is None else _cloud_error(step, anchor))
+            cloud_m.append(math.nan if anchor is None else _cloud_error(step, anchor))
         # What came before the first metres was in a unit of its own, and said so.
-        start = next((n for n, step in enumerate(self.steps) if step.report.metric), 0)
-        self.steps, scale_errors, self.cloud_m = self.steps[start:], scale_errors[start:], self.cloud_m[start:]
-        self.estimated, true = np.stack(poses[start:]), np.stack(truth[start:])
-        self.true = self.estimated[0] @ invert(true[0]) @ true
-        self.scale_errors = np.array(scale_errors)
+        start = next((n for n, step in enumerate(steps) if step.report.metric), 0)
+        self.steps = steps[start:]
+        estimated, true = np.stack(poses[start:]), np.stack(truth[start:])
         if scenario.source == "none":  # a frame in a unit of its own: only that unit's steadiness counts
-            self._own_unit()
-
-    def _own_unit(self) -> None:
-        way = [float(np.linalg.norm(np.diff(T[:, :3, 3], axis=0), axis=1).sum()) for T in (self.true, self.estimated)]
-        factor = way[0] / way[1] if way[1] > 0 else 1.0
-        self.estimated = self.estimated.copy()
-        self.estimated[:, :3, 3] *= factor
-        self.scale_errors = np.full(len(self.scale_errors), np.nan)
-        self.cloud_m = [math.nan]
-
-    @property
-    def distance(self) -> float:
-        """Length of the true way, metres."""
-        return float(np.linalg.norm(np.diff(self.true[:, :3, 3], axis=0), axis=1).sum())
-
-    @property
-    def position_error(self) -> float:
-        """Largest, in metres."""
-        return float(np.linalg.norm(self.estimated[:, :3, 3] - self.true[:, :3, 3], axis=1).max())
-
-    @property
-    def rotation_error(self) -> float:
-        """Largest, in radians."""
-        return max(rotation_angle(a[:3, :3].T @ b[:3, :3]) for a, b in zip(self.estimated, self.true, strict=True))
-
-    @property
-    def largest_jump(self) -> float:
-        """Largest difference between the estimated and the true displacement of a step, metres."""
-        steps = [np.diff(poses[:, :3, 3], axis=0) for poses in (self.estimated, self.true)]
-        return float(np.linalg.norm(steps[0] - steps[1], axis=1).max())
-
-    def nees(self) -> np.ndarray:
-        """Normalised error squared (n,) of each pose but the first ones, of which it is NaN."""
-        values = []
-        for step, T, T_true in zip(self.steps, self.estimated, self.true, strict=True):
-            R = T[:3, :3] @ T_true[:3, :3].T
-            turn = np.array([R[2, 1] - R[1, 2], R[0, 2] - R[2, 0], R[1, 0] - R[0, 1]]) / 2
-            error = np.concatenate([T[:3, 3] - T_true[:3, 3], turn])
-            P = step.covariance
-            known = P is not None and np.linalg.eigvalsh(P)[0] > 1e-14
-            values.append(error @ np.linalg.solve(P, error) if P is not None and known else math.nan)
-        return np.array(values)
-
-    def result(self) -> DriveResult:
-        """The figures; ATE and RPE by evo."""
-        stamps = np.array([step.stamp_ns for step in self.steps], dtype=np.int64)
-        estimate, truth = Trajectory(stamps, self.estimated), Trajectory(stamps, self.true)
-        moves = self.distance > 0.5
-        statuses: dict[str, int] = {}
-        for step in self.steps:
-            statuses[step.status] = statuses.get(step.status, 0) + 1
-        nees = self.nees()[len(self.steps) // 4 :]
-        over_a_second = relative_error(estimate, truth, _SECOND)
-        return DriveResult(
-            scenario=self.scenario.name,
-            steps=len(self.steps),
-            distance_m=self.distance,
-            ate_m=absolute_error(estimate, truth, "first").rmse,
-            drift_percent=100 * self.position_error / self.distance if moves else math.nan,
-            rpe_percent=self._rpe_percent(estimate, truth) if moves else math.nan,
-            rpe_second_m=over_a_second[0].rmse,
-            rpe_second_deg=over_a_second[1].rmse,
-            rotation_deg=math.degrees(self.rotation_error),
-            scale_median_percent=100 * float(np.median(self.scale_errors)),
-            scale_largest_percent=100 * float(self.scale_errors.max()),
-            jump_m=self.largest_jump,
-            cloud_m=float(np.nanmedian(self.cloud_m)) if np.isfinite(self.cloud_m).any() else math.nan,
-            nees=float(np.nanmean(nees)) if np.isfinite(nees).any() else math.nan,
-            step_ms=float(np.median(self.step_ms)),
-            statuses=statuses,
+            way = way_length(estimated)
+            estimated[:, :3, 3] *= way_length(true) / way if way > 0 else 1.0
+            scale_errors, cloud_m = [math.nan] * len(steps), [math.nan] * len(steps)
+        super().__init__(
+            name=scenario.name,
+            stamps_ns=np.array([step.stamp_ns for step in self.steps], dtype=np.int64),
+            estimated=estimated,
+            true=starting_at(true, estimated[0]),
+            covariances=[step.covariance for step in self.steps],
+            scale_errors=np.array(scale_errors[start:]),
+            cloud_m=cloud_m[start:],
+            step_ms=step_ms,
+            statuses=[step.status for step in self.steps],
+            second=round(sim.RATE_HZ),
         )
-
-    def _rpe_percent(self, estimate: Trajectory, truth: Trajectory) -> float:
-        step = float(np.linalg.norm(np.diff(self.true[:, :3, 3], axis=0), axis=1).max())
-        delta = min(max(1, round(1.0 / step)) * step, self.distance / 2)
-        return 100 * relative_error(estimate, truth, delta, "metres")[0].rmse / delta
 
 
 _DEPTH_NOISE = sim.Noise(depth=0.05, metres=0.02)

@@ -64,6 +64,20 @@ class ErrorStatistics:
 
 
 @dataclass(frozen=True)
+class Continuity:
+    """How far an estimate moves from one pose to the next, in the truth's unit.
+
+    ``largest_step``: longest displacement between two consecutive estimated poses, and ``true_step`` how far the truth
+    moved meanwhile; ``largest_difference``: between an estimated displacement and the true one, as vectors in the
+    bodies' axes, so that what the estimate's world is off by does not count.
+    """
+
+    largest_step: float
+    true_step: float
+    largest_difference: float
+
+
+@dataclass(frozen=True)
 class Similarity3:
     """x_true = scale * rotation @ x_estimated + translation."""
 
@@ -188,6 +202,25 @@ def relative_error(
             ) from error
         found.append(_statistics(metric))
     return found[0], found[1]
+
+
+def continuity(estimate: Trajectory, truth: Trajectory, scale: float = 1.0) -> Continuity:
+    """Of consecutive poses, both associated, of equal length; ``scale`` of the estimate, as from ``align``.
+
+    Raises InputError for fewer than two poses.
+    """
+    if len(truth) < 2:
+        raise InputError(f"{len(truth)} pose has no step to the next one")
+    steps = _steps(estimate.T_world_body) * scale, _steps(truth.T_world_body)
+    lengths, true = (np.linalg.norm(each, axis=1) for each in steps)
+    largest = int(lengths.argmax())
+    difference = np.linalg.norm(steps[0] - steps[1], axis=1).max()
+    return Continuity(float(lengths[largest]), float(true[largest]), float(difference))
+
+
+def _steps(T: np.ndarray) -> np.ndarray:
+    """Displacements (n - 1, 3) from each of n poses to the next, in its body's axes."""
+    return (np.diff(T[:, :3, 3], axis=0)[:, None] @ T[:-1, :3, :3])[:, 0]
 
 
 def pool(parts: Sequence[ErrorStatistics]) -> ErrorStatistics:

@@ -6,7 +6,15 @@ window holds, in the network's own length unit. Poses are therefore those of the
 
 from __future__ import annotations
 
+import functools
+
 import torch
+
+from da3_ros.tracking.numbers import numbers
+
+# Motion (see remoteness) at which the square of a view's error against the newest set is twice that of one beside it.
+# Of the bundled da3-nano in a rendered hall, whose errors grow by more: 4 times at 0.2, 16 to 20 times at 0.4.
+_FAR = 0.1
 
 
 def anchor_window(T_cam_world: torch.Tensor, T_base_first: torch.Tensor) -> torch.Tensor:
@@ -37,3 +45,24 @@ def invert_rigid(T: torch.Tensor) -> torch.Tensor:
     torch.neg(R_inverse @ T[..., :3, 3:], out=inverse[..., :3, 3:])
     inverse[..., 3, 3].fill_(1.0)  # assigned to a single entry, it would be uploaded
     return inverse
+
+
+def remoteness(T_world_cam: torch.Tensor, newest: slice, depth: torch.Tensor) -> torch.Tensor:
+    """How much larger than beside the newest ones the square of the error of N views (N, 4, 4) is, (N,) from 1 up.
+
+    Networks see two views the worse against each other the further they are apart: so error grows with a view's motion
+    against the nearest of the ``newest`` views. Motion is the displacement over ``depth`` (), typical of what they see
+    and in the unit of the poses, and the turn in radians, as squares.
+    """
+    turn, place = _by_column(T_world_cam.device)
+    # Two rotations that are a small angle apart differ by the square root of 2 times that angle in all.
+    at = (T_world_cam[:, :3] * torch.addcdiv(turn, place, depth)).flatten(1)
+    motion = torch.cdist(at, at[newest], compute_mode="donot_use_mm_for_euclid_dist").amin(-1)
+    return torch.addcmul(numbers(motion.device).one, motion, motion, value=_FAR**-2)
+
+
+@functools.cache
+def _by_column(device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the columns (4,) of a pose count in its motion: the rotation's, and its place."""
+    numbers = torch.tensor([[0.5**0.5] * 3 + [0.0], [0.0] * 3 + [1.0]], dtype=torch.float64, device=device)
+    return numbers[0], numbers[1]

@@ -9,11 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from da3_ros.datatypes import WindowView
 from da3_ros.geometry.se3 import T_BODY_OPTICAL, T_from, invert, rotation_angle
 from da3_ros.tracking.carried_camera import CarriedCamera
 from da3_ros.tracking.extrinsics_monitor import ExtrinsicsMonitor
+from da3_ros.tracking.gauge import remoteness
 from da3_ros.tracking.keyframes import AnchorPolicy, SetGeometry
 from da3_ros.tracking.odometry_covariance import OdometryCovariance
 from da3_ros.tracking.records import TrackedStep, TrackedView
@@ -277,6 +279,7 @@ class TrackHistory:
             report.metric and len(pending.placed) > 1,
             np.array([report.view_rotation_variance, report.view_translation_variance]),
             np.array([_SINGLE_TURN**2, (_SINGLE_SHIFT * report.median_depth) ** 2]),
+            _worth(views, report.median_depth),
         )
         if found:
             self._errors.count_from_here()
@@ -312,6 +315,13 @@ def _geometry(views: Sequence[TrackedView]) -> SetGeometry:
         T_odom_cam=np.stack([view.T_odom_cam for view in views]),
         fov=np.stack([_half_fov(view) for view in views]),
     )
+
+
+def _worth(views: Sequence[TrackedView], depth: float) -> np.ndarray:
+    """As the step has counted them (window_program), but for what their poses have become since."""
+    T = torch.from_numpy(np.stack([view.T_odom_cam for view in views]))
+    newest = slice(next(index for index, view in enumerate(views) if view.newest), None)
+    return 1 / remoteness(T, newest, torch.tensor(max(depth, 1e-9), dtype=torch.float64)).numpy()
 
 
 def _points(view: TrackedView, stride: int = 4) -> np.ndarray:

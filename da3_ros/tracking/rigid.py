@@ -26,7 +26,7 @@ _SMALLEST_LENGTH = 1e-5  # relative to the largest distance from the mean centre
 _TINY = 1e-12
 # Of the weight, by which the deviation of residuals goes: of two views the further one, or it would be the first view's
 # own deviation from itself, and the second would count for nothing.
-_MORE_THAN_HALF = 0.5 + 1e-9
+_MORE_THAN_HALF = 0.5 + 1e-6  # of a count in float32
 _ALL_PAIRS = 128  # values, up to which all are compared with all to find their median
 
 
@@ -35,7 +35,7 @@ class RigidFit:
     """The rigid transform that takes frame a to frame b, and how well the views agree on it."""
 
     T_b_a: Tensor  # (..., 4, 4); without meaning where all weights are 0
-    weights: Tensor  # (..., V) 0..1, what each view counted for in the end
+    weights: Tensor  # (..., V) what each view counted for in the end, of what it was given
     angle: Tensor  # (..., V) radians between each view's rotation and the fit
     distance: Tensor  # (..., V) between each view's centre and the fit, in b's unit
     rotation_variance: Tensor  # (...) rad^2 of the fit about each axis
@@ -46,27 +46,30 @@ def fit_rigid(T_a_view: Tensor, T_b_view: Tensor, weights: Tensor | None = None)
     """The rigid transform between two frames in which the same V >= 1 views are known.
 
     ``T_a_view`` and ``T_b_view`` (..., V, 4, 4) view to frame, lengths in one unit; ``weights`` (..., V), 0 for views
-    that are not known in both. Leading dimensions are fits of their own, which cost the device little more than one.
+    that are not known in both. By how much views disagree is for all others alike to say: one that weighs more than
+    they together would agree with itself. Leading dimensions are fits of their own, which cost the device little more
+    than one.
     The rotation comes from the views' rotations (the centres of a robot's window often lie on a line), the
     translation from the centres under that rotation.
     """
     a, b = T_a_view.double(), T_b_view.double()
     base = torch.ones_like(b[..., 0, 0]) if weights is None else weights.double()
     total = base.sum(-1, keepdim=True)
-    half = total * _MORE_THAN_HALF
+    there = base > 0
+    half = there.sum(-1, keepdim=True) * _MORE_THAN_HALF
     quaternion = quaternion_of(b[..., :3, :3] @ a[..., :3, :3].mT)  # each view's rotation from a to b
-    rotation, weight_r, angle = _robust_rotation(quaternion, base, half)
+    rotation, weight_r, angle = _robust_rotation(quaternion, base, there, half)
 
     start, offset = a[..., :3, 3], b[..., :3, 3] - a[..., :3, 3] @ rotation.mT
     centre = (base[..., None] * start).sum(-2) / total.clamp(min=_TINY)
-    spread = ((start - centre[..., None, :]).norm(dim=-1) * (base > 0)).amax(-1, keepdim=True)
+    spread = ((start - centre[..., None, :]).norm(dim=-1) * there).amax(-1, keepdim=True)
     smallest = (spread * (_CAUCHY * _SMALLEST_LENGTH)).clamp(min=_TINY)
-    translation, weight_t, distance = _robust_mean(offset, base, half, smallest)
+    translation, weight_t, distance = _robust_mean(offset, base, there, half, smallest)
     T = torch.zeros_like(b[..., 0, :, :])
     T[..., :3, :3], T[..., :3, 3] = rotation, translation
     T[..., 3, 3].fill_(1.0)  # assigned to a single entry, it would be uploaded
     variance = _variance_of_mean(torch.stack([angle, distance]), torch.stack([weight_r, weight_t]))
-    return RigidFit(T, weight_r * weight_t / base.clamp(min=_TINY).square(), angle, distance, *variance.unbind())
+    return RigidFit(T, weight_r * weight_t / base.clamp(min=_TINY), angle, distance, *variance.unbind())
 
 
 def blend(T_first: Tensor, T_second: Tensor, share: Tensor) -> Tensor:
@@ -135,11 +138,13 @@ def _rotation_of_outer(device: torch.device) -> tuple[Tensor, Tensor]:
     return linear.view(16, 9).to(device), torch.eye(3, dtype=torch.float64).flatten().to(device)
 
 
-def _robust_rotation(quaternion: Tensor, base: Tensor, half: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _robust_rotation(
+    quaternion: Tensor, base: Tensor, there: Tensor, half: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Rotation (..., 3, 3), weights (..., V) and angles (..., V) of the mean of quaternions (..., V, 4)."""
     # The view that agrees best with all others, by the sum of |cos|, is the start: outliers cannot pull it.
     cosines = quaternion @ quaternion.mT
-    agreement = (cosines.abs() * base[..., None, :]).sum(-1) * (base > 0)
+    agreement = (cosines.abs() * base[..., None, :]).sum(-1) * there
     best = agreement.argmax(-1)[..., None, None]
     centre = quaternion.take_along_dim(best, dim=-2)
     quaternion = quaternion * _sign(cosines.take_along_dim(best, dim=-2)).mT
@@ -147,29 +152,31 @@ def _robust_rotation(quaternion: Tensor, base: Tensor, half: Tensor) -> tuple[Te
     weight = base
     for _ in range(_ITERATIONS):
         # The chord between unit quaternions is half of the angle where it matters, and precise near zero.
-        weight = _cauchy((quaternion - centre).norm(dim=-1), base, half, smallest)
+        weight = _cauchy((quaternion - centre).norm(dim=-1), base, there, half, smallest)
         centre = (weight[..., None] * quaternion).sum(-2, keepdim=True)
         centre = centre / centre.norm(dim=-1, keepdim=True)
     chord = torch.minimum((quaternion - centre).norm(dim=-1), (quaternion + centre).norm(dim=-1))
     return rotation_of(centre[..., 0, :]), weight, 4 * torch.asin((chord / 2).clamp(max=1.0))
 
 
-def _robust_mean(points: Tensor, base: Tensor, half: Tensor, smallest: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _robust_mean(
+    points: Tensor, base: Tensor, there: Tensor, half: Tensor, smallest: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Mean (..., 3), weights (..., V) and distances (..., V) of points (..., V, 3)."""
     apart = (points[..., :, None, :] - points[..., None, :, :]).norm(dim=-1)
-    medoid = torch.where(base > 0, (apart * base[..., None, :]).sum(-1), numbers(base.device).infinity).argmin(-1)
+    medoid = torch.where(there, (apart * base[..., None, :]).sum(-1), numbers(base.device).infinity).argmin(-1)
     centre = points.take_along_dim(medoid[..., None, None], dim=-2)
     weight = base
     for _ in range(_ITERATIONS):
-        weight = _cauchy((points - centre).norm(dim=-1), base, half, smallest)
+        weight = _cauchy((points - centre).norm(dim=-1), base, there, half, smallest)
         total = weight.sum(-1, keepdim=True).clamp(min=_TINY)
         centre = (weight[..., None] * points).sum(-2, keepdim=True) / total[..., None]
     return centre[..., 0, :], weight, (points - centre).norm(dim=-1)
 
 
-def _cauchy(residual: Tensor, base: Tensor, half: Tensor, smallest: Tensor) -> Tensor:
+def _cauchy(residual: Tensor, base: Tensor, there: Tensor, half: Tensor, smallest: Tensor) -> Tensor:
     """Weights of residuals (..., V), of which Cauchy's width is ``smallest`` (..., 1) at least."""
-    ratio = residual / torch.maximum(_CAUCHY * _MAD_TO_STDDEV * _median_of_pairs(residual, base, half), smallest)
+    ratio = residual / torch.maximum(_CAUCHY * _MAD_TO_STDDEV * _median_of_pairs(residual, there, half), smallest)
     return base / torch.addcmul(numbers(base.device).one, ratio, ratio)
 
 

@@ -52,6 +52,7 @@ class ViewErrors:
         together: bool,
         residual: np.ndarray,
         single: np.ndarray,
+        worth: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What a window of views ``keys`` (the last ``newest`` are the newest set) adds to the frame's variance, for
         later windows to inherit, what its newest body's pose has beyond that, and by what all that was added before
@@ -60,7 +61,7 @@ class ViewErrors:
         ``connected``: views that were there before hold the window; else its newest body is where the last one was.
         ``together``: the newest set is one body's. ``residual`` (2,): mean squares, for each axis, of what the shared
         views are off after they were laid on their poses; ``single`` (2,): variance of a view as long as no window
-        has shared two, and nothing tells.
+        has shared two, and nothing tells. ``worth`` of each view: what it counts for in those means; None: all alike.
         """
         first = not self._keys
         known = {key: row for row, key in enumerate(self._keys)} if connected else {}
@@ -68,10 +69,12 @@ class ViewErrors:
         shared = np.array([key in known for key in keys])
         counts = np.array([1 + (self._windows[known[key]] if key in known else 0) for key in keys])
         count = len(before)
+        weight = shared * (1.0 if worth is None else worth)
+        weight = weight / max(weight.sum(), 1e-12)
         learnt = np.ones(2)
         if count >= 2:
-            stored = np.mean([1 / self._windows[index] for index in before])
-            found = residual / (1 - 1 / count) / (1 + stored)
+            stored = weight[shared] @ [1 / self._windows[index] for index in before]
+            found = residual / (1 - np.square(weight).sum()).clip(min=1e-3) / (1 + stored)
             if self._guess is not None:
                 learnt, self._guess = found / self._guess, None
                 self._covariance *= learnt[:, None, None]
@@ -88,8 +91,8 @@ class ViewErrors:
         mean = np.zeros((views, len(self._keys)))  # by the errors before, the same for all views
         own = np.eye(views)  # by this window's
         if count:
-            mean[:, before] = 1 / count
-            own -= shared / count
+            mean[:, before] = weight[shared]
+            own -= weight
         keep = np.zeros_like(mean)
         keep[np.flatnonzero(shared), before] = 1.0
         if together:  # the cameras of the newest set are held together by the rig

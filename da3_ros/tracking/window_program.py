@@ -17,7 +17,7 @@ from torch import Tensor
 
 from da3_ros.tracking.depth_scale import NewViews, OldViews, ScaleRatio, scale_by_depth
 from da3_ros.tracking.facts import FactsLayout
-from da3_ros.tracking.gauge import invert_rigid, orthonormalize
+from da3_ros.tracking.gauge import invert_rigid, orthonormalize, remoteness
 from da3_ros.tracking.numbers import numbers
 from da3_ros.tracking.rigid import RigidFit, blend, fit_rigid, misfit, weighted_median
 from da3_ros.tracking.scale_filter import UNKNOWN_VARIANCE, ScaleFilter, ScaleState, combine
@@ -119,9 +119,12 @@ def advance(
     carried = scale_filter.carry(state, _relative(ratio, memory.log), facts["elapsed_s"], facts["turnover"])
     scale = _choose(started, carried, state)
     before = scale.log
-    measured = _measure(sources, facts, ways, depth, metres, typical * torch.exp(-before))
+    unit_depth = typical * torch.exp(-before)
+    measured = _measure(sources, facts, ways, depth, metres, unit_depth)
     scale = scale_filter.correct(scale, measured, facts["elapsed_s"])
     unit, metric = scale.metres_per_unit, scale.metric
+    # Views count by the inverse squares of their errors against the newest ones.
+    counted = shared / remoteness(T_world_cam, newest, unit_depth)
     T_world_cam[:, :3, 3] *= unit
 
     # What is remembered follows a correction, about the cameras that the body hangs on by a lever in metres, whatever
@@ -139,7 +142,7 @@ def advance(
     eye = torch.eye(4, dtype=torch.float64, device=device)
     aboard = facts["hangs"]
     fits = fit_rigid(
-        torch.stack([T_world_cam, eye.expand_as(bodies)]), torch.stack([stored, bodies]), torch.stack([shared, aboard])
+        torch.stack([T_world_cam, eye.expand_as(bodies)]), torch.stack([stored, bodies]), torch.stack([counted, aboard])
     )
     expected = memory.body @ facts["motion"]
     at_chief = T_world_cam.index_select(0, chief) @ T_cam_body[len(T_world_cam) :]
@@ -164,7 +167,7 @@ def advance(
         memory.weight.index_copy(0, row[newest], weights),
         body, centre, arms, scale.log, scale.variance, scale.misfits, scale.idle, scale.age,
     )  # fmt: skip
-    report = _report(scale, ratio, seen, baseline, texture, typical * growth, fits, shared, growth, shift, misfits)
+    report = _report(scale, ratio, seen, baseline, texture, typical * growth, fits, growth, shift, misfits)
     return after, Step(T_odom_cam, body, unit, metric, thumbs, weights, report)
 
 
@@ -370,16 +373,15 @@ def _report(
     texture: Tensor,
     typical: Tensor,
     fits: RigidFit,
-    shared: Tensor,
     growth: Tensor,
     shift: Tensor,
     misfits: Tensor,
 ) -> Tensor:
-    weight = fits.weights[0] * shared
+    weight = fits.weights[0]
     total = weight.sum().clamp(min=1e-12)
-    single = (weight * torch.stack([fits.angle[0], fits.distance[0]]).square()).sum(-1) / total / 3
+    single = torch.stack([fits.angle[0], fits.distance[0]]).square() @ weight / total / 3
     # A window's own error is part of its scale, though the next windows do not all inherit it.
-    own = torch.where(ratio.valid, ratio.variance, numbers(shared.device).zero)
+    own = torch.where(ratio.valid, ratio.variance, numbers(ratio.variance.device).zero)
     values = [
         scale.log, scale.variance + own, ratio.valid.double(), ratio.steady, seen, baseline, texture, typical,
         *single, growth, *shift, scale.variance,

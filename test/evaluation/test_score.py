@@ -38,6 +38,11 @@ def test_pieces_are_aligned_each_by_itself_and_their_errors_pooled():
     assert found["rpe_scaled"]["translation"]["rmse"] == pytest.approx(0.0, abs=1e-9)
     # One step of each piece has half its length: steps of 1, 1, 1 and 1.118 m.
     assert found["rpe"]["translation"]["rmse"] == pytest.approx(np.sqrt((3 * 0.25 + 0.25 * 1.25) / 8))
+    # The longest step is the last one of the first piece; half of it is missing in the second.
+    assert found["continuity"] == pytest.approx(
+        {"largest_step": 1.25**0.5, "true_step": 1.25**0.5, "largest_difference": 1.25**0.5 / 2}
+    )
+    assert found["continuity_scaled"]["largest_difference"] == pytest.approx(0.0, abs=1e-9)
     assert found["auc"] == {3: 1.0, 5: 1.0, 15: 1.0, 30: 1.0}
 
 

@@ -12,6 +12,7 @@ from da3_ros.evaluation.trajectory import (
     absolute_error,
     align,
     associate,
+    continuity,
     relative_error,
     scale_error,
 )
@@ -124,3 +125,17 @@ def test_rotations_with_few_digits_are_compared_too():
     stamps = np.arange(6, dtype=np.int64)
     shift, angle = relative_error(Trajectory(stamps, rough), Trajectory(stamps, true))
     assert angle.largest == pytest.approx(0.0, abs=0.02) and shift.largest < 1e-3
+
+
+def test_continuity_is_that_of_steps_whatever_the_world_of_the_estimate():
+    """The estimate's world is turned by 90 degrees; its fourth step goes 0.3 m too far to the left, the last stands."""
+    places = np.array([[0.0, 0, 0], [0.5, 0, 0], [1, 0, 0], [1.5, 0, 0], [2, 0, 0], [2.5, 0, 0]])
+    off = places + np.array([[0.0, 0, 0]] * 4 + [[0, 0.3, 0], [-0.5, 0.3, 0]])
+    estimate = Trajectory(trajectory(off).stamps_ns, T_from(turn(90), np.zeros(3)) @ trajectory(off).T_world_body)
+    found = continuity(estimate, trajectory(places))
+    assert found.largest_step == pytest.approx(np.hypot(0.5, 0.3)) and found.true_step == pytest.approx(0.5)
+    assert found.largest_difference == pytest.approx(0.5)  # of the last step
+    halved = continuity(estimate, trajectory(places), scale=0.5)
+    assert halved.largest_step == pytest.approx(found.largest_step / 2)
+    with pytest.raises(InputError, match="no step"):
+        continuity(estimate[:1], trajectory(places)[:1])

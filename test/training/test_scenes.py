@@ -7,7 +7,18 @@ import numpy as np
 import pytest
 import torch
 
-from da3_ros.training.scenes import MOTIONS, Cameras, bake, make_atlas, make_rig, make_rooms, render, trajectory
+from da3_ros.training.scenes import (
+    MOTIONS,
+    Cameras,
+    bake,
+    make_atlas,
+    make_hall,
+    make_rig,
+    make_rooms,
+    render,
+    surface_distance,
+    trajectory,
+)
 from da3_ros.training.scenes.builder import RoomBuilder, Spot
 from da3_ros.training.scenes.charts import from_chart, to_chart
 
@@ -214,3 +225,27 @@ def test_charts_find_their_way_back():
             found_face, found_uv, outward = to_chart(kind, from_chart(kind, number, uv))
             assert (found_face == face).all() and torch.allclose(found_uv, uv, atol=1e-5)
             assert ((outward * from_chart(kind, number, uv)).sum(0) > 0).all()
+
+
+def test_what_is_seen_of_a_room_lies_on_its_surfaces_and_what_is_nearer_does_not(rooms, lightmap):
+    _, poses = rig_poses(rooms)
+    cameras = look(poses)
+    depth = render(rooms, lightmap, cameras).depth
+    v, u = torch.meshgrid(torch.arange(H), torch.arange(W), indexing="ij")
+    rays = torch.stack([u, v, torch.ones_like(u)], -1).float() @ torch.linalg.inv(cameras.K[0]).T
+    for T, z in zip(cameras.T_world_cam, depth, strict=True):
+        on, before = (
+            surface_distance(rooms, (rays * far[..., None]).reshape(-1, 3) @ T[:3, :3].T + T[:3, 3])
+            for far in (z, z - 0.1)
+        )
+        assert on.max() < 2e-3
+        assert before.median() > 0.03 and before.max() <= 0.1 * rays.norm(dim=-1).max()
+
+
+def test_a_hall_is_free_where_robots_drive():
+    hall = make_hall((14.0, 9.0, 4.5), torch.Generator().manual_seed(0))
+    assert hall.size.tolist() == [[14.0, 9.0, 4.5]]
+    x, y, z = torch.meshgrid(
+        torch.linspace(-4.2, 4.2, 12), torch.linspace(-1.8, 1.8, 7), torch.linspace(0.3, 2.0, 3), indexing="ij"
+    )
+    assert surface_distance(hall, torch.stack([x, y, z], -1).reshape(-1, 3)).min() > 0.25

@@ -5,7 +5,8 @@ rays. Needs torch alone.
 """
 
 from da3_ros.training.scenes.atlas import Atlas, make_atlas
-from da3_ros.training.scenes.furnish import make_rooms
+from da3_ros.training.scenes.distance import surface_distance
+from da3_ros.training.scenes.furnish import make_hall, make_rooms
 from da3_ros.training.scenes.lightmap import Lightmap, bake
 from da3_ros.training.scenes.render import Cameras, Pictures, render
 from da3_ros.training.scenes.rig import MOTIONS, RigCamera, make_rig, trajectory
@@ -21,8 +22,10 @@ __all__ = [
     "Rooms",
     "bake",
     "make_atlas",
+    "make_hall",
     "make_rig",
     "make_rooms",
     "render",
+    "surface_distance",
     "trajectory",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -33,6 +33,10 @@ class Atlas:
     def texture(self, pattern: str) -> int:
         """Number of the first variant of ``pattern``."""
         return self.patterns.index(pattern) * self.variants
+
+    def to(self, device: torch.device | str) -> Atlas:
+        """The same on ``device``."""
+        return replace(self, texels=self.texels.to(device), level_starts=self.level_starts.to(device))
 
     def sample(self, texture: torch.Tensor, uv: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
         """Bilinear albedo (R, 3) at ``uv`` (2, R; the square is 0..1 and repeats) of ``texture`` (R,) int32.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 
 from da3_ros.training.scenes.atlas import Atlas, make_atlas
 from da3_ros.training.scenes.builder import Look, RoomBuilder, Spot
-from da3_ros.training.scenes.furniture import WALL_PIECES, table
+from da3_ros.training.scenes.furniture import WALL_PIECES, barrels, crates, floor_lamp, plant, table
 from da3_ros.training.scenes.rooms import Rooms
 
 # Places along the walls: offset from the room's middle as a fraction of its length, depth, and the yaw with which
@@ -20,6 +21,12 @@ _SLOTS = (
     (-0.5, -0.18, -math.pi / 2), (-0.5, 0.18, -math.pi / 2),
     (0.5, -0.18, math.pi / 2), (0.5, 0.18, math.pi / 2),
 )  # fmt: skip
+# The same of a hall, which takes two of each piece.
+_HALL_SLOTS = (
+    *((x, side, math.pi if side > 0 else 0.0) for side in (-0.5, 0.5) for x in (-0.40, -0.24, -0.08, 0.08, 0.24, 0.40)),
+    *((side, y, math.copysign(math.pi / 2, side)) for side in (-0.5, 0.5) for y in (-0.3, -0.1, 0.1, 0.3)),
+)
+_HALL_FREE = ((crates, 1, 1), (barrels, -1, 1), (floor_lamp, -1, -1), (plant, 1, -1))  # in the quarters of a hall
 
 
 def make_rooms(count: int, generator: torch.Generator, atlas: Atlas | None = None) -> Rooms:
@@ -29,13 +36,36 @@ def make_rooms(count: int, generator: torch.Generator, atlas: Atlas | None = Non
     """
     room = RoomBuilder(count, atlas or make_atlas(generator), generator)
     size = room.vector((room.uniform(8.0, 10.0), room.uniform(7.0, 8.0), room.uniform(2.7, 3.3)))
-    for piece, spot in zip(WALL_PIECES, _spots(room, size), strict=True):
+    for piece, spot in zip(WALL_PIECES, _spots(room, size, _SLOTS), strict=True):
         piece(room, spot)
     middle = room.vector((room.uniform(-0.25, 0.25), room.uniform(-0.25, 0.25), 0))
     table(room, Spot(middle, room.uniform(-0.4, 0.4)))
     for x in (-0.3, 0.3):
         at = size * room.vector((x, 0.0, 1.0)) - room.vector((0, 0, 0.04))
         room.ceiling_lamp(at, (0.6, 0.3), power=room.uniform(3.0, 9.0))
+    return _enclosed(room, size)
+
+
+def make_hall(size_m: tuple[float, float, float], generator: torch.Generator) -> Rooms:
+    """One hall of ``size_m`` (x, y, z; 12 by 8 m and more), furnished along its walls and towards its corners.
+
+    What lies more than 1.5 m off the walls is free but for the corners' quarters: |x| < 0.3 and |y| < 0.2 of the size.
+    """
+    room = RoomBuilder(1, make_atlas(generator), generator)
+    size = room.vector(size_m)
+    for piece, spot in zip((*WALL_PIECES, *WALL_PIECES), _spots(room, size, _HALL_SLOTS), strict=True):
+        piece(room, spot)
+    for piece, x, y in _HALL_FREE:
+        piece(room, Spot(size * room.vector((0.36 * x, 0.28 * y, 0.0)), room.uniform(-math.pi, math.pi)))
+    for x in (-0.3, 0.3):
+        for y in (-0.25, 0.25):
+            at = size * room.vector((x, y, 1.0)) - room.vector((0, 0, 0.04))
+            room.ceiling_lamp(at, (0.6, 0.3), power=room.uniform(3.0, 9.0))
+    return _enclosed(room, size)
+
+
+def _enclosed(room: RoomBuilder, size: torch.Tensor) -> Rooms:
+    """``room`` with walls, floor and ceiling about it."""
     wall = _one_of(room, ("plaster", "wallpaper", "bricks", "concrete"), tile_m=2.0, tint=_paint(room))
     accent = _one_of(room, ("plaster", "wallpaper", "bricks", "fabric"), tile_m=1.6, tint=room.colour() + 0.2)
     floor = _one_of(room, ("planks", "tiles", "concrete", "marble"), tile_m=2.0, tint=room.grey(0.6, 1.1))
@@ -45,11 +75,11 @@ def make_rooms(count: int, generator: torch.Generator, atlas: Atlas | None = Non
     return room.build(size, shell, ambient)
 
 
-def _spots(room: RoomBuilder, size: torch.Tensor) -> list[Spot]:
-    """One spot for each wall piece: the slots in an order of each room's own."""
+def _spots(room: RoomBuilder, size: torch.Tensor, places: Sequence[tuple[float, float, float]]) -> list[Spot]:
+    """One spot for each of the ``places`` along the walls, in an order of each room's own."""
     device = room.generator.device
-    slots = torch.tensor(_SLOTS, device=device)
-    order = room.uniform(0, 1, len(_SLOTS)).argsort(-1)  # (R, slots)
+    slots = torch.tensor(places, device=device)
+    order = room.uniform(0, 1, len(places)).argsort(-1)  # (R, slots)
     spots = []
     for chosen in order.unbind(-1):
         x, y, yaw = slots[chosen].unbind(-1)

@@ -6,7 +6,7 @@ Letters beside those of datatypes.py: R rooms, P solids, L lamps.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 
@@ -55,6 +55,17 @@ class Rooms:
     def device(self) -> torch.device:
         """Where the tensors are."""
         return self.centre.device
+
+    def to(self, device: torch.device | str) -> Rooms:
+        """The same on ``device``."""
+        surfaces = Surfaces(*(getattr(self.surfaces, field.name).to(device) for field in fields(Surfaces)))
+        moved = (getattr(self, field.name) for field in fields(Rooms))
+        return Rooms(
+            *(
+                surfaces if isinstance(value, Surfaces) else value if isinstance(value, tuple) else value.to(device)
+                for value in moved
+            )
+        )
 
     def shape_of(self) -> torch.Tensor:
         """(P,) index into SHAPES of each solid (the room counts as a box)."""

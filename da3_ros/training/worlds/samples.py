@@ -48,7 +48,7 @@ class SceneSource:
         self.device = torch.device(device)
         self.compiled = self.device.type == "cuda" if compiled is None else compiled
         # Drawn on the CPU, so that all devices show the same textures.
-        self.atlas = _to(make_atlas(torch.Generator().manual_seed(0), texture_size, 4, WORLD_PATTERNS), self.device)
+        self.atlas = make_atlas(torch.Generator().manual_seed(0), texture_size, 4, WORLD_PATTERNS).to(self.device)
         self._captured: dict[tuple, Captured[Prepared]] = {}
 
     def __call__(self, seeds: Tensor, views: int, size: tuple[int, int]) -> SceneBatch:
@@ -138,7 +138,3 @@ def _inverse(T: Tensor) -> Tensor:
     out = torch.zeros_like(T)
     out[..., :3, :3], out[..., :3, 3:], out[..., 3, 3] = R, -R @ T[..., :3, 3:], 1.0
     return out
-
-
-def _to(atlas: Atlas, device: torch.device) -> Atlas:
-    return Atlas(atlas.texels.to(device), atlas.size, atlas.variants, atlas.level_starts.to(device), atlas.patterns)
