@@ -19,7 +19,7 @@ from da3_ros.training import scenes
 from da3_ros.training.scenes import furnish
 from da3_ros.training.scenes.lightmap import Lightmap
 
-SIZE = 112, 84
+SIZE = 56, 42
 UNITS_PER_METRE = 0.4
 
 
@@ -96,7 +96,7 @@ def test_a_network_that_is_never_wrong_has_no_errors(monkeypatch):
         assert result.silent == (result.source == "odometry")  # one moment alone shows no way
         assert result.ate_m < 0.01 and result.ate_scaled_m < 0.01 and result.rotation_deg < 0.1, result
         assert result.scale_median_percent < 1 and abs(result.way_percent) < 1
-        assert result.jump_m < 0.01 and result.largest_step_m == pytest.approx(0.2, abs=0.01)
+        assert result.jump_m < 0.01 and result.largest_step_m == pytest.approx(0.2, abs=0.02)
         assert result.cloud_m < 0.02
 
 

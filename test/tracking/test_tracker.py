@@ -1,6 +1,7 @@
 """The tracker apart from the network: exact predictions in random gauges, then with noise and outliers."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -213,3 +214,18 @@ def test_a_figure_of_eight_of_two_thousand_steps():
     run = Run(sim.figure_of_eight(2000, turns=16), sim.STEREO, noise=sim.Noise(depth=0.05))
     assert run.drift < 1e-3
     assert max(run.scale_error) < 0.02
+
+
+def test_what_the_network_sees_from_afar_counts_little_against_what_it_sees_from_near():
+    """The two oldest of three older views say the same, and are 0.3 m off; the robot has gone on by much since."""
+    tracker, aside = make_tracker(), 0.3
+    windows = list(sim.windows(sim.straight(8, 12.0), sim.FRONT, sets=4))
+    for number, window in enumerate(windows):
+        if number == len(windows) - 1:
+            T_cam_world = window.T_cam_world.clone()
+            T_cam_world[:2, 0, 3] -= aside / window.metres_per_unit
+            window = replace(window, T_cam_world=T_cam_world)
+        metres = torch.tensor([window.metres_per_unit, 0.002 * window.metres_per_unit])
+        result = sim.step(tracker, window, sim.FRONT, metres=metres)
+    way = result.T_odom_base.numpy()[:3, 3]
+    assert np.linalg.norm(way - (window.T_world_base - windows[0].T_world_base)[:3, 3]) < aside / 2
