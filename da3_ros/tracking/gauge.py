@@ -13,8 +13,7 @@ import torch
 from da3_ros.tracking.numbers import numbers
 
 # Motion (see remoteness) at which the square of a view's error against the newest set is twice that of one beside it.
-# Squares of da3-nano's errors in a rendered hall grow by more: 4 times at 0.2 and 16 at 0.35 as it turns, 20 at 0.2 as
-# it drives straight on. Anchors that see well from afar would then no longer hold the frame.
+# Errors of da3-nano grow by more; but anchors that see well from afar would then no longer hold the frame.
 _FAR = 0.2
 
 
