@@ -15,7 +15,6 @@ import torch
 
 from da3_ros.config import Config, from_flat
 from da3_ros.datatypes import CameraCalibration, Estimate, Frame, FrameSet, MapReport, OutputRequest, WindowPrediction
-from da3_ros.errors import InputError
 from da3_ros.evaluation import simulated_windows as sim
 from da3_ros.evaluation.drive_score import MOVES_M, DriveResult, DriveScore, starting_at
 from da3_ros.evaluation.simulated_drives import Scenario, scenarios
@@ -112,7 +111,8 @@ def drive(
 ) -> list[NetworkResult]:
     """The results of one drive with each of ``sources`` as scale.source, all from the same pictures.
 
-    ``values``: parameters of the pipeline. Raises ConfigError where they do not go together.
+    ``values``: parameters of the pipeline. Figures are NaN where the base never had a pose. Raises ConfigError where
+    parameters do not go together.
     """
     runs = [_Run(scenario, source, values, seed) for source in sources if source != "rig" or len(scenario.rig) > 1]
     said = time.monotonic()
@@ -123,6 +123,9 @@ def drive(
             said = time.monotonic()
             print(f"{scenario.name}: {step + 1} of {len(scenario.way)} steps", file=sys.stderr, flush=True)
     return [run.result(hall) for run in runs]
+
+
+_NOTHING: Mapping[str, Any] = dict.fromkeys(DriveResult.__dataclass_fields__, math.nan)
 
 
 @dataclass(frozen=True)
@@ -200,13 +203,16 @@ class _Run:
         self._pipeline.close()
         metres = any(step.metres for step in self._steps)
         kept = [step for step in self._steps if step.metres] if metres else self._steps
+        told = {
+            "source": self._source, "metres": metres, "silent": self._silent, "sources": dict(self._used),
+            "rejected": dict(self._rejected), "loops": f"{self._map.loops} of {self._map.windows}",
+            "refused": dict(self._map.refused),
+        }  # fmt: skip
         if len(kept) < 2:
-            raise InputError(
-                f"{self._scenario.name}, scale.source {self._source}: {len(kept)} of {len(self._scenario.way)} steps "
-                "have a pose of the base, which is too few for figures"
-            )
+            shown = {"scenario": self._scenario.name, "steps": len(kept), "statuses": {"no pose": self._silent}}
+            return NetworkResult(**{**_NOTHING, **shown, **told})
         longer = np.array([step.longer for step in kept])
-        unit = 1.0 if metres else 1.0 / float(np.median(longer))
+        unit = 1.0 if metres else 1.0 / float(np.nanmedian(longer))
         estimated, on_map = (_scaled(np.stack(poses), unit) for poses in (
             [step.estimate for step in kept], [step.T_map_odom @ step.estimate for step in kept]
         ))  # fmt: skip
@@ -221,21 +227,15 @@ class _Run:
         score = DriveScore(
             self._scenario.name, stamps, estimated, starting_at(world, estimated[0]),
             [step.covariance for step in kept], np.abs(unit * longer - 1), cloud_m, [step.ms for step in self._steps],
-            [step.status for step in self._steps], round(sim.RATE_HZ),
+            [step.status for step in self._steps] + ["no pose"] * self._silent, round(sim.RATE_HZ),
         )  # fmt: skip
         found = score.result()
         moves = found.distance_m > MOVES_M
         return NetworkResult(
             **{name: getattr(found, name) for name in DriveResult.__dataclass_fields__},
-            source=self._source,
-            metres=metres,
+            **told,
             way_percent=way_percent(estimated, world, score.second) if moves else math.nan,
-            silent=self._silent,
-            sources=dict(self._used),
-            rejected=dict(self._rejected),
             map_ate_m=replace(score, estimated=on_map).ate_scaled() if moves else math.nan,
-            loops=f"{self._map.loops} of {self._map.windows}",
-            refused=dict(self._map.refused),
         )
 
 

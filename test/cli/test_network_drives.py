@@ -56,6 +56,15 @@ def test_bad_input_is_one_line(capsys):
     assert "window.set" in capsys.readouterr().err
 
 
+def test_a_drive_without_any_pose_ends_no_run():
+    """Odometry of a robot that stands still gives no metres, and without them there are no poses."""
+    hall = network_drives.Hall(torch.device("cpu"))
+    still = Scenario("still", sim.straight(3, 0.0), sim.FRONT, sets=2)
+    values = {"model.variant": "da3-nano", "model.device": "cpu", "model.cpu_threads": 1, "loops.enabled": False}
+    (result,) = network_drives.drive(hall, still, ["odometry"], values)
+    assert (result.steps, result.silent, result.statuses) == (0, 3, {"no pose": 3}) and math.isnan(result.ate_m)
+
+
 class NeverWrong:
     """In place of the network's answer the truth, each window in a gauge of its own."""
 
@@ -86,12 +95,15 @@ class NeverWrong:
         return replace(prediction, T_cam_world=torch.from_numpy(T).float(), depth=torch.from_numpy(depth))
 
 
-def test_a_network_that_is_never_wrong_has_no_errors(monkeypatch):
+@pytest.mark.parametrize(
+    "sources", [("auto", "odometry"), pytest.param(("rig", "range"), marks=pytest.mark.slow)], ids=" and ".join
+)
+def test_a_network_that_is_never_wrong_has_no_errors(monkeypatch, sources):
     NeverWrong(monkeypatch)
     hall = network_drives.Hall(torch.device("cpu"))
-    drive = Scenario("", sim.circle(10, per_step=0.1), sim.STEREO, missing={4: {"left"}}, sets=2)
+    drive = Scenario("", sim.circle(8, per_step=0.1), sim.STEREO, missing={4: {"left"}}, sets=2)
     values = {"model.variant": "da3-nano", "model.device": "cpu", "model.cpu_threads": 1, "loops.enabled": False}
-    for result in network_drives.drive(hall, drive, network_drives.SOURCES, values):
+    for result in network_drives.drive(hall, drive, sources, values):
         assert result.metres == (result.source != "auto")
         assert result.silent == (result.source == "odometry")  # one moment alone shows no way
         assert result.ate_m < 0.01 and result.ate_scaled_m < 0.01 and result.rotation_deg < 0.1, result
