@@ -203,7 +203,7 @@ class _Run:
         self._pipeline.close()
         metres = any(step.metres for step in self._steps)
         kept = [step for step in self._steps if step.metres] if metres else self._steps
-        told = {
+        told: dict[str, Any] = {
             "source": self._source, "metres": metres, "silent": self._silent, "sources": dict(self._used),
             "rejected": dict(self._rejected), "loops": f"{self._map.loops} of {self._map.windows}",
             "refused": dict(self._map.refused),

@@ -55,8 +55,8 @@ def make_hall(size_m: tuple[float, float, float], generator: torch.Generator) ->
     size = room.vector(size_m)
     for piece, spot in zip((*WALL_PIECES, *WALL_PIECES), _spots(room, size, _HALL_SLOTS), strict=True):
         piece(room, spot)
-    for piece, x, y in _HALL_FREE:
-        piece(room, Spot(size * room.vector((0.36 * x, 0.28 * y, 0.0)), room.uniform(-math.pi, math.pi)))
+    for piece, along, across in _HALL_FREE:
+        piece(room, Spot(size * room.vector((0.36 * along, 0.28 * across, 0.0)), room.uniform(-math.pi, math.pi)))
     for x in (-0.3, 0.3):
         for y in (-0.25, 0.25):
             at = size * room.vector((x, y, 1.0)) - room.vector((0, 0, 0.04))

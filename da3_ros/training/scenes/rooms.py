@@ -6,7 +6,8 @@ Letters beside those of datatypes.py: R rooms, P solids, L lamps.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 
@@ -24,6 +25,10 @@ class Surfaces:
     shift: torch.Tensor  # (R, P + 5, 2) offset of the texture, in squares
     tint: torch.Tensor  # (R, P + 5, 3) factor on the albedo
     emission: torch.Tensor  # light that the surface sends out itself, relative to white paper in the room
+
+    def to(self, device: torch.device | str) -> Surfaces:
+        """The same on ``device``."""
+        return Surfaces(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -58,14 +63,10 @@ class Rooms:
 
     def to(self, device: torch.device | str) -> Rooms:
         """The same on ``device``."""
-        surfaces = Surfaces(*(getattr(self.surfaces, field.name).to(device) for field in fields(Surfaces)))
-        moved = (getattr(self, field.name) for field in fields(Rooms))
-        return Rooms(
-            *(
-                surfaces if isinstance(value, Surfaces) else value if isinstance(value, tuple) else value.to(device)
-                for value in moved
-            )
-        )
+        moved: dict[str, Any] = {
+            field.name: getattr(self, field.name).to(device) for field in fields(self) if field.name != "counts"
+        }
+        return replace(self, **moved)
 
     def shape_of(self) -> torch.Tensor:
         """(P,) index into SHAPES of each solid (the room counts as a box)."""
