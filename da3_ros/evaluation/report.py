@@ -56,8 +56,8 @@ _EVALUATED = {
     "true_poses": "true poses from",
     "true_depth": "true depth of {} from",
     "external_frame": "the other program's poses are of",
-    "depth": "its depth from",
-    "units_per_metre": "whole numbers of its depth to a metre",
+    "depth": "the other program's depth from",
+    "units_per_metre": "whole numbers of that depth to a metre",
 }
 _CONSISTENCY = {
     "pairs": "pairs",
