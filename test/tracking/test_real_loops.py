@@ -20,8 +20,9 @@ from da3_ros.evaluation import simulated_windows as sim
 from da3_ros.geometry.se3 import T_from, invert, rotation_angle
 from da3_ros.pipeline import Pipeline
 from da3_ros.streaming.timing import StageTimer
+from da3_ros.tracking.keyframe_store import map_grid
 from da3_ros.tracking.loop_closure import SharedWindow
-from da3_ros.tracking.mapping import Mapper, MappingSettings, StepMaps, StepView, map_grid
+from da3_ros.tracking.mapping import Mapper, MappingSettings, StepMaps, StepView
 from da3_ros.tracking.similarity import invert_similarity, scale_of
 
 pytestmark = pytest.mark.slow
