@@ -1,4 +1,4 @@
-"""Points that pictures of two places share, found by how they look (SIFT), and whether the network has them in one spot.
+"""Points that pictures of two places share, by how they look (SIFT), and whether the network has them in one spot.
 
 A network relates pictures of different places, too, and plausibly. What it cannot do is to make the same points show up
 in the pictures of both, and then at the same spot: that is evidence apart from its own, however far off its depth and
@@ -28,8 +28,8 @@ _APART_RAD, _APART_LOG_DEPTH = 0.1, 0.4
 
 @dataclass(frozen=True)
 class Points:
-    """Of one picture: ``rays`` (n, 3) with z = 1 in the optical frame, the nearest pixels ``row`` and ``column`` (n,) of
-    the view's coarse grid, and ``descriptors`` (n, D)."""
+    """Of one picture: ``rays`` (n, 3) with z = 1 in the optical frame, the nearest pixels ``row`` and ``column`` (n,)
+    of the view's coarse grid, and ``descriptors`` (n, D)."""
 
     rays: np.ndarray
     row: np.ndarray
@@ -86,7 +86,10 @@ def compare_sightings(
                 for index, rows in ((i, of_i), (j, of_j))
             )
             known = np.isfinite(z_i) & np.isfinite(z_j) & (z_i > 0) & (z_j > 0)
-            seen_i, seen_j = z_i[known, None] * points[i].rays[of_i[known]], z_j[known, None] * points[j].rays[of_j[known]]
+            seen_i, seen_j = (
+                z_i[known, None] * points[i].rays[of_i[known]],
+                z_j[known, None] * points[j].rays[of_j[known]],
+            )
             T_j_i = invert(T_world_cam[j]) @ T_world_cam[i]
             near = _near(transform(T_j_i, seen_i), seen_j) & _near(transform(invert(T_j_i), seen_j), seen_i)
             matched, agreeing = matched + len(near), agreeing + int(near.sum())

@@ -2,10 +2,10 @@
 
 The network may relate pictures of different places, too, with plausible poses. So its answer counts only if the
 depth of each place agrees with what was seen there at the time, the views of each place lie to each other as they
-did then, and the surfaces of one place, laid into the views of the other, are where that one has them. That they are one
-place is shown by points that look alike (landmarks) and that the network has in one spot; then its depth and poses may be
-off by what those of a small network are. Where pictures have too few such points the network must be exact instead, and
-surfaces have to look alike.
+did then, and the surfaces of one place, laid into the views of the other, are where that one has them. That they are
+one place is shown by points that look alike (landmarks) and that the network has in one spot; then its depth and poses may
+be off by what those of a small network are. Where pictures have too few such points the network must be exact instead,
+and surfaces have to look alike.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from da3_ros.tracking.similarity import invert_similarity, scaling, transform
 
 _FEWEST_PIXELS = 64
 _MAD_TO_STDDEV = 1.4826
-# Independent readings in the depth of a place: errors of a network's depth are smooth, and alike in views near each other.
+# Independent readings in the depth of a place: errors of a network's depth are smooth, and alike in views that are near.
 _INDEPENDENT = 4.0
 _FEWEST_POINTS = 30  # in the pictures of a place, in the median: fewer show nothing that could be known again
-# Surfaces count as the same within so many deviations of the depth from what it was.
-_DEVIATIONS = 2.0
+# Surfaces count as the same within so many deviations of the depth from what it was, up to the share of it.
+_DEVIATIONS, _WIDEST = 2.0, 0.5
 _LEAST_ROTATION_STDDEV = 0.005  # radians: what two windows of the same place differ by at best
 _LEAST_TRANSLATION_STDDEV = 0.01  # of the median depth
 _LEAST_SCALE_STDDEV = 0.005
@@ -58,7 +58,7 @@ class LoopPolicy:
     """
 
     exact: Limits = Limits(0.25, 0.1, 0.1)
-    known: Limits = Limits(0.4, 0.3, 0.3)
+    known: Limits = Limits(0.6, 0.3, 0.3)
     points: int = 20
     agreeing: float = 0.4
     agreement: float = 0.15
@@ -124,7 +124,8 @@ def verify(old: Place, new: Place, window: SharedWindow, policy: LoopPolicy) -> 
     S_old_new = fit_old.S_place_world @ invert_similarity(fit_new.S_place_world)
     agreement, correlation = policy.agreement, policy.correlation
     if known:
-        agreement, correlation = max(agreement, _DEVIATIONS * np.hypot(fit_old.spread, fit_new.spread)), -1.0
+        noise = _DEVIATIONS * float(np.hypot(fit_old.spread, fit_new.spread))
+        agreement, correlation = max(agreement, min(noise, _WIDEST)), -1.0
     for from_, to, S in ((new, old, S_old_new), (old, new, invert_similarity(S_old_new))):
         reason = _compare(from_, to, S, policy, agreement, correlation)
         if reason:
@@ -168,8 +169,8 @@ def _fit_place(place: Place, T_world_cam: np.ndarray, depth: Sequence[np.ndarray
     apart = float(fit.angle.max()) > limits.turn_rad or float(fit.distance.max()) > limits.shift * depth_m
     if len(place.views) > 1 and apart:
         return "the views of one place do not lie as they did"
-    # The keyframe's own view ties it to the other place: what odometry is off between the views stays out of it. How far
-    # a single view may be off is what they are off against each other.
+    # The keyframe's own view ties it to the other place: what odometry is off between the views stays out of it. How
+    # far a single view may be off is what they are off against each other.
     S_place_world = place.T_place_cam()[0] @ scaling(float(np.exp(ratio))) @ invert(T_world_cam[0])
     variance = np.array(
         [float(fit.angle.square().mean()) / 3] * 3

@@ -250,7 +250,7 @@ class Mapper:
                 return
             if self._lost:
                 length, turn = max(length, _LOST_LENGTH / _SHARE_OF_LENGTH), max(turn, _LOST_TURN_RAD / _SHARE_OF_TURN)
-            odometry = Constraint(last.number, self._numbered, T, _odometry_variance(length, turn, median, maps.view_variance))
+            odometry = Constraint(last.number, self._numbered, T, _odometry_variance(length, turn, median, maps))
             way = last.way + length + turn
         views = tuple(_keyframe_view(view) for view in maps.views)
         keyframe = Keyframe(self._numbered, maps.stamp_ns, maps.T_odom_body, median, way, views)
@@ -311,8 +311,10 @@ def _keyframe_view(view: StepView) -> KeyframeView:
     )
 
 
-def _odometry_variance(length: float, turn: float, median: float, view: tuple[float, float]) -> np.ndarray:
-    """Of a way between keyframes; what single views are off is in each keyframe's pose, too."""
-    rotation = (_SHARE_OF_TURN * turn + _LEAST_TURN_RAD) ** 2 + view[0]
-    translation = (median * (_SHARE_OF_LENGTH * length + _LEAST_LENGTH)) ** 2 + view[1]
-    return np.array([rotation] * 3 + [translation] * 3 + [_SCALE_STDDEV**2])
+def _odometry_variance(length: float, turn: float, median: float, maps: StepMaps) -> np.ndarray:
+    """Of a way between keyframes. What single views are off is in a keyframe's pose, too, and in its scale, which hangs
+    on distances between views: a network that is far off lets loops bend its way."""
+    view_turn, view_shift = maps.view_variance
+    rotation = (_SHARE_OF_TURN * turn + _LEAST_TURN_RAD) ** 2 + view_turn
+    translation = (median * (_SHARE_OF_LENGTH * length + _LEAST_LENGTH)) ** 2 + view_shift
+    return np.array([rotation] * 3 + [translation] * 3 + [_SCALE_STDDEV**2 + view_shift / median**2])
