@@ -3,9 +3,9 @@
 The network may relate pictures of different places, too, with plausible poses. So its answer counts only if the
 depth of each place agrees with what was seen there at the time, the views of each place lie to each other as they
 did then, and the surfaces of one place, laid into the views of the other, are where that one has them. That they are
-one place is shown by points that look alike (landmarks) and that the network has in one spot; then its depth and poses may
-be off by what those of a small network are. Where pictures have too few such points the network must be exact instead,
-and surfaces have to look alike.
+one place is shown by points that look alike (landmarks) and that the network has in one spot; then its depth and
+poses may be off by what those of a small network are. Where pictures have too few such points the network must be
+exact instead, and surfaces have to look alike.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from da3_ros.tracking.similarity import invert_similarity, scaling, transform
 
 _FEWEST_PIXELS = 64
 _MAD_TO_STDDEV = 1.4826
-# Independent readings in the depth of a place: errors of a network's depth are smooth, and alike in views that are near.
+# Independent readings in the depth of a place: errors of a network's depth are smooth, and alike in near views.
 _INDEPENDENT = 4.0
 _FEWEST_POINTS = 30  # in the pictures of a place, in the median: fewer show nothing that could be known again
 # Surfaces count as the same within so many deviations of the depth from what it was, up to the share of it.
