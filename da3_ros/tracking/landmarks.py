@@ -58,7 +58,7 @@ def find_points(view: KeyframeView) -> Points:
     small = (round(grey.shape[1] * shrink), round(grey.shape[0] * shrink))
     grey = cv2.resize(grey, small, interpolation=cv2.INTER_AREA)
     content = cv2.resize(content, small, interpolation=cv2.INTER_NEAREST)
-    detector = cv2.SIFT_create(_MOST_POINTS, contrastThreshold=_LEAST_CONTRAST)
+    detector = cv2.SIFT.create(_MOST_POINTS, contrastThreshold=_LEAST_CONTRAST)
     found, descriptors = detector.detectAndCompute(grey, content)
     if descriptors is None:
         descriptors = np.zeros((0, 128), dtype=np.float32)
