@@ -11,9 +11,9 @@ import numpy as np
 
 from da3_ros.evaluation import simulated_windows as sim
 from da3_ros.geometry.se3 import T_BODY_OPTICAL, T_from, invert
-from da3_ros.tracking.keyframe_store import KeyframeView
+from da3_ros.tracking.keyframe_store import KeyframeView, map_grid
 from da3_ros.tracking.loop_closure import SharedWindow
-from da3_ros.tracking.mapping import StepMaps, StepView, map_grid
+from da3_ros.tracking.mapping import StepMaps, StepView
 
 
 def texture(points: np.ndarray) -> np.ndarray:
@@ -103,11 +103,15 @@ class StreetDrive:
         self._waves = np.random.default_rng(99).normal(size=(64, 3)) * [0.1, 0.1, 0.0]
         self._phases = np.random.default_rng(98).uniform(0, 2 * math.pi, 64)
         rows, columns = map_grid(*_STREET_HW)
-        v, u = np.meshgrid(range(_STREET_HW[0])[rows], range(_STREET_HW[1])[columns], indexing="ij")
+        v, u = np.mgrid[: _STREET_HW[0], : _STREET_HW[1]]
         x, y = (u - _STREET_HW[1] / 2) / _STREET_FOCAL, (v - _STREET_HW[0] / 2) / _STREET_FOCAL
         with np.errstate(divide="ignore"):
             walls, ground = _STREET_HALF_WIDTH / np.abs(x), np.where(y > 0, _CAMERA_HEIGHT / y, np.inf)
-        self._depth = np.minimum(np.minimum(walls, ground), _FARTHEST)
+        depth = np.minimum(np.minimum(walls, ground), _FARTHEST)
+        # What the panorama shows, 20 pixels to a metre: house fronts, and the road below them.
+        across = np.where(ground < walls, x, y) * depth
+        self._from = [part.astype(np.float32) for part in (20 * depth, _STREET_HW[0] / 2 + 20 * across)]
+        self._depth, x, y = depth[rows, columns], x[rows, columns], y[rows, columns]
         # Along the road, to the left, up; a step is a metre.
         self._points = np.stack([self._depth, -x * self._depth, -y * self._depth], -1)
         self._K = np.array(
@@ -137,9 +141,11 @@ class StreetDrive:
         T_odom_cam = self._T_odom_body @ self._mount
         T_world_body = self.true_pose(step)
         self._true[T_odom_cam.tobytes()] = T_world_body @ self._mount
-        along = round(20.0 * step) % (2 * math.pi * self._radius * 20.0)
-        shift = int(along) % (self._panorama.shape[1] - _STREET_HW[1])
-        picture = np.ascontiguousarray(self._panorama[:, shift : shift + _STREET_HW[1]].transpose(2, 0, 1))
+        along = np.float32(round(20.0 * step) % round(20.0 * self._length) % self._panorama.shape[1])
+        picture = cv2.remap(
+            self._panorama, self._from[0] + along, self._from[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP
+        )
+        picture = np.ascontiguousarray(picture.transpose(2, 0, 1))
         colours = texture(0.5 * (self._points + (step % self._length, 0.0, 0.0)))
         depth = self._depth * np.exp(self._rng.normal(size=self._depth.shape) * 0.02)
         weight = np.where(self._depth < _FARTHEST, 1.0, 0.0)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from da3_ros.geometry.se3 import invert
+from da3_ros.geometry.se3 import T_from, invert
 
 
 class CarriedCamera:
@@ -18,12 +18,14 @@ class CarriedCamera:
         self._arms: dict[str, np.ndarray] = {}  # other camera -> T_other_this as last seen together
         self._pose: np.ndarray | None = None
 
-    def step(self, T_odom_cam: Mapping[str, np.ndarray], growth: float) -> np.ndarray:
+    def step(self, T_odom_cam: Mapping[str, np.ndarray], growth: float, shift: np.ndarray) -> np.ndarray:
         """Its pose (4, 4) in odom, of the cameras' in the newest set, of which there is one at least.
 
-        ``growth``: by how much lengths in odom have grown since the last step. Where none of the cameras was ever seen
-        together with it, it stays where it was.
+        A place p of the last step is growth p + ``shift`` (3,) now. Where none of the cameras was ever seen together
+        with it, it stays where it was.
         """
+        if self._pose is not None:
+            self._pose = T_from(self._pose[:3, :3], growth * self._pose[:3, 3] + shift)
         for arm in self._arms.values():
             arm[:3, 3] *= growth
         if self._camera is None:

@@ -128,7 +128,7 @@ class TrackHistory:
         report = TrackReport.of(arrays["track_report"])
         views = self._views(pending, arrays, report.growth)
         T_odom_base = arrays["T_odom_base"].astype(np.float64) if "T_odom_base" in arrays else None
-        body = self._body(pending, views, T_odom_base, report.growth)
+        body = self._body(pending, views, T_odom_base, report)
         newest = _geometry([view for view in views if view.newest])
         keyframe = self._last_keyframe is None or self._policy.elsewhere(self._last_keyframe, newest)
         if keyframe:
@@ -186,7 +186,7 @@ class TrackHistory:
         )  # fmt: skip
 
     def _body(
-        self, pending: PendingStep, views: Sequence[TrackedView], T_odom_base: np.ndarray | None, growth: float
+        self, pending: PendingStep, views: Sequence[TrackedView], T_odom_base: np.ndarray | None, report: TrackReport
     ) -> np.ndarray:
         """T_odom_body (4, 4): of the base, as last seen; without a rig of a camera."""
         T = pending.T_new_old
@@ -202,7 +202,8 @@ class TrackHistory:
             return T_odom_base
         if self._based and self._last is not None:
             return self._last
-        return self._camera.step({view.camera: view.T_odom_cam for view in views if view.newest}, growth)
+        newest = {view.camera: view.T_odom_cam for view in views if view.newest}
+        return self._camera.step(newest, report.growth, report.shift)
 
     def _tell(self, pending: PendingStep, report: TrackReport, found: bool) -> None:
         """Log what happens once to odom as a whole; ``found``: the first metres."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+_MAP_PIXELS = 72  # along the longer side, about: neighbours nearer than that repeat each other
 _JPEG_QUALITY = 95  # at which the network's depth is within its own noise
 _TURN_LIKE_M = 2.0  # metres that a turn by one radian counts for when keyframes are thinned
 
@@ -48,6 +49,12 @@ class KeyframeView:
     def kept(self) -> np.ndarray:
         """(h, w) float32 0..1: how far each pixel is believed: less with every later view that contradicts it."""
         return (1.0 + self.agreed) / (1.0 + self.agreed + 2.0 * self.against.astype(np.float32))
+
+
+def map_grid(height: int, width: int) -> tuple[slice, slice]:
+    """Rows and columns of an image of H x W pixels that keyframes keep depth and colour of."""
+    step = max(1, max(height, width) // _MAP_PIXELS)
+    return slice(step // 2, height, step), slice(step // 2, width, step)
 
 
 def encode_picture(colours: np.ndarray) -> bytes:

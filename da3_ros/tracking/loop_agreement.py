@@ -11,6 +11,7 @@ from da3_ros.tracking.pose_graph import Constraint, PoseGraph
 # Squared deviations within which two statements agree: 99.9 % of chi-squared with 7 degrees of freedom.
 GATE = 24.3
 _REMEMBERED = 20
+_COMPARED = 3  # loops of the map
 
 
 class LoopAgreement:
@@ -25,11 +26,19 @@ class LoopAgreement:
             return [loop]
         known = [other for other in self._waiting if other.a in graph and other.b in graph]
         agreeing = [other for other in known if other.b != loop.b and self._agree(loop, other, graph)]
-        if not agreeing:
+        # The map may be less sure than the loop is; along the way from one that it has, it is known how much.
+        if not agreeing and not any(
+            other.b != loop.b and self._agree(loop, other, graph) for other in self._near(loop, graph)
+        ):
             self._waiting = [*known, loop][-_REMEMBERED:]
             return []
         self._waiting = [other for other in known if all(other is not one for one in agreeing)]
         return [*agreeing, loop]
+
+    @staticmethod
+    def _near(loop: Constraint, graph: PoseGraph) -> list[Constraint]:
+        """The loops of the map whose ends are nearest to those of ``loop``."""
+        return sorted(graph.loops, key=lambda other: abs(other.a - loop.a) + abs(other.b - loop.b))[:_COMPARED]
 
     @staticmethod
     def _agree(loop: Constraint, other: Constraint, graph: PoseGraph) -> bool:

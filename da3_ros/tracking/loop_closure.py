@@ -2,7 +2,10 @@
 
 The network may relate pictures of different places, too, with plausible poses. So its answer counts only if the
 depth of each place agrees with what was seen there at the time, the views of each place lie to each other as they
-did then, and the surfaces of one place, laid into the views of the other, are where that one has them and look alike.
+did then, and the surfaces of one place, laid into the views of the other, are where that one has them. That they are
+one place is shown by points that look alike (landmarks) and that the network has in one spot; then its depth and
+poses may be off by what those of a small network are. Where pictures have too few such points the network must be
+exact instead, and surfaces have to look alike.
 """
 
 from __future__ import annotations
@@ -16,32 +19,48 @@ import torch
 from da3_ros.geometry.camera import project, unproject
 from da3_ros.geometry.se3 import invert
 from da3_ros.tracking.keyframe_store import Keyframe, KeyframeView
+from da3_ros.tracking.landmarks import compare_sightings, find_points
 from da3_ros.tracking.pose_graph import Constraint
 from da3_ros.tracking.rigid import fit_rigid
 from da3_ros.tracking.similarity import invert_similarity, scaling, transform
 
 _FEWEST_PIXELS = 64
 _MAD_TO_STDDEV = 1.4826
-# Independent readings in the depth of one view, as neighbouring pixels share their errors.
-_INDEPENDENT_PER_VIEW = 16.0
+# Independent readings in the depth of a place: errors of a network's depth are smooth, and alike in near views.
+_INDEPENDENT = 4.0
+_FEWEST_POINTS = 30  # in the pictures of a place, in the median: fewer show nothing that could be known again
+# Surfaces count as the same within so many deviations of the depth from what it was, up to the share of it.
+_DEVIATIONS, _WIDEST = 2.0, 0.5
 _LEAST_ROTATION_STDDEV = 0.005  # radians: what two windows of the same place differ by at best
 _LEAST_TRANSLATION_STDDEV = 0.01  # of the median depth
 _LEAST_SCALE_STDDEV = 0.005
 
 
 @dataclass(frozen=True)
+class Limits:
+    """``depth_spread``: largest relative deviation of the window's depth from the one seen at the time, after scaling;
+    ``turn_rad`` and ``shift`` (of the median depth): by how much the views of one place may lie differently."""
+
+    depth_spread: float
+    turn_rad: float
+    shift: float
+
+
+@dataclass(frozen=True)
 class LoopPolicy:
     """What a window across two places must show.
 
-    ``depth_spread``: largest relative deviation of its depth from the one seen at the time, after scaling;
-    ``turn_rad`` and ``shift`` (of the median depth): by how much the views of one place may lie differently;
-    ``agreement``: relative difference of depth that counts as the same surface, of ``share`` of the pixels that fall
-    into the other place's views, which are at least ``coverage`` of them; ``correlation``: of their grey levels.
+    ``exact``: limits where nothing but the window says that the places are one; ``known``: where points that look
+    alike do, at least ``points`` of them that it has in one spot, which are at least ``agreeing`` of all that match.
+    ``agreement``: relative difference of depth that counts as the same surface in any case, of ``share`` of the pixels
+    that fall into the other place's views, which are at least ``coverage`` of them; ``correlation``: of their grey
+    levels, where there are no points.
     """
 
-    depth_spread: float = 0.25
-    turn_rad: float = 0.1
-    shift: float = 0.1
+    exact: Limits = Limits(0.25, 0.1, 0.1)
+    known: Limits = Limits(0.6, 0.3, 0.3)
+    points: int = 20
+    agreeing: float = 0.4
     agreement: float = 0.15
     share: float = 0.5
     coverage: float = 0.2
@@ -50,7 +69,7 @@ class LoopPolicy:
 
 @dataclass(frozen=True)
 class Place:
-    """A keyframe and views near it, each with its keyframe."""
+    """A keyframe and views near it, each with its keyframe; the first one is the keyframe's own."""
 
     keyframe: Keyframe
     views: tuple[tuple[Keyframe, KeyframeView], ...]
@@ -80,33 +99,57 @@ class Verdict:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class _Fit:
+    """S_place_world (4, 4), its variance (7,), and the deviation ``spread`` of the logarithm of depth."""
+
+    S_place_world: np.ndarray
+    variance: np.ndarray
+    spread: float
+
+
 def verify(old: Place, new: Place, window: SharedWindow, policy: LoopPolicy) -> Verdict:
     """Judge a window of the views of ``old``, then those of ``new``."""
+    known = _known_again(old, new, window, policy)
+    if known is False:
+        return Verdict(None, "the places share no points")
+    limits = policy.known if known else policy.exact
     split = len(old.views)
-    fit_old = _fit_place(old, window.T_world_cam[:split], window.depth[:split], policy)
-    fit_new = _fit_place(new, window.T_world_cam[split:], window.depth[split:], policy)
+    fit_old = _fit_place(old, window.T_world_cam[:split], window.depth[:split], limits)
+    fit_new = _fit_place(new, window.T_world_cam[split:], window.depth[split:], limits)
     for fit in (fit_old, fit_new):
         if isinstance(fit, str):
             return Verdict(None, fit)
     assert not isinstance(fit_old, str) and not isinstance(fit_new, str)
-    (S_old, variance_old), (S_new, variance_new) = fit_old, fit_new
-    S_old_new = S_old @ invert_similarity(S_new)
+    S_old_new = fit_old.S_place_world @ invert_similarity(fit_new.S_place_world)
+    agreement, correlation = policy.agreement, policy.correlation
+    if known:
+        noise = _DEVIATIONS * float(np.hypot(fit_old.spread, fit_new.spread))
+        agreement, correlation = max(agreement, min(noise, _WIDEST)), -1.0
     for from_, to, S in ((new, old, S_old_new), (old, new, invert_similarity(S_old_new))):
-        reason = _compare(from_, to, S, policy)
+        reason = _compare(from_, to, S, policy, agreement, correlation)
         if reason:
             return Verdict(None, reason)
     lever = max(place.keyframe.median_depth for place in (old, new)) ** 2
     least = np.array(
         [_LEAST_ROTATION_STDDEV**2] * 3 + [_LEAST_TRANSLATION_STDDEV**2 * lever] * 3 + [_LEAST_SCALE_STDDEV**2]
     )
-    variance = least + variance_old + variance_new
+    variance = least + fit_old.variance + fit_new.variance
     return Verdict(Constraint(old.keyframe.number, new.keyframe.number, S_old_new, variance))
 
 
-def _fit_place(
-    place: Place, T_world_cam: np.ndarray, depth: Sequence[np.ndarray], policy: LoopPolicy
-) -> tuple[np.ndarray, np.ndarray] | str:
-    """S_place_world (4, 4) and its variance (7,), or what is wrong."""
+def _known_again(old: Place, new: Place, window: SharedWindow, policy: LoopPolicy) -> bool | None:
+    """Whether points that look alike lie in one spot; None where the pictures of a place have too few to tell."""
+    points = [find_points(view) for place in (old, new) for _, view in place.views]
+    split = len(old.views)
+    if any(np.median([len(one) for one in part]) < _FEWEST_POINTS for part in (points[:split], points[split:])):
+        return None
+    found = compare_sightings(points, window.T_world_cam, window.depth, split)
+    return found.agreeing >= max(policy.points, policy.agreeing * found.matched)
+
+
+def _fit_place(place: Place, T_world_cam: np.ndarray, depth: Sequence[np.ndarray], limits: Limits) -> _Fit | str:
+    """How the window has the place, or what is wrong."""
     logs = []
     for (_, view), seen in zip(place.views, depth, strict=True):
         then = view.depth.astype(np.float64)
@@ -117,31 +160,36 @@ def _fit_place(
         return "too little depth"
     ratio = float(np.median(log))
     spread = _MAD_TO_STDDEV * float(np.median(np.abs(log - ratio)))
-    if spread > policy.depth_spread:
+    if spread > limits.depth_spread:
         return "depth differs from what it was"
     scaled = T_world_cam.copy()
     scaled[:, :3, 3] *= np.exp(ratio)
     fit = fit_rigid(torch.from_numpy(scaled), torch.from_numpy(place.T_place_cam()))
     depth_m = place.keyframe.median_depth
-    apart = float(fit.angle.max()) > policy.turn_rad or float(fit.distance.max()) > policy.shift * depth_m
+    apart = float(fit.angle.max()) > limits.turn_rad or float(fit.distance.max()) > limits.shift * depth_m
     if len(place.views) > 1 and apart:
         return "the views of one place do not lie as they did"
+    # The keyframe's own view ties it to the other place: what odometry is off between the views stays out of it. How
+    # far a single view may be off is what they are off against each other.
+    S_place_world = place.T_place_cam()[0] @ scaling(float(np.exp(ratio))) @ invert(T_world_cam[0])
     variance = np.array(
-        [float(fit.rotation_variance)] * 3
-        + [float(fit.translation_variance)] * 3
-        + [spread**2 / (_INDEPENDENT_PER_VIEW * len(place.views))]
+        [float(fit.angle.square().mean()) / 3] * 3
+        + [float(fit.distance.square().mean()) / 3] * 3
+        + [spread**2 / _INDEPENDENT]
     )
-    return fit.T_b_a.numpy() @ scaling(float(np.exp(ratio))), variance
+    return _Fit(S_place_world, variance, spread)
 
 
-def _compare(from_: Place, to: Place, S_to_from: np.ndarray, policy: LoopPolicy) -> str:
+def _compare(
+    from_: Place, to: Place, S_to_from: np.ndarray, policy: LoopPolicy, agreement: float, correlation: float
+) -> str:
     """What is wrong with the surfaces of one place in the views of the other; empty if nothing."""
     into, out_of = to.T_place_cam(), from_.T_place_cam()
     most, best = 0.0, None
     for i, (_, source) in enumerate(from_.views):
         for j, (_, target) in enumerate(to.views):
             S = invert(into[j]) @ S_to_from @ out_of[i]
-            seen, same, grey = look_up(source, target, S, policy.agreement)
+            seen, same, grey = look_up(source, target, S, agreement)
             if seen > most:
                 most, best = seen, (same, grey)
     if best is None or most < policy.coverage:
@@ -149,7 +197,7 @@ def _compare(from_: Place, to: Place, S_to_from: np.ndarray, policy: LoopPolicy)
     same, grey = best
     if same < policy.share:
         return "the surfaces are not the same"
-    if grey < policy.correlation:
+    if grey < correlation:
         return "the places do not look alike"
     return ""
 

@@ -22,9 +22,9 @@ from da3_ros.streaming.programs import Programs
 from da3_ros.streaming.transfer import Download, Downloader
 from da3_ros.tracking.dynamic import DynamicFilter
 from da3_ros.tracking.history import PendingStep
-from da3_ros.tracking.keyframe_store import KeyframeView
+from da3_ros.tracking.keyframe_store import KeyframeView, map_grid
 from da3_ros.tracking.loop_closure import SharedWindow
-from da3_ros.tracking.mapping import Mapper, MappingSettings, OdomChange, StepMaps, StepView, map_grid
+from da3_ros.tracking.mapping import Mapper, MappingSettings, OdomChange, StepMaps, StepView
 from da3_ros.tracking.records import TrackedStep, TrackedView
 from da3_ros.tracking.tracker import TrackedWindow
 from da3_ros.tracking.voxel_map import Cloud, VoxelMap
@@ -227,7 +227,10 @@ class MapSession:
         maps = zip(newest, arrays["colours"], arrays["depth"], arrays["weight"], strict=True)
         views = [self._view(*one) for one in maps]
         descriptors = np.stack([np.zeros(1) if view.feature is None else view.feature for view in newest])
-        return StepMaps(tracked.stamp_ns, T_odom_body, tuple(views), descriptors, change)
+        report = tracked.report
+        # NaN where the window shares no view with the last one.
+        variance = np.nan_to_num([report.view_rotation_variance, report.view_translation_variance], posinf=0.0)
+        return StepMaps(tracked.stamp_ns, T_odom_body, tuple(views), descriptors, change, tuple(variance))
 
     def _view(self, view: TrackedView, picture: np.ndarray, depth: np.ndarray, weight: np.ndarray) -> StepView:
         rows, columns = map_grid(*picture.shape[-2:])

@@ -23,7 +23,6 @@ from da3_ros.tracking.pose_graph import Constraint, PoseGraph
 from da3_ros.tracking.similarity import rigid_part
 from da3_ros.tracking.voxel_map import Cloud, VoxelMap
 
-_MAP_PIXELS = 72  # along the longer side, about: neighbours nearer than that repeat each other
 _NEAR_KEYFRAMES = 3  # of the way just behind, and as many of those that are near on the map, compared for the map
 # Standard deviations of odometry between keyframes: of its length (which is in median depths), of its turn.
 _SHARE_OF_LENGTH, _SHARE_OF_TURN = 0.01, 0.02
@@ -32,12 +31,6 @@ _SCALE_STDDEV = 0.002
 _LOST_TURN_RAD, _LOST_LENGTH = 1.0, 3.0  # where the robot went while tracking was lost; the latter in median depths
 # A correction of the scale by more in one step makes what was kept useless: keyframes and map start again.
 _LARGEST_GROWTH = 1.05
-
-
-def map_grid(height: int, width: int) -> tuple[slice, slice]:
-    """Rows and columns of an image of H x W pixels that keyframes keep depth and colour of."""
-    step = max(1, max(height, width) // _MAP_PIXELS)
-    return slice(step // 2, height, step), slice(step // 2, width, step)
 
 
 @dataclass(frozen=True)
@@ -109,13 +102,15 @@ class OdomChange:
 @dataclass(frozen=True)
 class StepMaps:
     """What a step leaves behind. ``descriptors`` (C, D), see places; T_odom_body (4, 4); ``change`` since the step that
-    was taken in before."""
+    was taken in before; ``view_variance``: by what single views of its window are off for each axis, turns (rad^2) and
+    positions (m^2)."""
 
     stamp_ns: int
     T_odom_body: np.ndarray
     views: tuple[StepView, ...]
     descriptors: np.ndarray
     change: OdomChange = field(default_factory=OdomChange)
+    view_variance: tuple[float, float] = (0.0, 0.0)
 
 
 class Mapper:
@@ -255,7 +250,7 @@ class Mapper:
                 return
             if self._lost:
                 length, turn = max(length, _LOST_LENGTH / _SHARE_OF_LENGTH), max(turn, _LOST_TURN_RAD / _SHARE_OF_TURN)
-            odometry = Constraint(last.number, self._numbered, T, _odometry_variance(length, turn, median))
+            odometry = Constraint(last.number, self._numbered, T, _odometry_variance(length, turn, median, maps))
             way = last.way + length + turn
         views = tuple(_keyframe_view(view) for view in maps.views)
         keyframe = Keyframe(self._numbered, maps.stamp_ns, maps.T_odom_body, median, way, views)
@@ -316,7 +311,10 @@ def _keyframe_view(view: StepView) -> KeyframeView:
     )
 
 
-def _odometry_variance(length: float, turn: float, median: float) -> np.ndarray:
-    rotation = (_SHARE_OF_TURN * turn + _LEAST_TURN_RAD) ** 2
-    translation = (median * (_SHARE_OF_LENGTH * length + _LEAST_LENGTH)) ** 2
-    return np.array([rotation] * 3 + [translation] * 3 + [_SCALE_STDDEV**2])
+def _odometry_variance(length: float, turn: float, median: float, maps: StepMaps) -> np.ndarray:
+    """Of a way between keyframes. What single views are off is in a keyframe's pose, too, and in its scale, which hangs
+    on distances between views: a network that is far off lets loops bend its way."""
+    view_turn, view_shift = maps.view_variance
+    rotation = (_SHARE_OF_TURN * turn + _LEAST_TURN_RAD) ** 2 + view_turn
+    translation = (median * (_SHARE_OF_LENGTH * length + _LEAST_LENGTH)) ** 2 + view_shift
+    return np.array([rotation] * 3 + [translation] * 3 + [_SCALE_STDDEV**2 + view_shift / median**2])

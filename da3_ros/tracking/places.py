@@ -14,7 +14,9 @@ import numpy as np
 
 _DIMENSIONS = 128  # after projection; whitening costs their cube
 _RENEW_AFTER = 1.25  # growth of the number of keyframes after which whitening is learned anew
-_SHRINKAGE = 0.1  # of the mean variance, added to each: directions of which little is known are not blown up
+# Of the mean variance, added to each. With less, the pictures of a drive of 100 keyframes all become unlike each other,
+# as each has directions of its own that are blown up: two of one place, too.
+_SHRINKAGE = 10.0
 _FEWEST = 8  # keyframes before any place is recognised
 
 

@@ -225,12 +225,21 @@ def test_without_a_rig_the_covariance_is_not_that_of_a_way_from_camera_to_camera
 
 def test_a_camera_is_carried_on_by_others_in_lengths_as_they_are_now():
     apart, carried = T_from(np.eye(3), np.array([0.0, -0.6, 0.0])), CarriedCamera()
+    still = np.zeros(3)
     poses = [T_from(sim.yaw(0.1 * step), np.array([0.1 * step, 0.0, 0.0])) for step in range(3)]
-    carried.step({"left": poses[0], "right": poses[0] @ apart}, 1.0)
+    carried.step({"left": poses[0], "right": poses[0] @ apart}, 1.0, still)
     grown = T_from(apart[:3, :3], 2 * apart[:3, 3])
-    np.testing.assert_allclose(carried.step({"right": poses[1] @ grown}, 2.0), poses[1], atol=1e-12)
-    np.testing.assert_allclose(carried.step({"rear": poses[2]}, 1.0), poses[1], atol=1e-12)  # never seen with it
-    np.testing.assert_allclose(carried.step({"rear": poses[0], "left": poses[2]}, 1.0), poses[2], atol=1e-12)
+    np.testing.assert_allclose(carried.step({"right": poses[1] @ grown}, 2.0, still), poses[1], atol=1e-12)
+    np.testing.assert_allclose(carried.step({"rear": poses[2]}, 1.0, still), poses[1], atol=1e-12)  # never seen with it
+    np.testing.assert_allclose(carried.step({"rear": poses[0], "left": poses[2]}, 1.0, still), poses[2], atol=1e-12)
+
+
+def test_a_camera_that_nothing_carries_on_stays_where_it_is_when_lengths_grow():
+    carried, start = CarriedCamera(), T_from(np.eye(3), np.array([1.0, 2.0, 0.0]))
+    carried.step({"left": start}, 1.0, np.zeros(3))
+    here = carried.step({"rear": np.eye(4)}, 1.5, np.array([0.0, 0.0, 0.5]))
+    np.testing.assert_allclose(here, T_from(np.eye(3), np.array([1.5, 3.0, 0.5])))
+
 
 
 def test_the_base_waits_for_a_camera_whose_place_is_known():

@@ -20,8 +20,9 @@ from da3_ros.evaluation import simulated_windows as sim
 from da3_ros.geometry.se3 import T_from, invert, rotation_angle
 from da3_ros.pipeline import Pipeline
 from da3_ros.streaming.timing import StageTimer
+from da3_ros.tracking.keyframe_store import map_grid
 from da3_ros.tracking.loop_closure import SharedWindow
-from da3_ros.tracking.mapping import Mapper, MappingSettings, StepMaps, StepView, map_grid
+from da3_ros.tracking.mapping import Mapper, MappingSettings, StepMaps, StepView
 from da3_ros.tracking.similarity import invert_similarity, scale_of
 
 pytestmark = pytest.mark.slow
@@ -138,8 +139,9 @@ def test_places_are_known_again_and_the_drift_goes(way, capsys):
     assert closed < 0.4 * open_
 
 
-def test_the_networks_own_windows_are_true_or_refused(way, capsys):
-    """Whatever the bundled network says of two places, a loop that is taken in lies where the truth does."""
+def test_the_networks_own_windows_close_loops_or_are_refused(way, capsys):
+    """Its depth is far from the recorded one; what it says of two places takes drift out all the same, and a loop that
+    is taken in lies where the truth does."""
     asked = []
 
     def look(views):
@@ -161,4 +163,5 @@ def test_the_networks_own_windows_are_true_or_refused(way, capsys):
         off = invert_similarity(S_true) @ loop.S_a_b
         assert rotation_angle(off[:3, :3] / scale_of(off)) < 0.25
         assert np.linalg.norm(off[:3, 3]) < 0.5
-    assert closed < 1.2 * open_
+    assert report.loops >= 1
+    assert closed < 0.8 * open_
