@@ -21,7 +21,14 @@ from typing import Any
 import cv2
 import numpy as np
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "chrome-headless-shell")
+BROWSERS = (
+    "chromium",
+    "chromium-browser",
+    "chromium-headless-shell",
+    "google-chrome",
+    "chrome",
+    "chrome-headless-shell",
+)
 _PATIENCE_S = 60.0  # for one answer, on a machine that is busy
 _BUTTONS = {"left": 1, "right": 2}  # bits of those that are held down
 _SHIFT = 8
@@ -67,7 +74,7 @@ class Browser:
         """A new window of ``size`` (width, height) that shows ``url``, loaded."""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        page = self._pages[session] = Page(self, session)
+        page = self._pages[session] = Page(self, session, target)
         for domain in ("Page", "Runtime", "Network", "Log"):
             page.call(f"{domain}.enable")
         page.resize(*size)
@@ -109,16 +116,19 @@ class Page:
     """One window. ``problems``: errors of its scripts and what it could not load; ``fetched``: addresses it asked for,
     but for its own and for data that is in it."""
 
-    def __init__(self, browser: Browser, session: str):
-        self._browser, self._session = browser, session
+    def __init__(self, browser: Browser, session: str, target: str):
+        self._browser, self._session, self._target = browser, session, target
         self.problems: list[str] = []
         self.fetched: list[str] = []
         self._loaded = False
-        self._pointer = (0.0, 0.0)
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """One call of the protocol about this page."""
         return self._browser.call(method, self._session, **parameters)
+
+    def close(self) -> None:
+        """Close the window."""
+        self._browser.call("Target.closeTarget", targetId=self._target)
 
     def note(self, event: str, what: Mapping[str, Any]) -> None:
         """What the browser says of the page by itself."""
@@ -130,8 +140,7 @@ class Page:
         elif event == "Log.entryAdded" and what["entry"]["level"] == "error":
             self.problems.append(what["entry"]["text"])
         elif event == "Network.requestWillBeSent" and what["type"] != "Document":
-            if not what["request"]["url"].startswith("data:"):
-                self.fetched.append(what["request"]["url"])
+            self.fetched += [url for url in [what["request"]["url"]] if not url.startswith("data:")]
 
     def go(self, url: str) -> None:
         """Show ``url`` and wait until it is loaded and drawn."""
@@ -143,9 +152,7 @@ class Page:
 
     def resize(self, width: int, height: int) -> None:
         """Give the window this size."""
-        self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
-        )
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
 
     def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression, awaited."""
@@ -160,8 +167,11 @@ class Page:
 
     def box(self, selector: str) -> tuple[float, float, float, float]:
         """Left, top, width and height in the window of the first element that fits ``selector``."""
+        return self._box(selector, "getBoundingClientRect()")
+
+    def _box(self, selector: str, which: str) -> tuple[float, float, float, float]:
         found = self.evaluate(
-            f"(() => {{ const b = document.querySelector({json.dumps(selector)})?.getBoundingClientRect();"
+            f"(() => {{ const b = document.querySelector({json.dumps(selector)})?.{which};"
             " return b && [b.left, b.top, b.width, b.height]; })()"
         )
         assert found and found[2] and found[3], f"{selector} is not shown"
@@ -172,11 +182,11 @@ class Page:
         quoted = json.dumps(selector)
         self.evaluate(f"document.querySelector({quoted}).scrollIntoView({{block: 'center', behavior: 'instant'}})")
         self.settle()
-        left, top, width, height = self.box(selector)
+        left, top, width, height = self._box(selector, "getClientRects()[0]")  # of text in several lines the first
         x, y = left + width / 2, top + height / 2
-        assert self.evaluate(
-            f"document.querySelector({quoted}).contains(document.elementFromPoint({x}, {y}))"
-        ), f"something else lies over {selector}"
+        assert self.evaluate(f"document.querySelector({quoted}).contains(document.elementFromPoint({x}, {y}))"), (
+            f"something else lies over {selector}"
+        )
         return x, y
 
     def click(self, selector: str) -> None:

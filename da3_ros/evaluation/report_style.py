@@ -36,7 +36,8 @@ figure { margin: 0; } svg { width: 100%; height: auto; display: block; }
 path.dashed { stroke-dasharray: 6 4; }
 .c1 { color: var(--c1); } .c2 { color: var(--c2); } .c3 { color: var(--c3); } .c4 { color: var(--c4); }
 .legend { display: flex; flex-wrap: wrap; gap: 6px; justify-content: center; font-size: 12px; }
-.key { font-size: 12px; white-space: normal; text-align: left; } .key i { display: inline-block; width: 18px; border-top: 3px solid currentColor;
+.key { font-size: 12px; white-space: normal; text-align: left; }
+.key i { display: inline-block; width: 18px; border-top: 3px solid currentColor;
   margin-right: 6px; vertical-align: middle; } .key i.dashed { border-top-style: dashed; }
 .key[aria-pressed=false] { opacity: .45; }
 .hidden { display: none; }
@@ -48,7 +49,8 @@ path.dashed { stroke-dasharray: 6 4; }
 .bar i { flex: 1; height: 7px; border-radius: 3px; }
 .notes li { margin: 2px 0; }
 summary { cursor: pointer; font-size: 18px; font-weight: 600; overflow-wrap: anywhere; }
-details > section { border: none; padding: 0; }
+td a { white-space: normal; overflow-wrap: anywhere; }
+details { scroll-margin-top: 14px; } details > section { border: none; padding: 0; }
 @media print { button.theme { display: none; } section { break-inside: avoid; } }
 """
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from recording_helpers import STEPS, TruthfulPipeline, knows_the_truth, other_clock, truth_changed
+from recording_helpers import STEPS, knows_the_truth, other_clock, truth_changed
 
 from da3_ros.cli.demo_bag import write_sequence
 from da3_ros.cli.main import main
@@ -64,8 +64,8 @@ def test_a_pattern_scores_each_and_all_and_says_what_failed(three, sequence, tmp
     page = (tmp_path / "r.html").read_text()
     assert page.count("<details ") == page.count('class="cloud"') == 2
     assert "Failed: the numbers above do not know of this" in page
-    rows = [f'<td><a href="#recording-{number}">{name}</a></td><td>{STEPS}</td>' for number, name in enumerate(names, 1)]
-    assert all(row in page for row in rows)
+    for number, name in enumerate(names, 1):
+        assert f'<td><a href="#recording-{number}">{name}</a></td><td>{STEPS}</td>' in page
 
 
 def test_what_is_of_single_recordings_is_not_said_of_all(three, sequence, tmp_path, monkeypatch):

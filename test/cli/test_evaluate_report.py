@@ -266,3 +266,22 @@ def test_maps_have_one_unit_on_both_axes():
     svg = line_chart([Series("a", [0.0, 10.0], [0.0, 1.0], 1)], "x", "y", equal=True)
     (u0, v0), (u1, v1) = (map(float, pair.split()) for pair in re.search(r'd="M([^"]*)"', svg).group(1).split("L"))
     assert (u1 - u0) / 10.0 == pytest.approx(v0 - v1, rel=0.02)
+
+
+def test_the_few_values_of_a_lidar_are_drawn_large_enough_to_see():
+    sparse, dense = np.full((120, 300), np.nan, np.float32), np.full((120, 300), 2.0, np.float32)
+    sparse[::20, ::20] = 2.0
+    sparse[60, 60] = 4.0
+    dense[40:60] = np.nan
+
+    def shown(true):
+        data = re.findall(r'alt="true depth \(m\)" src="data:image/png;base64,([^"]*)"',
+                          example_maps("", DepthExample("front", 0, np.ones_like(true), true=true), 0))  # fmt: skip
+        return cv2.imdecode(np.frombuffer(base64.b64decode(data[0]), np.uint8), cv2.IMREAD_COLOR)
+
+    grey = (shown(sparse) == shown(np.full_like(sparse, np.nan))[0, 0]).all(-1)
+    assert not grey[58:63, 58:63].any() and grey[50, 50] and 0.03 < 1 - grey.mean() < 0.2
+    far = shown(sparse)[60, 60]
+    assert (shown(sparse)[58:63, 58:63] == far).all() and (shown(sparse)[60, 80] != far).any()
+    # A gap in depth that is dense stays as large as it is.
+    assert (shown(dense)[40:60] == shown(dense)[50, 0]).all()

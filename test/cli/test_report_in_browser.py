@@ -1,5 +1,7 @@
 """The report in a real browser: what it shows, and what a person's mouse does to it."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 from browser import BROWSERS, Browser, find_browser
@@ -7,6 +9,7 @@ from recording_helpers import HalfTruthfulPipeline, knows_the_truth
 
 from da3_ros.cli.main import main
 
+CANVAS = ".cloud canvas"
 BACKGROUND = (26, 20, 16)  # of the cloud, BGR
 INSIDE = np.s_[8:-8, 8:-8]  # without the frame and its round corners
 
@@ -23,23 +26,38 @@ def browser(tmp_path_factory):
 @pytest.fixture
 def view(browser, page):
     """The report as it opens."""
-    opened = browser.open(page.as_uri())
-    yield opened
-    assert opened.problems == [] and opened.fetched == []
+    with opened(browser, page) as shown:
+        yield shown
 
 
-@pytest.fixture
-def many(bag, sequence, browser, tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def page_of_two(bag, sequence, tmp_path_factory):
     """The report of two recordings and a file that is none."""
-    knows_the_truth(monkeypatch, sequence, HalfTruthfulPipeline)
-    names = [tmp_path / name for name in ("a & b.mcap", "c.mcap", "broken.mcap")]
+    folder = tmp_path_factory.mktemp("two")
+    names = [folder / name for name in ("a & b.mcap", "c.mcap", "broken.mcap")]
     for name in names[:2]:
         name.symlink_to(bag)
     names[2].write_bytes(b"no recording")
-    assert main(["evaluate", *map(str, names), "--output", str(tmp_path / "report")]) == 1
-    opened = browser.open((tmp_path / "report" / "report.html").as_uri())
-    yield opened
-    assert opened.problems == [] and opened.fetched == []
+    with pytest.MonkeyPatch.context() as patch:
+        knows_the_truth(patch, sequence, HalfTruthfulPipeline)
+        assert main(["evaluate", *map(str, names), "--output", str(folder / "report")]) == 1
+    return folder / "report" / "report.html"
+
+
+@pytest.fixture
+def two(browser, page_of_two):
+    """That report as it opens."""
+    with opened(browser, page_of_two) as shown:
+        yield shown
+
+
+@contextmanager
+def opened(browser, file):
+    """A report in a window of its own, which must have no problems and fetch nothing."""
+    shown = browser.open(file.as_uri())
+    yield shown
+    assert shown.problems == [] and shown.fetched == []
+    shown.close()
 
 
 def drawn(picture) -> int:
@@ -52,6 +70,12 @@ def of_the_truth(picture) -> int:
     blue, green, red = np.moveaxis(picture[INSIDE].astype(float), -1, 0)
     like = abs(red - 40 / 170 * green) + abs(blue - 120 / 170 * green) < 4
     return int((like & (green > 50)).sum())
+
+
+def middle_and_spread(view):
+    """Mean (x, y) of the pixels that belong to points, and how far they lie apart."""
+    rows, columns = np.nonzero((view.picture(CANVAS)[INSIDE] != BACKGROUND).any(-1))
+    return np.array([columns.mean(), rows.mean()]), columns.std() + rows.std()
 
 
 def same(a, b) -> bool:
@@ -69,7 +93,7 @@ def test_everything_is_shown(view, width):
         " [...svg.querySelectorAll('path')].every(path => path.getTotalLength() > 0))"
     )
     assert len(drawings) == 8 and all(drawings)
-    assert drawn(view.picture(".cloud canvas")) > 1000
+    assert drawn(view.picture(CANVAS)) > 1000
     # Nothing reaches over the edge, but in what scrolls by itself.
     assert view.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
 
@@ -107,97 +131,99 @@ def test_a_click_on_a_picture_makes_it_large(view):
     assert view.box(image)[2] == small
 
 
-def test_the_cloud_turns_moves_and_zooms(view):
-    canvas = ".cloud canvas"
-    seen = [view.picture(canvas)]
+def test_the_cloud_turns_and_turns_back(view):
+    seen = [view.picture(CANVAS)]
     for act in (
-        lambda: view.drag(canvas, (60, 0)),
-        lambda: view.drag(canvas, (0, 40)),
-        lambda: view.wheel(canvas, -300),
-        lambda: view.drag(canvas, (40, 20), shift=True),
-        lambda: view.drag(canvas, (-70, 10), button="right"),
+        lambda: view.drag(CANVAS, (60, 0)),
+        lambda: view.drag(CANVAS, (0, 40)),
         lambda: view.click('.cloud .key[data-view="top"]'),
     ):
         act()
-        seen.append(view.picture(canvas))
+        seen.append(view.picture(CANVAS))
         assert drawn(seen[-1]) > 500
         assert not any(same(seen[-1], before) for before in seen[:-1])
     view.click('.cloud .key[data-view="start"]')
-    assert same(view.picture(canvas), seen[0])
+    assert same(view.picture(CANVAS), seen[0])
 
 
 def test_zooming_in_makes_the_points_lie_farther_apart(view):
-    canvas = ".cloud canvas"
+    start = middle_and_spread(view)[1]
+    view.wheel(CANVAS, 400)
+    far = middle_and_spread(view)[1]
+    view.wheel(CANVAS, -400)
+    assert far < 0.8 * start and middle_and_spread(view)[1] == pytest.approx(start, rel=0.01)
 
-    def spread():
-        rows, columns = np.nonzero((view.picture(canvas)[INSIDE] != BACKGROUND).any(-1))
-        return columns.std() + rows.std()
 
-    start = spread()
-    view.wheel(canvas, 400)
-    far = spread()
-    view.wheel(canvas, -400)
-    assert far < 0.8 * start and spread() == pytest.approx(start, rel=0.01)
+def test_shift_and_the_right_button_move_the_points_along(view):
+    """Where the left button alone turns them."""
+    start, seen = middle_and_spread(view)[0], []
+    for how in ({"shift": True}, {"button": "right"}, {}):
+        view.drag(CANVAS, (90, 40), **how)
+        seen.append((view.picture(CANVAS), middle_and_spread(view)[0] - start))
+        view.click('.cloud .key[data-view="start"]')
+    (shifted, way), (right, _), (turned, _) = seen
+    assert same(shifted, right) and not same(shifted, turned)
+    assert (0.6 * 90 < way[0] < 1.2 * 90) and (0.6 * 40 < way[1] < 1.2 * 40)
 
 
 def test_a_drag_ends_where_the_button_is_released(view):
     """Also where that is outside the canvas; from then on the pointer turns nothing."""
-    canvas = ".cloud canvas"
-    view.drag(canvas, (30, -400))
-    after = view.picture(canvas)
-    left, top, *_ = view.box(canvas)
+    view.drag(CANVAS, (30, -400))
+    after = view.picture(CANVAS)
+    left, top, *_ = view.box(CANVAS)
     for x in (50, 200, 300):
         view.move(left + x, top + 50)
-    assert same(view.picture(canvas), after)
+    assert same(view.picture(CANVAS), after)
 
 
 def test_estimate_and_truth_can_be_hidden_each(view):
-    canvas = ".cloud canvas"
-    both = view.picture(canvas)
+    both = view.picture(CANVAS)
     assert of_the_truth(both) > 200
     view.click('.cloud .key[data-part="1"]')
-    estimate = view.picture(canvas)
+    estimate = view.picture(CANVAS)
     assert of_the_truth(estimate) < 0.05 * of_the_truth(both) and drawn(estimate) > 500
     view.click('.cloud .key[data-part="0"]')
-    assert drawn(view.picture(canvas)) == 0
+    assert drawn(view.picture(CANVAS)) == 0
     view.click('.cloud .key[data-part="1"]')
-    truth = view.picture(canvas)
+    truth = view.picture(CANVAS)
     assert of_the_truth(truth) == drawn(truth) > of_the_truth(both)
     view.click('.cloud .key[data-part="1"]')
     view.click('.cloud .key[data-part="2"]')
-    at_truth = view.picture(canvas)
+    at_truth = view.picture(CANVAS)
     assert drawn(at_truth) > 500 and not same(at_truth, estimate)
 
 
-def test_links_lead_to_each_of_several_recordings(many):
+def test_links_lead_to_each_of_several_recordings(two):
     """Each is folded up until its link is clicked, and then works as if it were alone."""
     folded, link = "document.querySelectorAll('details:not([open])').length", 'a[href="#recording-{}"]'
-    assert many.evaluate(folded) == 2
-    assert "broken.mcap" in many.evaluate("document.querySelector('ul.failed').innerText")
+    assert two.evaluate(folded) == 2
+    assert "broken.mcap" in two.evaluate("document.querySelector('ul.failed').innerText")
+    # All columns are in the window, however long the names are.
+    assert two.evaluate("document.querySelector('#recordings .scroll').scrollWidth") <= two.box("#recordings")[2]
     for number in (1, 2):
         part = f"#recording-{number}"
-        many.click(link.format(number))
-        name = many.evaluate(f"document.querySelector('{link.format(number)}').innerText")
+        two.click(link.format(number))
+        name = two.evaluate(f"document.querySelector('{link.format(number)}').innerText")
         assert name.endswith(("a & b.mcap", "c.mcap")[number - 1])
-        assert many.evaluate(f"document.querySelector('{part} summary').innerText") == name
-        assert 0 <= many.box(f"{part} summary")[1] < 450  # it is what one now sees
-        canvas = f"{part} .cloud canvas"
-        before = many.picture(canvas)
+        assert two.evaluate(f"document.querySelector('{part} summary').innerText") == name
+        assert 0 <= two.box(f"{part} summary")[1] < 450  # it is what one now sees
+        canvas = f"{part} {CANVAS}"
+        before = two.picture(canvas)
         assert drawn(before) > 1000
-        many.drag(canvas, (60, 20))
-        assert not same(many.picture(canvas), before)
-        many.click(f'{part} a[href="#recordings"]')
-        assert many.box("#recordings table")[1] >= 0
-    assert many.evaluate(folded) == 0
-    many.click("#recording-1 summary")
-    assert many.evaluate(folded) == 1
-    many.click(link.format(1))  # the address stays what it is
-    assert many.evaluate(folded) == 0
+        two.drag(canvas, (60, 20))
+        assert not same(two.picture(canvas), before)
+        two.click(f'{part} a[href="#recordings"]')
+        assert two.box("#recordings table")[1] >= 0
+    assert two.evaluate(folded) == 0
+    two.click("#recording-1 summary")
+    assert two.evaluate(folded) == 1
+    two.click(link.format(1))  # the address stays what it is
+    assert two.evaluate(folded) == 0
 
 
-def test_the_address_of_a_recording_opens_it(many):
-    address = many.evaluate("location.href")
-    many.go("about:blank")
-    many.go(f"{address}#recording-2")
-    assert many.evaluate("[...document.querySelectorAll('details')].map(each => each.open)") == [False, True]
-    assert 0 <= many.box("#recording-2 summary")[1] < 450
+def test_the_address_of_a_recording_opens_it(two):
+    address = two.evaluate("location.href")
+    two.go("about:blank")
+    two.go(f"{address}#recording-2")
+    assert two.evaluate("[...document.querySelectorAll('details')].map(each => each.open)") == [False, True]
+    assert 0 <= two.box("#recording-2 summary")[1] < 450
