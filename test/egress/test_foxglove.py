@@ -9,8 +9,9 @@ from recording_helpers import true_sequence
 
 from da3_ros.cli.demo_bag import write_sequence
 from da3_ros.cli.main import main
-from da3_ros.egress.bag import message_builder, new_recording
+from da3_ros.egress.bag import new_recording
 from da3_ros.egress.foxglove import SHIPPED_CAMERAS, foxglove_layout
+from da3_ros.egress.message_types import message_builder
 from da3_ros.ingest.bag import Bag
 from da3_ros.share import share_folder
 
