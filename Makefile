@@ -11,10 +11,10 @@ unexport PYTHONHOME
 
 BUILD_ENV = python3 .ci/environment $(if $(PYTHON),--python "$(PYTHON)")
 
-.PHONY: help env demo test lint bench clean distclean
+.PHONY: help env demo test test-optional lint bench clean distclean
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST))
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST))
 
 env:  ## build the environment: .venv, and the messages in install/
 	@$(BUILD_ENV)
@@ -24,6 +24,10 @@ demo: env  ## images of several cameras through a real node, over DDS (ARGS="--i
 
 test: env-test  ## the tests, in two processes (ARGS="test/ingest -k sync" for some of them, in one)
 	@.venv/bin/python -m pytest $(or $(ARGS),--numprocesses 2 --dist loadfile)
+
+test-optional:  ## the tests that need Open3D or Rerun (0.7 GB to download)
+	@$(BUILD_ENV) --test --optional
+	@.venv/bin/python -m pytest -m optional $(ARGS)
 
 lint: env-test  ## ruff and mypy
 	@.venv/bin/ruff check .

@@ -16,6 +16,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Skip what needs a package that is not there, before any fixture of it does work."""
+    for mark in item.iter_markers("optional"):
+        pytest.importorskip(mark.args[0], reason=f"needs the package {mark.args[0]}: make test-optional")
+
+
 @pytest.fixture
 def exact_products():
     """fp32 convolutions on CUDA without the shorter mantissa of TF32, for comparison with other runs."""

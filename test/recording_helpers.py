@@ -9,6 +9,7 @@ from demo_helpers import make_camera
 from da3_ros.cli.demo_sequence import Sequence, SequenceImage, SequenceStep
 from da3_ros.datatypes import CameraOutput, Estimate, ScaleEstimate, ViewEstimate
 from da3_ros.egress.bag import new_recording
+from da3_ros.evaluation import segments
 from da3_ros.geometry.se3 import T_from, matrix_from_quat_xyzw
 from da3_ros.ingest.bag import Bag
 
@@ -97,3 +98,38 @@ class TruthfulPipeline:
 
     def reset(self):
         raise AssertionError("time goes forward")
+
+
+class HalfTruthfulPipeline(TruthfulPipeline):
+    """One that gets the depth of the left half wrong by 20 %, and of all of the fifth picture."""
+
+    description = {"variant": "half & <truth>", "weights_trained": True}
+
+    def submit(self, frame_set, request):
+        estimate = super().submit(frame_set, request).result()
+        depth = estimate.outputs[0].depth
+        depth[:, : WIDTH // 4] *= 1.2
+        if estimate.step == 4:
+            depth[:, WIDTH // 2 :] *= 3
+        return type("Done", (), {"result": lambda self: estimate})()
+
+
+def knows_the_truth(monkeypatch, sequence, pipeline=TruthfulPipeline):
+    """Evaluations use ``pipeline``, for one recording after the other; a list of those that were made."""
+    made = []
+
+    class Reused(pipeline):
+        """Counts, and may be used for one recording after the other."""
+
+        def __init__(self, config, repeatable):
+            super().__init__(sequence.cameras[0])
+            made.append(self)
+
+        def reset(self):
+            self._views = []
+
+        def set_rig(self, rig):
+            self._rig = dict(rig)
+
+    monkeypatch.setattr(segments, "Pipeline", Reused)
+    return made

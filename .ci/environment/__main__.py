@@ -14,8 +14,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import probe
@@ -31,13 +32,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make env", description="Build the environment of this project.")
     parser.add_argument("--python", help="the interpreter to build on (default: the first CPython 3.11 or 3.12)")
     parser.add_argument("--test", action="store_true", help="also install what the tests and linters need")
+    parser.add_argument("--optional", action="store_true", help="also install large packages that few tests need")
     options = parser.parse_args()
     started = time.monotonic()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         probe.check_place(ROOT)
         with lock(ROOT):
-            changed = build(options.python, options.test)
+            asked = {"test wheels": options.test, "optional wheels": options.optional}
+            changed = build(options.python, [step for step in asked if asked[step]])
     except StepError as error:
         print(f"make env failed: {error}", file=sys.stderr)
         return 1
@@ -51,8 +54,8 @@ def main() -> int:
     return 0
 
 
-def build(wanted: str | None, test: bool) -> bool:
-    """Bring every part up to date; False where there was nothing to do."""
+def build(wanted: str | None, more: Sequence[str]) -> bool:
+    """Bring every part up to date, and ``more``: keys of Venv.extras; False where there was nothing to do."""
     distribution = probe.find_distribution(ROOT / ".venv")
     python = distribution.python if distribution else choose_python(wanted)
     venv = Venv(ROOT, python, distribution)
@@ -64,12 +67,14 @@ def build(wanted: str | None, test: bool) -> bool:
     sources = fingerprint(wheels, workspace.sources())
     create = Step("virtual environment", venv.stamps, base, [venv.python])
     install = Step("wheels", venv.stamps, wheels)
-    extras = Step("test wheels", venv.stamps, fingerprint(base, *venv.pins(venv.extras)))
+    extras = {
+        name: Step(name, venv.stamps, fingerprint(base, *venv.pins(files))) for name, files in venv.extras.items()
+    }
     activate = Step("activation", venv.stamps, fingerprint(base, HERE / "activate.py", HERE / "wheels.py"))
     compile_ = Step("messages", workspace.stamps, f"{sources} {workspace.listing()}", workspace.makes)
     check = Step("check", workspace.stamps, compile_.key)
 
-    if install.interrupted or extras.interrupted:
+    if any(step.interrupted for step in (install, *extras.values())):
         say("an earlier run stopped while it installed wheels: starting with a new .venv")
         create.stamp.unlink(missing_ok=True)
     # Old messages would stay in an install space that is only added to.
@@ -80,7 +85,7 @@ def build(wanted: str | None, test: bool) -> bool:
         (activate, venv.activate),
         (compile_, lambda: workspace.build(clean)),
         (check, workspace.check),
-        *([(extras, venv.install_extras)] if test else []),
+        *((extras[name], partial(venv.install_extras, name)) for name in more),
     ]
     if all(step.done for step, _ in plan):
         return False

@@ -82,7 +82,8 @@ class Venv:
         """The requirement files of what `make demo` needs."""
         return ["torch", "runtime"] if self.distribution else ["torch", "runtime", "ros", "build"]
 
-    extras = ("test", "reference")
+    # Steps that are made only when asked for, by the requirement files of each.
+    extras = {"test wheels": ("test", "reference"), "optional wheels": ("optional",)}
 
     def pins(self, names: Iterable[str]) -> list[Path]:
         """The files of these names."""
@@ -99,10 +100,10 @@ class Venv:
         if not self.distribution:
             self.repair_cmake()
 
-    def install_extras(self) -> None:
-        """What only tests and linters need."""
-        files = [word for path in self.pins(self.extras) for word in ("-r", path)]
-        self.pip("test-wheels", [["--no-deps", *files]])
+    def install_extras(self, step: str) -> None:
+        """What one of the steps in ``extras`` installs."""
+        files = [word for path in self.pins(self.extras[step]) for word in ("-r", path)]
+        self.pip(step.replace(" ", "-"), [["--no-deps", *files]])
 
     def pip(self, name: str, jobs: list[list]) -> None:
         """Run `pip install` for each list of arguments, all at the same time: their packages are disjoint."""

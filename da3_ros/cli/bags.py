@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from da3_ros.cli.bags_plain import plain_sequence
@@ -25,6 +27,8 @@ from da3_ros.ingest.bag_cameras import find_cameras
 
 _ALL = sys.maxsize
 _DEPTH = "/depth/image_rect"
+_DEPTH_TYPES = {"32FC1": np.float32, "16UC1": np.uint16}
+_NEARER = 98.0  # percent of the pixels of a depth image that the colours of the layout are for
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -118,9 +122,25 @@ def _layout(args: argparse.Namespace) -> int:
         pictures = {camera.name: camera.image_topic for camera in find_cameras(bag) if camera.name in cameras}
     except InputError:  # no pictures were passed through
         pictures = {}
-    write_text(args.output, json.dumps(foxglove_layout(cameras, namespace, pictures), indent=1))
+    made = foxglove_layout(cameras, namespace, pictures, farthest=_farthest(bag, [name + _DEPTH for name in depths]))
+    write_text(args.output, json.dumps(made, indent=1))
     print(f"layout of {', '.join(cameras)}: {args.output}")
     return 0
+
+
+def _farthest(bag: Bag, topics: Iterable[str]) -> float:
+    """Where the colours of depth shall end, in the unit of the images: most of each camera's first one is nearer."""
+    found = []
+    for topic in topics:
+        for message in islice((each.message for each in bag.messages([topic])), 1):
+            if message.encoding not in _DEPTH_TYPES:
+                continue
+            kind = np.dtype(_DEPTH_TYPES[message.encoding]).newbyteorder(">" if message.is_bigendian else "<")
+            values = np.frombuffer(message.data, kind)
+            values = values[np.isfinite(values) & (values > 0)]
+            if values.size:
+                found.append(float(np.percentile(values, _NEARER)))
+    return float(f"{max(found, default=10.0):.2g}")
 
 
 def _info(args: argparse.Namespace) -> int:

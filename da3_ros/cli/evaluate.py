@@ -160,6 +160,8 @@ def _pictured(
         pictures, notes = read_pictures(Bag(recording.paths), topics, wanted)
         own = metrics["recordings"][recording.name] if "recordings" in metrics else metrics
         own["notes"] += notes
+        if own is not metrics:
+            metrics["notes"] += [f"{recording.name}: {text}" for text in notes]
         parts.append(
             RecordingPart(recording.name, own, with_pictures(examples, pictures), gather_points(frames, pictures))
         )

@@ -12,14 +12,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 SHIPPED_CAMERAS = ("front", "left", "rear", "right")
-_FARTHEST_M = 10.0  # of the colours of depth
+# Without preloading a jump to another time loses the frames that were sent before it.
+_FRAMES = {"enablePreloading": True}
+_LABEL_M, _AXES = 0.05, 0.3  # size of a frame's name, and of its axes (1: one metre), which shall not hide a room
 _DISTANCE_M = 8.0  # of the eye from odom's origin, at first
 
 
 def foxglove_layout(
-    cameras: Sequence[str], namespace: str = "", pictures: Mapping[str, str] | None = None, odom: str = "odom"
+    cameras: Sequence[str],
+    namespace: str = "",
+    pictures: Mapping[str, str] | None = None,
+    odom: str = "odom",
+    farthest: float = 10.0,
 ) -> dict[str, Any]:
-    """The layout as Foxglove imports it (JSON). ``pictures``: image topic by camera (None: ``<camera>/image_raw``).
+    """The layout as Foxglove imports it (JSON). ``pictures``: image topic by camera (None: ``<camera>/image_raw``);
+    ``farthest``: the end of depth's colours, in the unit of the depth images.
 
     A 3D view of clouds, path and frames that follows ``odom``, a row of picture, depth and confidence for each camera,
     plots of the position, and the window's message.
@@ -39,6 +46,7 @@ def foxglove_layout(
                 f"{prefix}/odometry": {"visible": True},
                 "/ground_truth/odometry": {"visible": True},
             },
+            "scene": {"transforms": {**_FRAMES, "labelSize": _LABEL_M, "axisScale": _AXES}},
             "layers": {"grid": {"layerId": "foxglove.Grid", "visible": True, "frameLocked": True, "size": 20}},
         },
         "Plot!position": {
@@ -56,22 +64,22 @@ def foxglove_layout(
     for camera in cameras:
         row = []
         if camera in pictures:
-            panels[f"Image!{camera}"] = {"imageMode": {"imageTopic": pictures[camera]}}
+            panels[f"Image!{camera}"] = _image({"imageTopic": pictures[camera]})
             row.append(f"Image!{camera}")
         info = f"{prefix}/{camera}/depth/camera_info"
-        for name, topic, farthest in (
-            ("depth", "depth/image_rect", {"minValue": 0, "maxValue": _FARTHEST_M}),
+        for name, topic, span in (
+            ("depth", "depth/image_rect", {"minValue": 0, "maxValue": farthest}),
             ("confidence", "confidence", {}),
         ):
-            panels[f"Image!{camera}_{name}"] = {
-                "imageMode": {
+            panels[f"Image!{camera}_{name}"] = _image(
+                {
                     "imageTopic": f"{prefix}/{camera}/{topic}",
                     "calibrationTopic": info,
                     "colorMode": "colormap",
                     "colorMap": "turbo",
-                    **farthest,
+                    **span,
                 }
-            }
+            )
             row.append(f"Image!{camera}_{name}")
         rows.append(_split("row", row))
     below = _split("row", ["Plot!position", "RawMessages!window"])
@@ -82,6 +90,10 @@ def foxglove_layout(
         "playbackConfig": {"speed": 1},
         "layout": _split("row", [_split("column", ["3D!world", below], 70), _split("column", rows)]),
     }
+
+
+def _image(mode: Mapping[str, Any]) -> dict[str, Any]:
+    return {"imageMode": mode, "scene": {"transforms": _FRAMES}}
 
 
 def _cloud(visible: bool) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from da3_ros.evaluation.report_cloud_view import CLOUD_SCRIPT, CLOUD_STYLE
 from da3_ros.evaluation.report_examples import DepthExample
 from da3_ros.evaluation.report_maps import example_maps
 from da3_ros.evaluation.report_plots import confidence_plots, over_time_plots, start_of, trajectory_plots
-from da3_ros.evaluation.report_recordings import recordings_table
+from da3_ros.evaluation.report_recordings import ALL_RECORDINGS, anchor, recordings_table
 from da3_ros.evaluation.report_style import SCRIPT, STYLE
 from da3_ros.evaluation.report_table import table
 from da3_ros.evaluation.run_settings import EVALUATED, SETTINGS, chosen
@@ -89,13 +89,14 @@ def write_report(path: Path, metrics: Mapping[str, Any], parts: Sequence[Recordi
         sections = [_section("Summary", _summary(metrics)), *_details(parts[0])]
     else:
         sections = [
-            _section("Recordings", recordings_table(metrics)),
+            _section("Recordings", recordings_table(metrics, [part.name for part in parts])),
             _section("All together", _summary(metrics)),
             *(
-                f"<section><details><summary>{escape(part.name)}</summary>"
+                f'<section><details id="{anchor(number)}"><summary>{escape(part.name)}</summary>'
                 f"{_section('Summary', _summary(part.metrics))}{''.join(_details(part))}"
-                f"{_section('Truth', _evaluated(part.metrics['run'].get(EVALUATED, {})))}</details></section>"
-                for part in parts
+                f"{_section('Truth', _evaluated(part.metrics['run'].get(EVALUATED, {})))}"
+                f'<p><a href="#{ALL_RECORDINGS}">All recordings</a></p></details></section>'
+                for number, part in enumerate(parts)
             ),
         ]
     sections.append(_section("Does low confidence mean high error?", confidence_plots(metrics["depth"])))

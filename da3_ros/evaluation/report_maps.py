@@ -10,6 +10,7 @@ import numpy as np
 from da3_ros.evaluation.report_examples import DepthExample, coloured, png_uri, value_range
 
 _ERROR_SPAN = (0.0, 0.25)  # AbsRel: the same for all frames, so that they compare
+_SPARSE = 0.1  # share of pixels with a value, below which each of them is drawn larger
 
 
 def example_maps(why: str, example: DepthExample, start_ns: int) -> str:
@@ -40,7 +41,22 @@ def _map(name: str, values: np.ndarray, span: tuple[float, float], palette: int)
     scale = f'<i style="background:linear-gradient(to right,{gradient})"></i>'
     low, high = _ends(span)
     bar = f'<div class="bar">{low}{scale}{high}</div>'
-    return _figure(png_uri(coloured(values, span, palette)), name, bar)
+    return _figure(png_uri(coloured(_visible(values), span, palette)), name, bar)
+
+
+def _visible(values: np.ndarray) -> np.ndarray:
+    """The same (h, w), with what few values a lidar has as squares that can be seen; a nearer pixel's value wins."""
+    known = np.isfinite(values)
+    if not 0 < known.mean() < _SPARSE:
+        return values
+    reach = max(1, max(values.shape) // 150)
+    _, nearest = cv2.distanceTransformWithLabels(
+        (~known).astype(np.uint8), cv2.DIST_C, 3, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    by_label = np.full(int(nearest.max()) + 1, np.nan, values.dtype)
+    by_label[nearest[known]] = values[known]
+    near = cv2.dilate(known.astype(np.uint8), np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)) > 0
+    return np.where(known | near, by_label[nearest], values)
 
 
 def _ends(span: tuple[float, float]) -> tuple[str, str]:

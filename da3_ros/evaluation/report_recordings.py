@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
 import numpy as np
 
-from da3_ros.evaluation.report_table import table
+from da3_ros.evaluation.report_table import Link, table
 
 _COLUMNS = ("frames", "AbsRel", "aligned", "\N{GREEK SMALL LETTER DELTA}1 aligned", "ATE (m)", "AUC@30", "scale error",
             "parts")  # fmt: skip
+ALL_RECORDINGS = "recordings"  # id of their table
 
 
 def recording_row(metrics: Mapping[str, Any]) -> list[Any]:
@@ -31,13 +32,22 @@ def recording_row(metrics: Mapping[str, Any]) -> list[Any]:
     ]
 
 
-def recordings_table(metrics: Mapping[str, Any]) -> str:
-    """HTML of all recordings of ``metrics``, and of what could not be evaluated."""
-    rows = [[name, *recording_row(each)] for name, each in metrics["recordings"].items()]
+def anchor(number: int) -> str:
+    """Id of the part of the page that shows the recording of this number, counted from 0."""
+    return f"recording-{number + 1}"
+
+
+def recordings_table(metrics: Mapping[str, Any], shown: Sequence[str]) -> str:
+    """HTML of all recordings of ``metrics``, and of what could not be evaluated.
+
+    ``shown``: names of those that the page has a part about, in the order of these; their names lead there.
+    """
+    links = {name: Link(name, anchor(number)) for number, name in enumerate(shown)}
+    rows = [[links.get(name, name), *recording_row(each)] for name, each in metrics["recordings"].items()]
     parts = [
         "<p class='dim'>AbsRel: means of the frames of all cameras, as they are and with the medians aligned. ATE: "
         "after rotation and shift. Parts: pieces that were scored each by itself.</p>",
-        table(("recording", *_COLUMNS), rows),
+        f'<div id="{ALL_RECORDINGS}">{table(("recording", *_COLUMNS), rows)}</div>',
     ]
     if metrics["failed"]:
         lines = "".join(f"<li>{escape(text)}</li>" for text in map(failure_text, metrics["failed"]))

@@ -12,6 +12,7 @@ STYLE = """
 body { margin: 0; background: var(--page); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
 main { max-width: 1180px; margin: 0 auto; padding: 24px 20px 60px; }
 header { display: flex; gap: 16px; align-items: flex-start; justify-content: space-between; }
+a { color: var(--c1); }
 h1 { font-size: 24px; margin: 0; } h2 { font-size: 18px; margin: 0 0 10px; } h3 { font-size: 15px; margin: 18px 0 6px; }
 p { margin: 4px 0 10px; } .dim, figcaption, .tick, .label { color: var(--dim); } .dim { overflow-wrap: anywhere; }
 section { background: var(--card); border: 1px solid var(--rule); border-radius: 10px; padding: 18px 20px;
@@ -34,8 +35,9 @@ figure { margin: 0; } svg { width: 100%; height: auto; display: block; }
 .line { fill: none; stroke: currentColor; stroke-width: 1.8; stroke-linejoin: round; } circle { fill: currentColor; }
 path.dashed { stroke-dasharray: 6 4; }
 .c1 { color: var(--c1); } .c2 { color: var(--c2); } .c3 { color: var(--c3); } .c4 { color: var(--c4); }
-.legend { display: flex; flex-wrap: wrap; gap: 6px; justify-content: center; }
-.key { font-size: 12px; } .key i { display: inline-block; width: 18px; border-top: 3px solid currentColor;
+.legend { display: flex; flex-wrap: wrap; gap: 6px; justify-content: center; font-size: 12px; }
+.key { font-size: 12px; white-space: normal; text-align: left; }
+.key i { display: inline-block; width: 18px; border-top: 3px solid currentColor;
   margin-right: 6px; vertical-align: middle; } .key i.dashed { border-top-style: dashed; }
 .key[aria-pressed=false] { opacity: .45; }
 .hidden { display: none; }
@@ -47,7 +49,8 @@ path.dashed { stroke-dasharray: 6 4; }
 .bar i { flex: 1; height: 7px; border-radius: 3px; }
 .notes li { margin: 2px 0; }
 summary { cursor: pointer; font-size: 18px; font-weight: 600; overflow-wrap: anywhere; }
-details > section { border: none; padding: 0; }
+td a { white-space: normal; overflow-wrap: anywhere; }
+details { scroll-margin-top: 14px; } details > section { border: none; padding: 0; }
 @media print { button.theme { display: none; } section { break-inside: avoid; } }
 """
 
@@ -65,4 +68,16 @@ for (const key of document.querySelectorAll('.key[data-line]')) key.addEventList
 });
 for (const image of document.querySelectorAll('.maps img')) image.addEventListener('click', () =>
   image.closest('figure').classList.toggle('large'));
+// A link to a recording opens what is folded up there; so does the address of the page that names one.
+const unfold = hash => {
+  const part = hash && document.getElementById(hash.slice(1));
+  if (part && part.tagName === 'DETAILS') part.open = true;
+  return part;
+};
+addEventListener('click', event => {
+  const link = event.target.closest('a[href^="#"]');
+  if (link) unfold(link.hash);
+});
+addEventListener('hashchange', () => unfold(location.hash)?.scrollIntoView());
+unfold(location.hash);
 """

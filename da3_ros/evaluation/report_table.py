@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
+
+
+class Link(NamedTuple):
+    """A cell that leads to the element ``target`` of the same page."""
+
+    text: str
+    target: str
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[Any]], kind: str = "") -> str:
-    """An HTML table; numbers with four digits, None as a dash."""
+    """An HTML table; numbers with four digits, None as a dash, a Link as one."""
     head = "".join(f"<th>{escape(text)}</th>" for text in heads)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(shown(cell))}</td>' for cell in row)}</tr>" for row in rows)
+    body = "".join(f"<tr>{''.join(f'<td>{_cell(cell)}</td>' for cell in row)}</tr>" for row in rows)
     return f'<div class="scroll"><table class="{kind}"><tr>{head}</tr>{body}</table></div>'
 
 
@@ -23,3 +30,9 @@ def shown(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(map(shown, value))
     return str(value)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, Link):
+        return f'<a href="#{escape(value.target)}">{escape(value.text)}</a>'
+    return escape(shown(value))

@@ -225,8 +225,8 @@ def test_without_truth_what_can_be_said_is_said(bag, tmp_path, sequence):
     assert any("no true poses" in note for note in metrics["notes"])
 
 
+@pytest.mark.optional("open3d")
 def test_surfaces_after_fusion(bag, external, sequence):
-    pytest.importorskip("open3d", reason="surfaces need the extra tsdf (Open3D)")
     camera = sequence.cameras[0]
     T = np.stack([pose(step) @ camera.T_base_cam for step in range(STEPS)])
     stamps = np.array([stamp(step) for step in range(STEPS)])

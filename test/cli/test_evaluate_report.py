@@ -1,10 +1,8 @@
-"""The report: what it says, that it needs no other file, and that a browser shows it and reacts to clicks."""
+"""The report: what it says, and that it needs no other file. (test_report_in_browser.py looks at it.)"""
 
 import base64
 import json
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 
 import cv2
@@ -25,32 +23,6 @@ from da3_ros.evaluation.score import EstimatedFrame, SeenFrame
 from da3_ros.evaluation.trajectory import Trajectory
 from da3_ros.evaluation.trajectory_files import write_tum
 from da3_ros.geometry.se3 import T_BODY_OPTICAL, T_from, matrix_from_quat_xyzw
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-
-
-class HalfTruthfulPipeline(TruthfulPipeline):
-    """One that gets the depth of the left half wrong by 20 %, and of all of the fifth picture."""
-
-    description = {"variant": "half & <truth>", "weights_trained": True}
-
-    def submit(self, frame_set, request):
-        estimate = super().submit(frame_set, request).result()
-        depth = estimate.outputs[0].depth
-        depth[:, : WIDTH // 4] *= 1.2
-        if estimate.step == 4:
-            depth[:, WIDTH // 2 :] *= 3
-        return type("Done", (), {"result": lambda self: estimate})()
-
-
-@pytest.fixture(scope="module")
-def page(bag, sequence, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("report")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(segments, "Pipeline", lambda config, repeatable: HalfTruthfulPipeline(sequence.cameras[0]))
-        output = ["--output", str(folder / "m.json"), "--report", str(folder / "r.html"), "--max-depth", "100"]
-        assert main(["evaluate", str(bag), *output, "--set", "window.sets=3"]) == 0
-    return folder / "r.html"
 
 
 class _References(HTMLParser):
@@ -114,90 +86,6 @@ def test_the_page_needs_nothing_else(page):
     fetched = _References(text).fetched
     assert fetched and all(value.startswith("data:image/png;base64,") for value in fetched)
     assert not re.search(r"https?:|url\(|@import|import\(|fetch\(|XMLHttpRequest", text)
-
-
-CLICKS = """
-<script>
-const shown = element => getComputedStyle(element).display !== 'none', all = s => [...document.querySelectorAll(s)];
-const found = {};
-addEventListener('load', () => {
-  const page = () => getComputedStyle(document.body).backgroundColor, first = page();
-  const theme = document.querySelector('button.theme');
-  theme.click(); const second = page(); theme.click();
-  found.themes = [first !== second, first === page()];
-  const figure = document.querySelector('figure.chart'), line = figure.querySelector('g[data-line="1"]');
-  const others = figure.querySelector('g[data-line="0"]'), key = figure.querySelector('.key[data-line="1"]');
-  found.line = [shown(line)]; key.click(); found.line.push(shown(line)); found.others = shown(others);
-  found.pressed = key.getAttribute('aria-pressed'); key.click(); found.line.push(shown(line));
-  const image = document.querySelector('.maps img'), small = image.getBoundingClientRect().width;
-  image.click(); const large = image.getBoundingClientRect().width; image.click();
-  found.zoom = [large > 1.5 * small, image.getBoundingClientRect().width === small];
-  found.images = all('img').length; found.broken = all('img').filter(i => !i.complete || !i.naturalWidth).length;
-  found.charts = all('figure.chart svg').map(svg => svg.getBoundingClientRect().height > 100 &&
-    [...svg.querySelectorAll('path')].every(path => path.getTotalLength() > 0));
-  const cloud = document.querySelector('.cloud'), canvas = cloud.querySelector('canvas');
-  const colours = () => {
-    const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
-    let drawn = 0, sum = 0;
-    for (let i = 0; i < data.length; i += 4) if (data[i] !== 16 || data[i + 1] !== 20 || data[i + 2] !== 26) {
-      drawn++; sum = (sum + data[i] * (i % 997) + data[i + 1] * (i % 991) + data[i + 2] * (i % 983)) % 1e9;
-    }
-    return [drawn, sum];
-  };
-  const pointer = (type, x, y, more) => canvas.dispatchEvent(new PointerEvent(type,
-    { clientX: x, clientY: y, pointerId: 1, bubbles: true, ...more }));
-  const press = name => cloud.querySelector(`.key[${name}]`).click();
-  found.cloud = [colours()];
-  const step = act => { act(); found.cloud.push(colours()); };
-  step(() => { pointer('pointerdown', 100, 100); pointer('pointermove', 160, 100); pointer('pointerup', 160, 100); });
-  step(() => { pointer('pointerdown', 100, 100); pointer('pointermove', 100, 130); pointer('pointerup', 100, 130); });
-  step(() => canvas.dispatchEvent(new WheelEvent('wheel', { deltaY: -300, bubbles: true, cancelable: true })));
-  step(() => { pointer('pointerdown', 100, 100); pointer('pointermove', 120, 120, { shiftKey: true });
-               pointer('pointerup', 120, 120); });
-  step(() => pointer('pointermove', 300, 300));
-  step(() => press('data-view="start"'));
-  step(() => press('data-part="1"'));
-  step(() => press('data-part="0"'));
-  step(() => press('data-part="2"'));
-  found.overflow = document.documentElement.scrollWidth - innerWidth;
-  found.fetched = performance.getEntriesByType('resource').map(e => e.name).filter(n => !n.startsWith('data:'));
-  found.problems = problems;
-  document.body.innerHTML = ''; document.title = JSON.stringify(found);
-});
-</script>
-"""
-
-
-def test_a_browser_shows_it_and_reacts_to_clicks(page, tmp_path):
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser is None:
-        pytest.skip(f"no browser here to look at the report with (any of {', '.join(BROWSERS)})")
-    watched = (
-        "<head><script>const problems = []; addEventListener('error', e => problems.push(e.message));"
-        # Drawing waits for the next frame of the screen, which a browser without one may never have.
-        "window.requestAnimationFrame = draw => draw();</script>"
-    )
-    text = page.read_text().replace("<head>", watched).replace("</body>", f"{CLICKS}</body>")
-    (tmp_path / "clicked.html").write_text(text)
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
-             "--window-size=1200,900", "--virtual-time-budget=5000", "--dump-dom"]  # fmt: skip
-    done = subprocess.run(
-        [browser, *flags, (tmp_path / "clicked.html").as_uri()], capture_output=True, text=True, timeout=120, check=True
-    )
-    found = json.loads(re.search(r"<title>(\{.*\})</title>", done.stdout).group(1))
-    assert found["problems"] == [] and found["fetched"] == []
-    assert found["themes"] == [True, True]
-    assert found["line"] == [True, False, True] and found["others"] and found["pressed"] == "false"
-    assert found["zoom"] == [True, True]
-    assert found["images"] >= 4 * 5 and found["broken"] == 0
-    assert len(found["charts"]) == 8 and all(found["charts"])
-    assert found["overflow"] <= 0
-    start, turned, tilted, zoomed, moved, released, back, estimate, nothing, at_truth = found["cloud"]
-    assert start[0] > 1000
-    assert len({tuple(each) for each in (start, turned, tilted, zoomed, moved)}) == 5  # every gesture changes it
-    assert released == moved and back == start
-    assert estimate != start and 0 < estimate[0] <= start[0] and nothing[0] == 0
-    assert at_truth[0] > 1000 and at_truth != start
 
 
 def test_colour_bars_say_what_the_colours_mean(page):
@@ -368,6 +256,8 @@ def test_charts_have_round_ticks_and_break_where_there_is_nothing():
     svg = line_chart([Series("a", [0, 1, 2, 3], [1.0, 2.0, None, 3.0], 1)], "x", "y", from_zero=True)
     assert re.findall(r'text-anchor="end">([^<]*)<', svg) == ["0", "1", "2", "3"]
     assert re.search(r'd="(M[^"]*)"', svg).group(1).count("M") == 2
+    small = line_chart([Series("a", [0, 1], [0.0, 3e-14], 1)], "x", "y", from_zero=True)
+    assert re.findall(r'text-anchor="end">([^<]*)<', small) == ["0", "1e-14", "2e-14", "3e-14"]
     for values in ([], [None, float("nan")], [5.0, 5.0]):
         assert "nan" not in line_chart([Series("a", list(range(len(values))), values, 1)], "x", "y")
 
@@ -376,3 +266,22 @@ def test_maps_have_one_unit_on_both_axes():
     svg = line_chart([Series("a", [0.0, 10.0], [0.0, 1.0], 1)], "x", "y", equal=True)
     (u0, v0), (u1, v1) = (map(float, pair.split()) for pair in re.search(r'd="M([^"]*)"', svg).group(1).split("L"))
     assert (u1 - u0) / 10.0 == pytest.approx(v0 - v1, rel=0.02)
+
+
+def test_the_few_values_of_a_lidar_are_drawn_large_enough_to_see():
+    sparse, dense = np.full((120, 300), np.nan, np.float32), np.full((120, 300), 2.0, np.float32)
+    sparse[::20, ::20] = 2.0
+    sparse[60, 60] = 4.0
+    dense[40:60] = np.nan
+
+    def shown(true):
+        data = re.findall(r'alt="true depth \(m\)" src="data:image/png;base64,([^"]*)"',
+                          example_maps("", DepthExample("front", 0, np.ones_like(true), true=true), 0))  # fmt: skip
+        return cv2.imdecode(np.frombuffer(base64.b64decode(data[0]), np.uint8), cv2.IMREAD_COLOR)
+
+    grey = (shown(sparse) == shown(np.full_like(sparse, np.nan))[0, 0]).all(-1)
+    assert not grey[58:63, 58:63].any() and grey[50, 50] and 0.03 < 1 - grey.mean() < 0.2
+    far = shown(sparse)[60, 60]
+    assert (shown(sparse)[58:63, 58:63] == far).all() and (shown(sparse)[60, 80] != far).any()
+    # A gap in depth that is dense stays as large as it is.
+    assert (shown(dense)[40:60] == shown(dense)[50, 0]).all()

@@ -44,8 +44,8 @@ def rows(file) -> Counter:
     return found
 
 
+@pytest.mark.optional("rerun")
 def test_everything_is_in_the_recording(bag, sequence, tmp_path, monkeypatch):
-    pytest.importorskip("rerun", reason="recordings for Rerun need the extra rerun")
     monkeypatch.setattr(segments, "Pipeline", lambda config, repeatable: TruthfulPipeline(sequence.cameras[0]))
     out = ["--output", str(tmp_path / "m.json"), "--rerun", str(tmp_path / "out.rrd")]
     assert main(["evaluate", str(bag), *out]) == 0
@@ -68,8 +68,8 @@ def test_everything_is_in_the_recording(bag, sequence, tmp_path, monkeypatch):
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.optional("rerun")
 def test_a_replay_writes_one_too(bag, tmp_path):
-    pytest.importorskip("rerun", reason="recordings for Rerun need the extra rerun")
     out = ["--output", str(tmp_path / "out.mcap"), "--rerun", str(tmp_path / "out.rrd")]
     assert main(["replay", str(bag), *out, *QUICK]) == 0
     found = rows(tmp_path / "out.rrd")
@@ -79,9 +79,9 @@ def test_a_replay_writes_one_too(bag, tmp_path):
     assert not (tmp_path / "b.mcap").exists()
 
 
+@pytest.mark.optional("rerun")
 def test_an_estimate_in_another_unit_lies_on_the_truth_and_its_cameras_are_drawn(bag, sequence, tmp_path, monkeypatch):
     """The viewer draws no camera below a transform that scales."""
-    pytest.importorskip("rerun", reason="recordings for Rerun need the extra rerun")
 
     class HalfPipeline(TruthfulPipeline):
         def submit(self, frame_set, request):
@@ -112,8 +112,10 @@ def test_an_estimate_in_another_unit_lies_on_the_truth_and_its_cameras_are_drawn
     assert "scale" not in estimated and not logged["estimate", True]
 
 
+@pytest.mark.optional("rerun")
 def test_a_world_with_y_down_is_shown_upright(bag, sequence, tmp_path, monkeypatch):
-    rerun = pytest.importorskip("rerun", reason="recordings for Rerun need the extra rerun")
+    import rerun
+
     logged = {}
     monkeypatch.setattr(RerunFile, "_log", lambda self, entity, what, static=False: logged.update({entity: what}))
     monkeypatch.setattr(segments, "Pipeline", lambda config, repeatable: TruthfulPipeline(sequence.cameras[0]))
@@ -136,8 +138,8 @@ def test_without_rerun_the_mend_is_said_before_the_work(bag, tmp_path, monkeypat
     assert "are for one recording" in capsys.readouterr().err
 
 
+@pytest.mark.optional("rerun")
 def test_a_recording_that_was_cut_short_does_not_appear(bag, tmp_path):
-    pytest.importorskip("rerun", reason="recordings for Rerun need the extra rerun")
     from da3_ros.ingest.bag import Bag
 
     with pytest.raises(KeyboardInterrupt), RerunFile(tmp_path / "o.rrd", Bag([bag]), {}):

@@ -3,12 +3,15 @@
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 from recording_helpers import true_sequence
 
 from da3_ros.cli.demo_bag import write_sequence
 from da3_ros.cli.main import main
+from da3_ros.egress.bag import new_recording
 from da3_ros.egress.foxglove import SHIPPED_CAMERAS, foxglove_layout
+from da3_ros.egress.message_types import message_builder
 from da3_ros.ingest.bag import Bag
 from da3_ros.share import share_folder
 
@@ -76,3 +79,19 @@ def test_a_recording_without_the_node_is_refused(replayed, tmp_path, capsys):
     source = replayed.with_name("in.mcap")
     assert main(["bags", "layout", str(source), "--output", str(tmp_path / "layout.json")]) == 2
     assert "record what the node publishes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("kind", "nearest", "hole"), [(np.float32, 1.0, np.nan), (np.uint16, 1000, 0)])
+def test_the_colours_of_depth_are_for_what_is_in_the_recording(tmp_path, kind, nearest, hole):
+    """In the unit of the images: viewers compare the ends of the colours with their numbers."""
+    with new_recording(tmp_path / "out.mcap") as out:
+        for camera, farther in (("front", 1), ("rear", 3)):
+            depth = np.full((20, 30), farther * nearest, kind)
+            depth[:5] = hole
+            depth[19, 29] = 50 * nearest  # one pixel that is no reason to make all others one colour
+            image = message_builder().image(depth, 0, f"{camera}_optical_frame")
+            out.write(f"/{camera}/depth/image_rect", 0, image)
+    assert main(["bags", "layout", str(tmp_path / "out.mcap"), "--output", str(tmp_path / "layout.json")]) == 0
+    panels = json.loads((tmp_path / "layout.json").read_text())["configById"]
+    for camera in ("front", "rear"):
+        assert panels[f"Image!{camera}_depth"]["imageMode"]["maxValue"] == 3 * nearest

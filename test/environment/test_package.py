@@ -125,7 +125,9 @@ def test_requirements_are_pinned_and_listed_once(root):
     assert len(seen) > 100
 
 
-@pytest.mark.parametrize("target", ["env", "demo", "test", "lint", "bench", "clean", "distclean", "help"])
+@pytest.mark.parametrize(
+    "target", ["env", "demo", "test", "test-optional", "lint", "bench", "clean", "distclean", "help"]
+)
 def test_make_has_the_targets(root, target):
     assert subprocess.run(["make", "-n", target], cwd=root, capture_output=True, check=False).returncode == 0
 

@@ -21,8 +21,8 @@ def wall(x: float, depth: float = 2.0) -> FusionView:
     return FusionView(np.full((120, 160), depth, np.float32), np.zeros((120, 160, 3), np.uint8), K, T_cam_world)
 
 
+@pytest.mark.optional("open3d")
 def test_two_views_of_a_wall_make_one_flat_surface():
-    pytest.importorskip("open3d", reason="fusion needs the extra tsdf (Open3D)")
     mesh = fuse([wall(0.0), wall(0.5), wall(0.5, 1.5)], voxel=0.02, truncation=0.1, max_depth=5.0)
     points = sample_surface(mesh, 2000)
     assert points[:, 2] == pytest.approx(2.0, abs=0.005)
@@ -31,16 +31,16 @@ def test_two_views_of_a_wall_make_one_flat_surface():
     assert cloud_errors(points, points, 0.05, voxel=0.02).f1 == 1.0
 
 
+@pytest.mark.optional("open3d")
 def test_depth_out_of_range_or_invalid_makes_no_surface():
-    pytest.importorskip("open3d", reason="fusion needs the extra tsdf (Open3D)")
     nothing = FusionView(np.full((120, 160), np.nan, np.float32), wall(0.0).rgb, K, np.eye(4))
     with pytest.raises(InputError, match="2 views makes no surface"):
         fuse([wall(0.0), nothing], voxel=0.02, truncation=0.1, max_depth=1.0)
 
 
+@pytest.mark.optional("open3d")
 def test_depth_that_fills_space_is_refused_before_it_fills_memory(monkeypatch):
     """The same wall, by poses that contradict each other, in places far apart."""
-    pytest.importorskip("open3d", reason="fusion needs the extra tsdf (Open3D)")
     memory = {"SC_PHYS_PAGES": 25_000, "SC_PAGE_SIZE": 4096}  # 0.1 GB
     monkeypatch.setattr(fusion.os, "sysconf", memory.__getitem__)
     fuse([wall(0.0)] * 8, voxel=0.02, truncation=0.1, max_depth=5.0)

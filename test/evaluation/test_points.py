@@ -30,8 +30,8 @@ def test_equals_the_benchmark(reference_benchmark):
     assert (ours.precision, ours.recall) == pytest.approx(((to_true < 0.3).mean(), (to_predicted < 0.3).mean()))
 
 
+@pytest.mark.optional("open3d")
 def test_equals_the_benchmark_with_its_thinning_out(reference_benchmark):
-    pytest.importorskip("open3d", reason="the benchmark thins clouds out with Open3D")
     generator = np.random.default_rng(1)
     predicted, true = generator.random((3000, 3)) + 100, generator.random((4000, 3)) + 100
     theirs = reference_benchmark.evaluate_3d_reconstruction(predicted, true, threshold=0.05, down_sample=0.08)
