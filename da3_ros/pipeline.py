@@ -52,7 +52,8 @@ class Pipeline:
         self.config = config
         self.device = choose_device(config.model.device)
         dtype = choose_dtype(config.model.dtype, self.device)
-        set_cpu_threads(config.model.cpu_threads, self.device)
+        # Not live, keyframes and map are made in this thread, of arrays too small to be shared out.
+        set_cpu_threads(config.model.cpu_threads, self.device, 4 if live else 1)
         self._trained = RANDOM_CHECKPOINT not in (config.model.checkpoint, config.model.metric_checkpoint)
         window = WindowConfig(
             sets=config.window.sets,

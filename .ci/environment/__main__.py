@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -79,7 +79,7 @@ def build(wanted: str | None, more: Sequence[str]) -> bool:
         create.stamp.unlink(missing_ok=True)
     # Old messages would stay in an install space that is only added to.
     clean = not compile_.stamp.is_file() or compile_.stamp.read_text().split()[0] != sources
-    plan = [
+    plan: list[tuple[Step, Callable[[], object]]] = [
         (create, venv.create),
         (install, venv.install_wheels),
         (activate, venv.activate),

@@ -92,8 +92,11 @@ class ModelConfig:
         ge=2, le=256,
     )  # fmt: skip
     cpu_threads: int = param(
-        0, "torch threads on the CPU; 0: all cores but one, which is left to ROS, beside a GPU at most 4", ge=0, le=1024
-    )
+        0,
+        "torch threads on the CPU; 0: all cores but one, which is left to ROS; beside a GPU at most 4, in da3-ros "
+        "replay and evaluate 1",
+        ge=0, le=1024,
+    )  # fmt: skip
 
     @property
     def has_poses(self) -> bool:

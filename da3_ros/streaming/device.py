@@ -14,7 +14,6 @@ import torch
 from da3_ros.errors import ConfigError, UnavailableError
 
 _CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
-_THREADS_BESIDE_GPU = 4
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -84,13 +83,14 @@ def choose_execution(name: str, device: torch.device) -> str:
     return name
 
 
-def set_cpu_threads(requested: int, device: torch.device) -> None:
-    """Give torch ``requested`` threads; 0: all cores but one, which is left to ROS, beside a GPU at most 4.
+def set_cpu_threads(requested: int, device: torch.device, beside_gpu: int = 4) -> None:
+    """Give torch ``requested`` threads; 0: all cores but one, which is left to ROS, with the network on a GPU at most
+    ``beside_gpu``.
 
     What is left to the CPU beside a GPU is small: threads that wait for each other at every operation cost more than
     they save.
     """
-    most = _THREADS_BESIDE_GPU if device.type == "cuda" else sys.maxsize
+    most = beside_gpu if device.type == "cuda" else sys.maxsize
     torch.set_num_threads(requested or max(1, min(most, usable_cores() - 1)))
 
 

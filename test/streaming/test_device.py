@@ -39,6 +39,8 @@ def test_one_of_the_cores_that_the_process_may_use_is_left_to_ros(
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(allowed)))
     set_cpu_threads(requested, device)
     assert torch.get_num_threads() == wanted
+    set_cpu_threads(requested, device, beside_gpu=1)
+    assert torch.get_num_threads() == (1 if (device, requested) == (_CUDA, 0) else wanted)
 
 
 @pytest.mark.usefixtures("_threads")
