@@ -10,13 +10,6 @@ import functools
 
 import torch
 
-from da3_ros.tracking.numbers import numbers
-
-# Motion (see remoteness) at which the square of a view's error against the newest set is twice that of one beside it.
-# Errors of da3-nano grow by more; but anchors that see well from afar would then no longer hold the frame.
-_FAR = 0.2
-
-
 def anchor_window(T_cam_world: torch.Tensor, T_base_first: torch.Tensor) -> torch.Tensor:
     """T_odom_cam (N, 4, 4) of the window's views, the base at the time of the first view being odom's origin.
 
@@ -47,18 +40,16 @@ def invert_rigid(T: torch.Tensor) -> torch.Tensor:
     return inverse
 
 
-def remoteness(T_world_cam: torch.Tensor, newest: slice, depth: torch.Tensor) -> torch.Tensor:
-    """How much larger than beside the newest ones the square of the error of N views (N, 4, 4) is, (N,) from 1 up.
+def squared_motion(T_world_cam: torch.Tensor, newest: slice, depth: torch.Tensor) -> torch.Tensor:
+    """Squares (N,) of the motion of N views (N, 4, 4) against the nearest of the ``newest`` views each.
 
-    Networks see two views the worse against each other the further they are apart: so error grows with a view's motion
-    against the nearest of the ``newest`` views. Motion is the displacement over ``depth`` (), typical of what they see
-    and in the unit of the poses, and the turn in radians, as squares.
+    Motion is the displacement over ``depth`` (), typical of what they see and in the unit of the poses, and the turn in
+    radians, as squares.
     """
     turn, place = _by_column(T_world_cam.device)
     # Two rotations that are a small angle apart differ by the square root of 2 times that angle in all.
     at = (T_world_cam[:, :3] * torch.addcdiv(turn, place, depth)).flatten(1)
-    motion = torch.cdist(at, at[newest], compute_mode="donot_use_mm_for_euclid_dist").amin(-1)
-    return torch.addcmul(numbers(motion.device).one, motion, motion, value=_FAR**-2)
+    return torch.cdist(at, at[newest], compute_mode="donot_use_mm_for_euclid_dist").amin(-1).square()
 
 
 @functools.cache

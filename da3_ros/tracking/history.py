@@ -15,7 +15,7 @@ from da3_ros.datatypes import WindowView
 from da3_ros.geometry.se3 import T_BODY_OPTICAL, T_from, invert, rotation_angle
 from da3_ros.tracking.carried_camera import CarriedCamera
 from da3_ros.tracking.extrinsics_monitor import ExtrinsicsMonitor
-from da3_ros.tracking.gauge import remoteness
+from da3_ros.tracking.gauge import squared_motion
 from da3_ros.tracking.keyframes import AnchorPolicy, SetGeometry
 from da3_ros.tracking.odometry_covariance import OdometryCovariance
 from da3_ros.tracking.records import TrackedStep, TrackedView
@@ -280,7 +280,7 @@ class TrackHistory:
             report.metric and len(pending.placed) > 1,
             np.array([report.view_rotation_variance, report.view_translation_variance]),
             np.array([_SINGLE_TURN**2, (_SINGLE_SHIFT * report.median_depth) ** 2]),
-            _worth(views, report.median_depth),
+            _worth(views, report),
         )
         if found:
             self._errors.count_from_here()
@@ -318,11 +318,12 @@ def _geometry(views: Sequence[TrackedView]) -> SetGeometry:
     )
 
 
-def _worth(views: Sequence[TrackedView], depth: float) -> np.ndarray:
+def _worth(views: Sequence[TrackedView], report: TrackReport) -> np.ndarray:
     """As the step has counted them (window_program), but for what their poses have become since."""
     T = torch.from_numpy(np.stack([view.T_odom_cam for view in views]))
     newest = slice(next(index for index, view in enumerate(views) if view.newest), None)
-    return 1 / remoteness(T, newest, torch.tensor(max(depth, 1e-9), dtype=torch.float64)).numpy()
+    depth = torch.tensor(max(report.median_depth, 1e-9), dtype=torch.float64)
+    return 1 / (1 + report.error_growth * squared_motion(T, newest, depth).numpy())
 
 
 def _points(view: TrackedView, stride: int = 4) -> np.ndarray:

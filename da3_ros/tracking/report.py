@@ -38,6 +38,7 @@ class TrackReport:
     shift_y: float
     shift_z: float
     frame_scale_variance: float  # of the logarithm, what the next windows inherit of scale_variance
+    error_growth: float  # with motion, see pose_noise
     used: tuple[str, ...]  # sources that were taken in
     jumped: tuple[str, ...]  # sources whose other scale was taken over
     rejected: tuple[str, ...]  # sources that did not fit

@@ -22,6 +22,7 @@ from da3_ros.streaming.device import pinned, pinned_indices
 from da3_ros.streaming.programs import Programs
 from da3_ros.tracking.body import Body
 from da3_ros.tracking.facts import MOST_RANGES, Facts, FactsLayout
+from da3_ros.tracking.pose_noise import unlearnt
 from da3_ros.tracking.scale_filter import ScaleFilter, unknown_scale
 from da3_ros.tracking.scale_sources import SOURCES
 from da3_ros.tracking.window_program import Memory, advance, realigned, thumbnail_grid
@@ -229,7 +230,7 @@ class Tracker:
             poses=poses, **self._maps(depth), body=identity, centre=identity[:3, 3].clone(),
             arms=identity.repeat(self._rows + 1, 1, 1),
             log=scale.log, variance=scale.variance, misfits=scale.misfits, idle=scale.idle,
-            age=scale.age,
+            age=scale.age, noise=unlearnt(self._device),
         )  # fmt: skip
 
     def _maps(self, depth: Tensor) -> dict[str, Tensor]:

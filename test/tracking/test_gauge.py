@@ -3,7 +3,7 @@
 import torch
 
 from da3_ros.tracking import anchor_window, invert_rigid
-from da3_ros.tracking.gauge import remoteness
+from da3_ros.tracking.gauge import squared_motion
 
 
 def random_poses(count, seed=0):
@@ -33,11 +33,11 @@ def test_poses_do_not_depend_on_the_gauge_of_the_network():
     torch.testing.assert_close(anchor_window(T_cam_world, T_base_cam), anchor_window(other_world, T_base_cam))
 
 
-def test_views_are_remote_by_turn_and_by_displacement_over_depth_from_the_nearest_newest_one():
+def test_motion_is_turn_and_displacement_over_depth_from_the_nearest_newest_view():
     T = torch.eye(4, dtype=torch.float64).repeat(5, 1, 1)
     T[1, 0, 3] = 1.0  # a fifth of the depth from the last one, which is the nearest of the two newest
     angle = torch.tensor(0.2, dtype=torch.float64)
     T[2, 0, 0], T[2, 0, 1], T[2, 1, 0], T[2, 1, 1] = angle.cos(), -angle.sin(), angle.sin(), angle.cos()
     T[3, 0, 3] = 9.0
-    found = remoteness(T, slice(3, None), torch.tensor(5.0, dtype=torch.float64))
-    torch.testing.assert_close(found, torch.tensor([1.0, 2, 2, 1, 1], dtype=torch.float64), rtol=0.01, atol=0.0)
+    found = squared_motion(T, slice(3, None), torch.tensor(5.0, dtype=torch.float64))
+    torch.testing.assert_close(found, torch.tensor([0.0, 0.04, 0.04, 0, 0], dtype=torch.float64), rtol=0.01, atol=1e-12)
