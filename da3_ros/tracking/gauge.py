@@ -10,6 +10,7 @@ import functools
 
 import torch
 
+
 def anchor_window(T_cam_world: torch.Tensor, T_base_first: torch.Tensor) -> torch.Tensor:
     """T_odom_cam (N, 4, 4) of the window's views, the base at the time of the first view being odom's origin.
 

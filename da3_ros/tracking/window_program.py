@@ -172,7 +172,9 @@ def advance(
         memory.weight.index_copy(0, row[newest], weights),
         body, centre, arms, scale.log, scale.variance, scale.misfits, scale.idle, scale.age, noise,
     )  # fmt: skip
-    report = _report(scale, ratio, seen, baseline, texture, typical * growth, fits, growth, shift, error_growth, misfits)
+    report = _report(
+        scale, ratio, seen, baseline, texture, typical * growth, fits, growth, shift, error_growth, misfits
+    )
     return after, Step(T_odom_cam, body, unit, metric, thumbs, weights, report)
 
 
