@@ -108,12 +108,14 @@ def _mutual(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows of descriptors (n, D) and (m, D) that are each other's nearest, and clearly so."""
     if min(len(a), len(b)) < 2:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    matcher = cv2.BFMatcher(cv2.NORM_L2)
-    nearest = []
-    for one, other in ((a, b), (b, a)):
-        two = matcher.knnMatch(one, other, k=2)
-        nearest.append({m.queryIdx: m.trainIdx for m, second in two if m.distance < _RATIO * second.distance})
-    into, back = nearest
-    pairs = np.array([(row, column) for row, column in into.items() if back.get(column) == row], dtype=np.int64)
-    rows, columns = pairs.reshape(-1, 2).T
-    return rows, columns
+    # SIFT's are whole numbers, so in float32 their products are exact.
+    squares = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
+    into, back = _clearly_nearest(squares), _clearly_nearest(squares.T)
+    rows = np.flatnonzero((into >= 0) & (back[into] == np.arange(len(a))))
+    return rows, into[rows]
+
+
+def _clearly_nearest(squares: np.ndarray) -> np.ndarray:
+    """The column (n,) of the least one of each row of squared distances (n, m); -1 where others are nearly as near."""
+    first, second = np.partition(squares, 1, axis=1)[:, :2].T
+    return np.where(first < _RATIO**2 * second, squares.argmin(1), -1)
