@@ -51,7 +51,9 @@ class LoopPolicy:
     """What a window across two places must show.
 
     ``exact``: limits where nothing but the window says that the places are one; ``known``: where points that look
-    alike do, at least ``points`` of them that it has in one spot, which are at least ``agreeing`` of all that match.
+    alike do. Of the points of one view at least ``points`` must be where the window has them in one spot with points of
+    the other place, in at least ``parts`` of 20 equal parts of the picture (fewer are of a thing that is in both places,
+    as a poster), and they must be at least ``agreeing`` of its points that match.
     ``agreement``: relative difference of depth that counts as the same surface in any case, of ``share`` of the pixels
     that fall into the other place's views, which are at least ``coverage`` of them; ``correlation``: of their grey
     levels, where there are no points.
@@ -60,6 +62,7 @@ class LoopPolicy:
     exact: Limits = Limits(0.25, 0.1, 0.1)
     known: Limits = Limits(0.6, 0.3, 0.3)
     points: int = 20
+    parts: int = 6
     agreeing: float = 0.4
     agreement: float = 0.15
     share: float = 0.5
@@ -145,7 +148,7 @@ def _known_again(old: Place, new: Place, window: SharedWindow, policy: LoopPolic
     if any(np.median([len(one) for one in part]) < _FEWEST_POINTS for part in (points[:split], points[split:])):
         return None
     found = compare_sightings(points, window.T_world_cam, window.depth, split)
-    return found.agreeing >= max(policy.points, policy.agreeing * found.matched)
+    return found.agreeing >= max(policy.points, policy.agreeing * found.matched) and found.parts >= policy.parts
 
 
 def _fit_place(place: Place, T_world_cam: np.ndarray, depth: Sequence[np.ndarray], limits: Limits) -> _Fit | str:

@@ -10,7 +10,7 @@ import pytest
 from da3_ros.evaluation import simulated_windows as sim
 from da3_ros.geometry.se3 import T_from, invert, rotation_angle
 from da3_ros.tracking.keyframe_store import Keyframe, KeyframeView, encode_picture, map_grid
-from da3_ros.tracking.landmarks import compare_sightings, find_points
+from da3_ros.tracking.landmarks import Points, compare_sightings, find_points
 from da3_ros.tracking.loop_closure import LoopPolicy, Place, SharedWindow, verify
 from da3_ros.tracking.similarity import invert_similarity, scale_of
 
@@ -132,6 +132,32 @@ def test_the_window_of_a_poor_network_is_a_weak_statement_and_no_refusal(same, s
 @pytest.mark.parametrize("noise", [{}, {"turn": 0.03, "shift": 0.03, "depth": 0.2}])
 def test_places_of_one_shape_that_share_no_points_are_two(other, noise):
     assert verify(*other, window(*other, **noise), LoopPolicy()).reason == "the places share no points"
+
+
+@pytest.mark.parametrize("poster_m", [0.67, 1.0, 1.5])
+def test_a_poster_that_hangs_in_two_places_does_not_make_them_one(poster_m):
+    """In the middle of pictures that show 5 m of wall, and in all of them."""
+    size, middle = round(poster_m * PIXELS_PER_M), 612
+    part = slice(600 - size // 2, 600 - size // 2 + size), slice(middle - size // 2, middle - size // 2 + size)
+    walls = wall(0), wall(1)
+    for one in walls:
+        one[part] = wall(7)[:size, :size]
+    pair = places(*walls)
+    assert verify(*pair, window(*pair), LoopPolicy()).reason == "the places share no points"
+
+
+def test_a_point_counts_once_however_many_views_show_it():
+    rng = np.random.default_rng(0)
+    shared = rng.gamma(0.3, 60, (2, 128))
+
+    def points():
+        descriptors = np.concatenate([shared, rng.gamma(0.3, 60, (50, 128))]).astype(np.float32)
+        u = np.arange(len(descriptors))
+        return Points(np.stack([u / 100, 0.0 * u, 1.0 + 0.0 * u], axis=1), 0 * u, u, descriptors)
+
+    depth = [np.full((40, 60), 3.0)] * 8
+    found = compare_sightings([points() for _ in range(8)], np.stack([np.eye(4)] * 8), depth, 4)
+    assert found.agreeing == 2
 
 
 def test_points_that_look_alike_must_lie_in_one_spot(same):
