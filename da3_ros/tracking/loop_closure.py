@@ -28,6 +28,7 @@ _FEWEST_PIXELS = 64
 _MAD_TO_STDDEV = 1.4826
 # Independent readings in the depth of a place: errors of a network's depth are smooth, and alike in near views.
 _INDEPENDENT = 4.0
+_LOOKED_AT = 4  # views of a place, its keyframe's own first, in which points are looked for: 16 pairs take 0.2 s
 _FEWEST_POINTS = 30  # in the pictures of a place, in the median: fewer show nothing that could be known again
 # Surfaces count as the same within so many deviations of the depth from what it was, up to the share of it.
 _DEVIATIONS, _WIDEST = 2.0, 0.5
@@ -143,11 +144,12 @@ def verify(old: Place, new: Place, window: SharedWindow, policy: LoopPolicy) -> 
 
 def _known_again(old: Place, new: Place, window: SharedWindow, policy: LoopPolicy) -> bool | None:
     """Whether points that look alike lie in one spot; None where the pictures of a place have too few to tell."""
-    points = [find_points(view) for place in (old, new) for _, view in place.views]
-    split = len(old.views)
-    if any(np.median([len(one) for one in part]) < _FEWEST_POINTS for part in (points[:split], points[split:])):
+    of_old, of_new = ([find_points(view) for _, view in place.views[:_LOOKED_AT]] for place in (old, new))
+    if any(np.median([len(one) for one in part]) < _FEWEST_POINTS for part in (of_old, of_new)):
         return None
-    found = compare_sightings(points, window.T_world_cam, window.depth, split)
+    views = [*range(len(of_old)), *(len(old.views) + index for index in range(len(of_new)))]
+    depth = [window.depth[index] for index in views]
+    found = compare_sightings([*of_old, *of_new], window.T_world_cam[views], depth, len(of_old))
     return found.agreeing >= max(policy.points, policy.agreeing * found.matched) and found.parts >= policy.parts
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from da3_ros.evaluation import simulated_windows as sim
 from da3_ros.geometry.se3 import T_from, invert, rotation_angle
+from da3_ros.tracking import landmarks
 from da3_ros.tracking.keyframe_store import Keyframe, KeyframeView, encode_picture, map_grid
-from da3_ros.tracking.landmarks import Points, compare_sightings, find_points
+from da3_ros.tracking.landmarks import Points, _mutual, compare_sightings, find_points
 from da3_ros.tracking.loop_closure import LoopPolicy, Place, SharedWindow, verify
 from da3_ros.tracking.similarity import invert_similarity, scale_of
 
@@ -68,20 +69,20 @@ OLD = [pose(0.0), pose(-0.5), pose(0.5), pose(1.0)]
 NEW = [pose(0.4, 0.3, 0.1), pose(0.0, 0.3, 0.1), pose(0.9, 0.2, 0.05), pose(0.7, 0.0, 0.0)]
 
 
-def places(painted_old, painted_new, hw=(168, 224)):
+def places(painted_old, painted_new, hw=(168, 224), old=OLD, new=NEW):
     return (
-        place(3, [view(T, painted_old, hw) for T in OLD]),
-        place(40, [view(T, painted_new, hw) for T in NEW]),
+        place(3, [view(T, painted_old, hw) for T in old]),
+        place(40, [view(T, painted_new, hw) for T in new]),
     )
 
 
-def window(old, new, turn=0.0, shift=0.0, depth=0.0, seed=0):
-    """What a network says of views that are where OLD and NEW are, ``turn`` (rad), ``shift`` (of the depth) and
+def window(old, new, turn=0.0, shift=0.0, depth=0.0, seed=0, truth=(*OLD, *NEW)):
+    """What a network says of views that are where ``truth`` has them, ``turn`` (rad), ``shift`` (of the depth) and
     ``depth`` (relative, smoothly over the picture) being by what it is off."""
     rng = np.random.default_rng(seed)
     gauge, scale = T_from(sim.yaw(0.7), rng.normal(size=3)), 0.3
     poses, maps = [], []
-    for T, one in zip([*OLD, *NEW], [v for p in (old, new) for _, v in p.views], strict=True):
+    for T, one in zip(truth, [v for p in (old, new) for _, v in p.views], strict=True):
         noise = T_from(sim._small_rotation(rng, turn), rng.normal(size=3) * shift * WALL_M)
         T = gauge @ T @ noise
         T[:3, 3] *= scale
@@ -127,6 +128,16 @@ def test_the_window_of_a_poor_network_is_a_weak_statement_and_no_refusal(same, s
     assert angle < 4 * rotation
     assert distance < 4 * translation + WALL_M * 4 * log_scale
     assert abs(scale) < 4 * log_scale
+
+
+def test_places_of_many_views_cost_no_more_than_those_of_few(monkeypatch):
+    pairs = []
+    monkeypatch.setattr(landmarks, "_mutual", lambda *two: pairs.append(two) or _mutual(*two))
+    old, new = [*OLD, *OLD[1:], *OLD[1:]], [*NEW, *NEW[1:], *NEW[1:]]
+    many = places(wall(0), wall(0), old=old, new=new)
+    verdict = verify(*many, window(*many, truth=[*old, *new]), LoopPolicy())
+    assert verdict.constraint is not None, verdict.reason
+    assert len(pairs) == 16
 
 
 @pytest.mark.parametrize("noise", [{}, {"turn": 0.03, "shift": 0.03, "depth": 0.2}])
