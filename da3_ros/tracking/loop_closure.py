@@ -172,16 +172,18 @@ def _fit_place(place: Place, T_world_cam: np.ndarray, depth: Sequence[np.ndarray
     fit = fit_rigid(torch.from_numpy(scaled), torch.from_numpy(place.T_place_cam()))
     depth_m = place.keyframe.median_depth
     apart = float(fit.angle.max()) > limits.turn_rad or float(fit.distance.max()) > limits.shift * depth_m
-    if len(place.views) > 1 and apart:
+    if apart:
         return "the views of one place do not lie as they did"
     # The keyframe's own view ties it to the other place: what odometry is off between the views stays out of it. How
-    # far a single view may be off is what they are off against each other.
+    # far a single view may be off is what they are off against each other, or, of one alone, what odometry has found.
     S_place_world = place.T_place_cam()[0] @ scaling(float(np.exp(ratio))) @ invert(T_world_cam[0])
-    variance = np.array(
-        [float(fit.angle.square().mean()) / 3] * 3
-        + [float(fit.distance.square().mean()) / 3] * 3
-        + [spread**2 / _INDEPENDENT]
-    )
+    views = len(place.views)
+    rotation, translation = place.keyframe.view_variance
+    if views > 1:  # the mean that they are laid on is their own, and nearer to them than the truth
+        rotation, translation = (
+            float(off.square().mean()) / 3 / (1 - 1 / views) for off in (fit.angle, fit.distance)
+        )
+    variance = np.array([rotation] * 3 + [translation] * 3 + [spread**2 / _INDEPENDENT])
     return _Fit(S_place_world, variance, spread)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from da3_ros.evaluation import simulated_windows as sim
 from da3_ros.geometry.se3 import T_from, invert, rotation_angle
-from da3_ros.tracking import landmarks
+from da3_ros.tracking import landmarks, loop_closure
 from da3_ros.tracking.keyframe_store import Keyframe, KeyframeView, encode_picture, map_grid
 from da3_ros.tracking.landmarks import Points, _mutual, compare_sightings, find_points
 from da3_ros.tracking.loop_closure import LoopPolicy, Place, SharedWindow, verify
@@ -59,9 +59,9 @@ def view(T_world_cam, painted, hw=(168, 224), T_odom_cam=None, content=None):
     )  # fmt: skip
 
 
-def place(number, views):
+def place(number, views, view_variance=(0.0, 0.0)):
     """The keyframe is the first view's, its body the camera."""
-    keyframe = Keyframe(number, number, views[0].T_odom_cam, WALL_M, float(number), (views[0],))
+    keyframe = Keyframe(number, number, views[0].T_odom_cam, WALL_M, float(number), (views[0],), view_variance)
     return Place(keyframe, tuple((keyframe, one) for one in views))
 
 
@@ -128,6 +128,29 @@ def test_the_window_of_a_poor_network_is_a_weak_statement_and_no_refusal(same, s
     assert angle < 4 * rotation
     assert distance < 4 * translation + WALL_M * 4 * log_scale
     assert abs(scale) < 4 * log_scale
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_loops_are_as_sure_as_they_are_exact_however_few_views_a_place_has(count, monkeypatch):
+    """Squared deviations are about what the variance says: over windows, the mean of their ratio is 1."""
+    turn, shift = 0.02, 0.03
+    # How the places look takes long, and is not what is asked.
+    monkeypatch.setattr(loop_closure, "_known_again", lambda *_: True)
+    monkeypatch.setattr(loop_closure, "_compare", lambda *_: "")
+    poor, painted = (turn**2, (shift * WALL_M) ** 2), wall(0)
+    old, new = (
+        place(number, [view(T, painted) for T in poses[:count]], poor) for number, poses in ((3, OLD), (40, NEW))
+    )
+    ratios = []
+    for seed in range(40):
+        seen = window(old, new, turn, shift, 0.05, seed, [*OLD[:count], *NEW[:count]])
+        verdict = verify(old, new, seen, LoopPolicy())
+        assert verdict.constraint is not None, verdict.reason
+        angle, distance, _ = off(verdict)
+        variance = verdict.constraint.variance
+        ratios.append((angle**2 / 3 / variance[0], distance**2 / 3 / variance[3]))
+    mean = np.mean(ratios, axis=0)
+    assert (mean > 0.6).all() and (mean < 1.5).all()
 
 
 def test_places_of_many_views_cost_no_more_than_those_of_few(monkeypatch):
