@@ -79,6 +79,14 @@ def test_what_is_sent_is_the_typed_message(name, frame_id, monkeypatch):
     assert deserialize_message(sent.tobytes(), type(typed)) == typed
 
 
+def test_numbers_that_are_sent_may_lie_between_others():
+    typed = MESSAGES["info"](to_msg.build, "camera")
+    typed.d = [0.0, 2.0, 4.0, 6.0, 8.0]
+    info = MESSAGES["info"](to_msg.build_for_sending, "camera")
+    info.d = to_msg._data_for_sending(np.arange(10.0)[::2])
+    assert deserialize_message(serialize(info).tobytes(), type(typed)) == typed
+
+
 def test_the_first_message_waits_for_nothing(monkeypatch):
     """Once publishers are made: sets that come meanwhile would be lost."""
     small_messages.get_ready()
