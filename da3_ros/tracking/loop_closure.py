@@ -53,8 +53,8 @@ class LoopPolicy:
 
     ``exact``: limits where nothing but the window says that the places are one; ``known``: where points that look
     alike do. Of the points of one view at least ``points`` must be where the window has them in one spot with points of
-    the other place, in at least ``parts`` of 20 equal parts of the picture (fewer are of a thing that is in both places,
-    as a poster), and they must be at least ``agreeing`` of its points that match.
+    the other place, in at least ``parts`` of 20 equal parts of the picture (fewer are of one thing that is in both,
+    such as a poster), and they must be at least ``agreeing`` of its points that match.
     ``agreement``: relative difference of depth that counts as the same surface in any case, of ``share`` of the pixels
     that fall into the other place's views, which are at least ``coverage`` of them; ``correlation``: of their grey
     levels, where there are no points.
