@@ -28,6 +28,7 @@ from da3_ros.ingest.bag_cameras import find_cameras
 _ALL = sys.maxsize
 _DEPTH = "/depth/image_rect"
 _DEPTH_TYPES = {"32FC1": np.float32, "16UC1": np.uint16}
+_TEN_METRES = {"32FC1": 10.0, "16UC1": 10_000.0}
 _NEARER = 98.0  # percent of the pixels of a depth image that the colours of the layout are for
 
 
@@ -130,17 +131,18 @@ def _layout(args: argparse.Namespace) -> int:
 
 def _farthest(bag: Bag, topics: Iterable[str]) -> float:
     """Where the colours of depth shall end, in the unit of the images: most of each camera's first one is nearer."""
-    found = []
+    found, default = [], _TEN_METRES["32FC1"]
     for topic in topics:
         for message in islice((each.message for each in bag.messages([topic])), 1):
             if message.encoding not in _DEPTH_TYPES:
                 continue
+            default = _TEN_METRES[message.encoding]
             kind = np.dtype(_DEPTH_TYPES[message.encoding]).newbyteorder(">" if message.is_bigendian else "<")
             values = np.frombuffer(message.data, kind)
             values = values[np.isfinite(values) & (values > 0)]
             if values.size:
                 found.append(float(np.percentile(values, _NEARER)))
-    return float(f"{max(found, default=10.0):.2g}")
+    return float(f"{max(found, default=default):.2g}")
 
 
 def _info(args: argparse.Namespace) -> int:

@@ -22,6 +22,7 @@ from da3_ros.pipeline import Pipeline
 from da3_ros.tracking.mapping import Mapper
 from da3_ros.tracking.similarity import scale_of
 
+_WRONG_SHIFT = 0.5  # of the median depth: a loop that is off by more is false, and
 _WRONG_DEG = 20.0  # a loop that turns by more than the truth does is false
 
 
@@ -79,9 +80,9 @@ def _figures(mapper: Mapper, true: dict[int, np.ndarray]) -> list[str]:
     for loop in mapper._graph.loops:
         a, b = (next(k for k in keyframes if k.number == number) for number in (loop.a, loop.b))
         arms = [invert(one.T_odom_body) @ one.views[0].T_odom_cam for one in (a, b)]
-        R = arms[0][:3, :3].T @ loop.S_a_b[:3, :3] / scale_of(loop.S_a_b) @ arms[1][:3, :3]
-        R_true = of[loop.a][:3, :3].T @ of[loop.b][:3, :3]
-        false += np.degrees(rotation_angle(R_true.T @ R)) > _WRONG_DEG
+        T_true = invert(of[loop.a]) @ of[loop.b]
+        T_true[:3, 3] *= _extent(cameras) / _extent(truth)
+        false += is_false(invert(arms[0]) @ loop.S_a_b @ arms[1], T_true, a.median_depth)
     errors = [
         absolute_error(Trajectory(stamps, poses), Trajectory(stamps, truth), "sim3").rmse for poses in (odom, cameras)
     ]
@@ -89,6 +90,18 @@ def _figures(mapper: Mapper, true: dict[int, np.ndarray]) -> list[str]:
     refused = ", ".join(f"{count} {reason}" for reason, count in report.refused.items()) or "none"
     counts = [report.keyframes, report.windows, report.loops, false]
     return [*map(str, counts), *(f"{error:.3f}" for error in errors), refused]
+
+
+def is_false(S_a_b: np.ndarray, T_a_b_true: np.ndarray, median_depth: float) -> bool:
+    """Whether a loop (4, 4) between two cameras is wrong by more than a network's errors, lengths in one unit."""
+    turn = rotation_angle(T_a_b_true[:3, :3].T @ S_a_b[:3, :3] / scale_of(S_a_b))
+    shift = float(np.linalg.norm(S_a_b[:3, 3] - T_a_b_true[:3, 3]))
+    return np.degrees(turn) > _WRONG_DEG or shift > _WRONG_SHIFT * median_depth
+
+
+def _extent(poses: np.ndarray) -> float:
+    """How far poses (K, 4, 4) are spread, RMS."""
+    return float(np.sqrt(poses[:, :3, 3].var(0).sum()))
 
 
 if __name__ == "__main__":

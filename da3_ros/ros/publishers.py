@@ -39,9 +39,9 @@ class EstimatePublishers:
         self._large = {topic for topic, kind in output_topics(config).items() if kind in (IMAGE, CLOUD)}
         self._memory: dict[str, Memory] = defaultdict(Memory)
         self._senders = ThreadPoolExecutor(_SENDERS, "da3-send")
-        get_ready()
         events = Occasional()
         try:
+            get_ready()
             for topic, kind in output_topics(config).items():
                 profile = latched_profile() if topic == MAP_POINTS else publication_profile()
                 with clear_topic_errors(node, topic):

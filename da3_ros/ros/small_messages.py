@@ -74,7 +74,10 @@ def _as_installed(name: str) -> bool:
     """Whether recordings and the ROS that is installed have the same fields in a message, and in all that it has."""
     fields = message_types().fielddefs[name][1]
     ours = {field: _idl(kind) for field, kind in fields}
-    theirs = message_class(name).get_fields_and_field_types()
+    try:
+        theirs = message_class(name).get_fields_and_field_types()
+    except UnavailableError:
+        return False
     parts = {found for _, kind in fields if (found := _part(kind)) is not None}
     return list(ours.items()) == list(theirs.items()) and all(map(_as_installed, parts))
 

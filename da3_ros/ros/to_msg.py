@@ -41,7 +41,7 @@ def _class_for_sending(name: str) -> Any:
 
 
 def _data_for_sending(values: np.ndarray) -> Any:
-    return values if values.dtype == np.uint8 or plain() else to_array(values)
+    return np.ascontiguousarray(values) if values.dtype == np.uint8 or plain() else to_array(values)
 
 
 build = MessageBuilder(message_class, to_array)

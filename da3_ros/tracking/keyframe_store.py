@@ -68,7 +68,8 @@ def encode_picture(colours: np.ndarray) -> bytes:
 
 @dataclass(eq=False)
 class Keyframe:
-    """One set of views that stays. ``T_odom_body`` (4, 4): pose in odom; ``median_depth`` in metres."""
+    """One set of views that stays. ``T_odom_body`` (4, 4): pose in odom; ``median_depth`` in metres;
+    ``view_variance``: of StepMaps."""
 
     number: int
     stamp_ns: int
@@ -76,6 +77,7 @@ class Keyframe:
     median_depth: float
     way: float  # motion up to here, in median depths and radians
     views: tuple[KeyframeView, ...]
+    view_variance: tuple[float, float]
 
     @property
     def nbytes(self) -> int:

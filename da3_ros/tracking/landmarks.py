@@ -24,6 +24,7 @@ _RATIO = 0.8  # nearest over second nearest descriptor (Lowe, 2004)
 # By how much the network may have two sightings of one point apart: seen from either camera (radians), and in the
 # logarithm of depth. Wide, since how exact the network is, is not what is asked; points of other places are anywhere.
 _APART_RAD, _APART_LOG_DEPTH = 0.1, 0.4
+_PARTS = np.array([4, 5])  # rows, columns
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,13 @@ class Points:
 
 @dataclass(frozen=True)
 class Sightings:
-    """How many points were seen from both places (``matched``), and how many of them the network has in one spot."""
+    """Of the view whose points agree most: how many spots of its coarse grid are seen from the other place, too
+    (``matched``), how many of them the network has in one spot with what is seen there (``agreeing``), and in how many
+    of 20 equal parts of the picture these are (``parts``)."""
 
     matched: int
     agreeing: int
+    parts: int
 
 
 def find_points(view: KeyframeView) -> Points:
@@ -76,9 +80,10 @@ def compare_sightings(
     points: Sequence[Points], T_world_cam: np.ndarray, depth: Sequence[np.ndarray], split: int
 ) -> Sightings:
     """Of the ``points`` of N views in a window, T_world_cam (N, 4, 4) and N maps (h, w): those that one of the first
-    ``split`` views shares with one of the others."""
-    matched = agreeing = 0
+    ``split`` views shares with any of the others. A point counts once, however many of them show it."""
+    best = Sightings(0, 0, 0)
     for i in range(split):
+        matched, agreeing = np.zeros((2, len(points[i])), dtype=bool)
         for j in range(split, len(points)):
             of_i, of_j = _mutual(points[i].descriptors, points[j].descriptors)
             z_i, z_j = (
@@ -86,14 +91,23 @@ def compare_sightings(
                 for index, rows in ((i, of_i), (j, of_j))
             )
             known = np.isfinite(z_i) & np.isfinite(z_j) & (z_i > 0) & (z_j > 0)
+            of_i, of_j = of_i[known], of_j[known]
             seen_i, seen_j = (
-                z_i[known, None] * points[i].rays[of_i[known]],
-                z_j[known, None] * points[j].rays[of_j[known]],
+                z_i[known, None] * points[i].rays[of_i],
+                z_j[known, None] * points[j].rays[of_j],
             )
             T_j_i = invert(T_world_cam[j]) @ T_world_cam[i]
-            near = _near(transform(T_j_i, seen_i), seen_j) & _near(transform(invert(T_j_i), seen_j), seen_i)
-            matched, agreeing = matched + len(near), agreeing + int(near.sum())
-    return Sightings(matched, agreeing)
+            matched[of_i] = True
+            agreeing[of_i] |= _near(transform(T_j_i, seen_i), seen_j) & _near(transform(invert(T_j_i), seen_j), seen_i)
+        spots, agreed = _spots(points[i], matched), _spots(points[i], agreeing)
+        parts = np.unique(agreed * _PARTS // depth[i].shape, axis=0)  # rows and columns of the picture's parts
+        best = max(best, Sightings(len(spots), len(agreed), len(parts)), key=lambda found: found.agreeing)
+    return best
+
+
+def _spots(points: Points, which: np.ndarray) -> np.ndarray:
+    """Pixels (k, 2) of the coarse grid, each once, of the points that are ``which`` (n,)."""
+    return np.unique(np.stack([points.row, points.column], axis=1)[which], axis=0)
 
 
 def _near(here: np.ndarray, there: np.ndarray) -> np.ndarray:
@@ -108,12 +122,14 @@ def _mutual(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows of descriptors (n, D) and (m, D) that are each other's nearest, and clearly so."""
     if min(len(a), len(b)) < 2:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    matcher = cv2.BFMatcher(cv2.NORM_L2)
-    nearest = []
-    for one, other in ((a, b), (b, a)):
-        two = matcher.knnMatch(one, other, k=2)
-        nearest.append({m.queryIdx: m.trainIdx for m, second in two if m.distance < _RATIO * second.distance})
-    into, back = nearest
-    pairs = np.array([(row, column) for row, column in into.items() if back.get(column) == row], dtype=np.int64)
-    rows, columns = pairs.reshape(-1, 2).T
-    return rows, columns
+    # SIFT's are whole numbers, so in float32 their products are exact.
+    squares = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
+    into, back = _clearly_nearest(squares), _clearly_nearest(squares.T)
+    rows = np.flatnonzero((into >= 0) & (back[into] == np.arange(len(a))))
+    return rows, into[rows]
+
+
+def _clearly_nearest(squares: np.ndarray) -> np.ndarray:
+    """The column (n,) of the least one of each row of squared distances (n, m); -1 where others are nearly as near."""
+    first, second = np.partition(squares, 1, axis=1)[:, :2].T
+    return np.where(first < _RATIO**2 * second, squares.argmin(1), -1)

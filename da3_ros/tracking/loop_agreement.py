@@ -1,10 +1,13 @@
 """Loops count only in agreement: with the map as it is, or with another loop of the same stretch of way.
 
 A single verdict may be wrong where two places are built alike. Two loops that were found from different keyframes and
-demand the same correction are hardly wrong by chance.
+demand the same correction are hardly wrong by chance. Along the way from the one to the other the map may be very
+unsure, and then anything would agree; so for this comparison it counts as no less sure than the loops are.
 """
 
 from __future__ import annotations
+
+import numpy as np
 
 from da3_ros.tracking.pose_graph import Constraint, PoseGraph
 
@@ -12,6 +15,7 @@ from da3_ros.tracking.pose_graph import Constraint, PoseGraph
 GATE = 24.3
 _REMEMBERED = 20
 _COMPARED = 3  # loops of the map
+_STRETCH = 50  # keyframes that the ends of two loops may be apart: further away it is another stretch of way
 
 
 class LoopAgreement:
@@ -25,23 +29,25 @@ class LoopAgreement:
         if graph.misfit(loop) <= GATE:
             return [loop]
         known = [other for other in self._waiting if other.a in graph and other.b in graph]
-        agreeing = [other for other in known if other.b != loop.b and self._agree(loop, other, graph)]
+        agreeing = [other for other in known if self._agree(loop, other, graph)]
         # The map may be less sure than the loop is; along the way from one that it has, it is known how much.
-        if not agreeing and not any(
-            other.b != loop.b and self._agree(loop, other, graph) for other in self._near(loop, graph)
-        ):
+        nearest = sorted(graph.loops, key=lambda other: _apart(loop, other))[:_COMPARED]
+        if not agreeing and not any(self._agree(loop, other, graph) for other in nearest):
             self._waiting = [*known, loop][-_REMEMBERED:]
             return []
         self._waiting = [other for other in known if all(other is not one for one in agreeing)]
         return [*agreeing, loop]
 
     @staticmethod
-    def _near(loop: Constraint, graph: PoseGraph) -> list[Constraint]:
-        """The loops of the map whose ends are nearest to those of ``loop``."""
-        return sorted(graph.loops, key=lambda other: abs(other.a - loop.a) + abs(other.b - loop.b))[:_COMPARED]
-
-    @staticmethod
     def _agree(loop: Constraint, other: Constraint, graph: PoseGraph) -> bool:
-        """Whether the way around by ``loop`` leads where ``other`` leads."""
-        near, far = graph.chain(other.a, loop.a), graph.chain(loop.b, other.b)
-        return graph.squared_deviations(near.then(loop).then(far), other) <= GATE
+        """Whether the way around by ``loop`` leads where ``other``, of another keyframe, leads."""
+        if other.b == loop.b or _apart(loop, other) > _STRETCH:
+            return False
+        around = graph.chain(other.a, loop.a).then(loop).then(graph.chain(loop.b, other.b))
+        sure = loop.variance + np.minimum(around.variance - loop.variance, loop.variance + other.variance)
+        return graph.squared_deviations(Constraint(around.a, around.b, around.S_a_b, sure), other) <= GATE
+
+
+def _apart(loop: Constraint, other: Constraint) -> int:
+    """Keyframes between the ends of two loops, at the end where there are more."""
+    return max(abs(other.a - loop.a), abs(other.b - loop.b))

@@ -28,6 +28,7 @@ _FEWEST_PIXELS = 64
 _MAD_TO_STDDEV = 1.4826
 # Independent readings in the depth of a place: errors of a network's depth are smooth, and alike in near views.
 _INDEPENDENT = 4.0
+_LOOKED_AT = 4  # views of a place, its keyframe's own first, in which points are looked for: 16 pairs take 0.2 s
 _FEWEST_POINTS = 30  # in the pictures of a place, in the median: fewer show nothing that could be known again
 # Surfaces count as the same within so many deviations of the depth from what it was, up to the share of it.
 _DEVIATIONS, _WIDEST = 2.0, 0.5
@@ -51,7 +52,9 @@ class LoopPolicy:
     """What a window across two places must show.
 
     ``exact``: limits where nothing but the window says that the places are one; ``known``: where points that look
-    alike do, at least ``points`` of them that it has in one spot, which are at least ``agreeing`` of all that match.
+    alike do. Of the points of one view at least ``points`` must be where the window has them in one spot with points of
+    the other place, in at least ``parts`` of 20 equal parts of the picture (fewer are of one thing that is in both,
+    such as a poster), and they must be at least ``agreeing`` of its points that match.
     ``agreement``: relative difference of depth that counts as the same surface in any case, of ``share`` of the pixels
     that fall into the other place's views, which are at least ``coverage`` of them; ``correlation``: of their grey
     levels, where there are no points.
@@ -60,6 +63,7 @@ class LoopPolicy:
     exact: Limits = Limits(0.25, 0.1, 0.1)
     known: Limits = Limits(0.6, 0.3, 0.3)
     points: int = 20
+    parts: int = 6
     agreeing: float = 0.4
     agreement: float = 0.15
     share: float = 0.5
@@ -140,12 +144,13 @@ def verify(old: Place, new: Place, window: SharedWindow, policy: LoopPolicy) -> 
 
 def _known_again(old: Place, new: Place, window: SharedWindow, policy: LoopPolicy) -> bool | None:
     """Whether points that look alike lie in one spot; None where the pictures of a place have too few to tell."""
-    points = [find_points(view) for place in (old, new) for _, view in place.views]
-    split = len(old.views)
-    if any(np.median([len(one) for one in part]) < _FEWEST_POINTS for part in (points[:split], points[split:])):
+    of_old, of_new = ([find_points(view) for _, view in place.views[:_LOOKED_AT]] for place in (old, new))
+    if any(np.median([len(one) for one in part]) < _FEWEST_POINTS for part in (of_old, of_new)):
         return None
-    found = compare_sightings(points, window.T_world_cam, window.depth, split)
-    return found.agreeing >= max(policy.points, policy.agreeing * found.matched)
+    views = [*range(len(of_old)), *(len(old.views) + index for index in range(len(of_new)))]
+    depth = [window.depth[index] for index in views]
+    found = compare_sightings([*of_old, *of_new], window.T_world_cam[views], depth, len(of_old))
+    return found.agreeing >= max(policy.points, policy.agreeing * found.matched) and found.parts >= policy.parts
 
 
 def _fit_place(place: Place, T_world_cam: np.ndarray, depth: Sequence[np.ndarray], limits: Limits) -> _Fit | str:
@@ -167,16 +172,18 @@ def _fit_place(place: Place, T_world_cam: np.ndarray, depth: Sequence[np.ndarray
     fit = fit_rigid(torch.from_numpy(scaled), torch.from_numpy(place.T_place_cam()))
     depth_m = place.keyframe.median_depth
     apart = float(fit.angle.max()) > limits.turn_rad or float(fit.distance.max()) > limits.shift * depth_m
-    if len(place.views) > 1 and apart:
+    if apart:
         return "the views of one place do not lie as they did"
     # The keyframe's own view ties it to the other place: what odometry is off between the views stays out of it. How
-    # far a single view may be off is what they are off against each other.
+    # far a single view may be off is what they are off against each other, or, of one alone, what odometry has found.
     S_place_world = place.T_place_cam()[0] @ scaling(float(np.exp(ratio))) @ invert(T_world_cam[0])
-    variance = np.array(
-        [float(fit.angle.square().mean()) / 3] * 3
-        + [float(fit.distance.square().mean()) / 3] * 3
-        + [spread**2 / _INDEPENDENT]
-    )
+    views = len(place.views)
+    rotation, translation = place.keyframe.view_variance
+    if views > 1:  # the mean that they are laid on is their own, and nearer to them than the truth
+        rotation, translation = (
+            float(off.square().mean()) / 3 / (1 - 1 / views) for off in (fit.angle, fit.distance)
+        )
+    variance = np.array([rotation] * 3 + [translation] * 3 + [spread**2 / _INDEPENDENT])
     return _Fit(S_place_world, variance, spread)
 
 

@@ -253,7 +253,7 @@ class Mapper:
             odometry = Constraint(last.number, self._numbered, T, _odometry_variance(length, turn, median, maps))
             way = last.way + length + turn
         views = tuple(_keyframe_view(view) for view in maps.views)
-        keyframe = Keyframe(self._numbered, maps.stamp_ns, maps.T_odom_body, median, way, views)
+        keyframe = Keyframe(self._numbered, maps.stamp_ns, maps.T_odom_body, median, way, views, maps.view_variance)
         self._numbered += 1
         self._T_odom_last, self._lost = maps.T_odom_body, False
         if odometry is None:

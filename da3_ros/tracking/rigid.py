@@ -38,8 +38,6 @@ class RigidFit:
     weights: Tensor  # (..., V) what each view counted for in the end, of what it was given
     angle: Tensor  # (..., V) radians between each view's rotation and the fit
     distance: Tensor  # (..., V) between each view's centre and the fit, in b's unit
-    rotation_variance: Tensor  # (...) rad^2 of the fit about each axis
-    translation_variance: Tensor  # (...) of the fit along each axis, at the mean centre of the views
 
 
 def fit_rigid(T_a_view: Tensor, T_b_view: Tensor, weights: Tensor | None = None) -> RigidFit:
@@ -68,8 +66,7 @@ def fit_rigid(T_a_view: Tensor, T_b_view: Tensor, weights: Tensor | None = None)
     T = torch.zeros_like(b[..., 0, :, :])
     T[..., :3, :3], T[..., :3, 3] = rotation, translation
     T[..., 3, 3].fill_(1.0)  # assigned to a single entry, it would be uploaded
-    variance = _variance_of_mean(torch.stack([angle, distance]), torch.stack([weight_r, weight_t]))
-    return RigidFit(T, weight_r * weight_t / base.clamp(min=_TINY), angle, distance, *variance.unbind())
+    return RigidFit(T, weight_r * weight_t / base.clamp(min=_TINY), angle, distance)
 
 
 def blend(T_first: Tensor, T_second: Tensor, share: Tensor) -> Tensor:
@@ -178,14 +175,6 @@ def _cauchy(residual: Tensor, base: Tensor, there: Tensor, half: Tensor, smalles
     """Weights of residuals (..., V), of which Cauchy's width is ``smallest`` (..., 1) at least."""
     ratio = residual / torch.maximum(_CAUCHY * _MAD_TO_STDDEV * _median_of_pairs(residual, there, half), smallest)
     return base / torch.addcmul(numbers(base.device).one, ratio, ratio)
-
-
-def _variance_of_mean(residual: Tensor, weight: Tensor) -> Tensor:
-    """Variance (...) for each of three axes of a weighted mean whose members are ``residual`` (..., V) off."""
-    total = weight.sum(-1).clamp(min=_TINY)
-    effective = total.square() / weight.square().sum(-1).clamp(min=_TINY)  # Kish's effective sample size
-    each = (weight * residual.square()).sum(-1) / total / 3
-    return each / (effective - 1).clamp(min=1.0)
 
 
 def weighted_median(values: Tensor, weights: Tensor) -> Tensor:

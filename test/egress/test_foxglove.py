@@ -95,3 +95,13 @@ def test_the_colours_of_depth_are_for_what_is_in_the_recording(tmp_path, kind, n
     panels = json.loads((tmp_path / "layout.json").read_text())["configById"]
     for camera in ("front", "rear"):
         assert panels[f"Image!{camera}_depth"]["imageMode"]["maxValue"] == 3 * nearest
+
+
+@pytest.mark.parametrize(("kind", "hole", "end"), [(np.float32, np.nan, 10.0), (np.uint16, 0, 10_000.0)])
+def test_where_the_first_depth_is_all_holes_its_colours_are_for_ten_metres(tmp_path, kind, hole, end):
+    with new_recording(tmp_path / "out.mcap") as out:
+        image = message_builder().image(np.full((20, 30), hole, kind), 0, "front_optical_frame")
+        out.write("/front/depth/image_rect", 0, image)
+    assert main(["bags", "layout", str(tmp_path / "out.mcap"), "--output", str(tmp_path / "layout.json")]) == 0
+    panels = json.loads((tmp_path / "layout.json").read_text())["configById"]
+    assert panels["Image!front_depth"]["imageMode"]["maxValue"] == end

@@ -5,6 +5,7 @@ import pytest
 from rclpy.serialization import deserialize_message
 
 from da3_ros.datatypes import CameraCalibration, Estimate, ScaleEstimate, TrackingEstimate, ViewEstimate
+from da3_ros.errors import UnavailableError
 from da3_ros.geometry.se3 import T_from, matrix_from_quat_xyzw
 from da3_ros.ros import small_messages, to_msg
 from da3_ros.ros.small_messages import serialize
@@ -43,9 +44,20 @@ FRAMES = ["", "a", "ab", "abc", "camera_optical"]  # every alignment
 
 
 @pytest.fixture
-def _another_ros(monkeypatch):
-    """One whose odometry has a field more."""
+def _fresh(monkeypatch):
+    """What was found out about the ROS that is installed is found out anew."""
     caches = (small_messages.plain, small_messages.sending_class, to_msg._class_for_sending)
+    for one in caches:
+        one.cache_clear()
+    yield
+    monkeypatch.undo()
+    for one in caches:
+        one.cache_clear()
+
+
+@pytest.fixture
+def _another_ros(monkeypatch, _fresh):
+    """One whose odometry has a field more."""
 
     def message_class(name):
         installed = small_messages_class(name)
@@ -56,12 +68,6 @@ def _another_ros(monkeypatch):
 
     small_messages_class = small_messages.message_class
     monkeypatch.setattr(small_messages, "message_class", message_class)
-    for one in caches:
-        one.cache_clear()
-    yield
-    monkeypatch.undo()
-    for one in caches:
-        one.cache_clear()
 
 
 @pytest.mark.parametrize("name", MESSAGES)
@@ -71,6 +77,14 @@ def test_what_is_sent_is_the_typed_message(name, frame_id, monkeypatch):
     monkeypatch.setattr(small_messages, "serialize_message", lambda message: pytest.fail("made and sent by rclpy"))
     sent = serialize(MESSAGES[name](to_msg.build_for_sending, frame_id))
     assert deserialize_message(sent.tobytes(), type(typed)) == typed
+
+
+def test_numbers_that_are_sent_may_lie_between_others():
+    typed = MESSAGES["info"](to_msg.build, "camera")
+    typed.d = [0.0, 2.0, 4.0, 6.0, 8.0]
+    info = MESSAGES["info"](to_msg.build_for_sending, "camera")
+    info.d = to_msg._data_for_sending(np.arange(10.0)[::2])
+    assert deserialize_message(serialize(info).tobytes(), type(typed)) == typed
 
 
 def test_the_first_message_waits_for_nothing(monkeypatch):
@@ -96,6 +110,22 @@ def test_where_ros_has_other_fields_its_own_messages_are_sent(name):
     assert not small_messages.plain()
     typed = MESSAGES[name](to_msg.build, "camera")
     sent = serialize(MESSAGES[name](to_msg.build_for_sending, "camera"))
+    assert deserialize_message(sent.tobytes(), type(typed)) == typed
+
+
+@pytest.mark.usefixtures("_fresh")
+def test_where_messages_of_this_package_are_not_built_those_of_ros_are_sent(monkeypatch):
+    def message_class(name):
+        if name == "da3_ros/msg/WindowEstimate":
+            raise UnavailableError(f"the message type {name} is not installed here")
+        return small_messages_class(name)
+
+    small_messages_class = small_messages.message_class
+    monkeypatch.setattr(small_messages, "message_class", message_class)
+    small_messages.get_ready()
+    assert not small_messages.plain()
+    sent = serialize(MESSAGES["odometry"](to_msg.build_for_sending, "camera"))
+    typed = MESSAGES["odometry"](to_msg.build, "camera")
     assert deserialize_message(sent.tobytes(), type(typed)) == typed
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from da3_ros.evaluation import simulated_windows as sim
 from da3_ros.geometry.se3 import T_from, invert, rotation_angle
+from da3_ros.tracking import landmarks, loop_closure
 from da3_ros.tracking.keyframe_store import Keyframe, KeyframeView, encode_picture, map_grid
-from da3_ros.tracking.landmarks import compare_sightings, find_points
+from da3_ros.tracking.landmarks import Points, _mutual, compare_sightings, find_points
 from da3_ros.tracking.loop_closure import LoopPolicy, Place, SharedWindow, verify
 from da3_ros.tracking.similarity import invert_similarity, scale_of
 
@@ -58,9 +59,9 @@ def view(T_world_cam, painted, hw=(168, 224), T_odom_cam=None, content=None):
     )  # fmt: skip
 
 
-def place(number, views):
+def place(number, views, view_variance=(0.0, 0.0)):
     """The keyframe is the first view's, its body the camera."""
-    keyframe = Keyframe(number, number, views[0].T_odom_cam, WALL_M, float(number), (views[0],))
+    keyframe = Keyframe(number, number, views[0].T_odom_cam, WALL_M, float(number), (views[0],), view_variance)
     return Place(keyframe, tuple((keyframe, one) for one in views))
 
 
@@ -68,20 +69,20 @@ OLD = [pose(0.0), pose(-0.5), pose(0.5), pose(1.0)]
 NEW = [pose(0.4, 0.3, 0.1), pose(0.0, 0.3, 0.1), pose(0.9, 0.2, 0.05), pose(0.7, 0.0, 0.0)]
 
 
-def places(painted_old, painted_new, hw=(168, 224)):
+def places(painted_old, painted_new, hw=(168, 224), old=OLD, new=NEW):
     return (
-        place(3, [view(T, painted_old, hw) for T in OLD]),
-        place(40, [view(T, painted_new, hw) for T in NEW]),
+        place(3, [view(T, painted_old, hw) for T in old]),
+        place(40, [view(T, painted_new, hw) for T in new]),
     )
 
 
-def window(old, new, turn=0.0, shift=0.0, depth=0.0, seed=0):
-    """What a network says of views that are where OLD and NEW are, ``turn`` (rad), ``shift`` (of the depth) and
+def window(old, new, turn=0.0, shift=0.0, depth=0.0, seed=0, truth=(*OLD, *NEW)):
+    """What a network says of views that are where ``truth`` has them, ``turn`` (rad), ``shift`` (of the depth) and
     ``depth`` (relative, smoothly over the picture) being by what it is off."""
     rng = np.random.default_rng(seed)
     gauge, scale = T_from(sim.yaw(0.7), rng.normal(size=3)), 0.3
     poses, maps = [], []
-    for T, one in zip([*OLD, *NEW], [v for p in (old, new) for _, v in p.views], strict=True):
+    for T, one in zip(truth, [v for p in (old, new) for _, v in p.views], strict=True):
         noise = T_from(sim._small_rotation(rng, turn), rng.normal(size=3) * shift * WALL_M)
         T = gauge @ T @ noise
         T[:3, 3] *= scale
@@ -129,9 +130,68 @@ def test_the_window_of_a_poor_network_is_a_weak_statement_and_no_refusal(same, s
     assert abs(scale) < 4 * log_scale
 
 
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_loops_are_as_sure_as_they_are_exact_however_few_views_a_place_has(count, monkeypatch):
+    """Squared deviations are about what the variance says: over windows, the mean of their ratio is 1."""
+    turn, shift = 0.02, 0.03
+    # How the places look takes long, and is not what is asked.
+    monkeypatch.setattr(loop_closure, "_known_again", lambda *_: True)
+    monkeypatch.setattr(loop_closure, "_compare", lambda *_: "")
+    poor, painted = (turn**2, (shift * WALL_M) ** 2), wall(0)
+    old, new = (
+        place(number, [view(T, painted) for T in poses[:count]], poor) for number, poses in ((3, OLD), (40, NEW))
+    )
+    ratios = []
+    for seed in range(40):
+        seen = window(old, new, turn, shift, 0.05, seed, [*OLD[:count], *NEW[:count]])
+        verdict = verify(old, new, seen, LoopPolicy())
+        assert verdict.constraint is not None, verdict.reason
+        angle, distance, _ = off(verdict)
+        variance = verdict.constraint.variance
+        ratios.append((angle**2 / 3 / variance[0], distance**2 / 3 / variance[3]))
+    mean = np.mean(ratios, axis=0)
+    assert (mean > 0.6).all() and (mean < 1.5).all()
+
+
+def test_places_of_many_views_cost_no_more_than_those_of_few(monkeypatch):
+    pairs = []
+    monkeypatch.setattr(landmarks, "_mutual", lambda *two: pairs.append(two) or _mutual(*two))
+    old, new = [*OLD, *OLD[1:], *OLD[1:]], [*NEW, *NEW[1:], *NEW[1:]]
+    many = places(wall(0), wall(0), old=old, new=new)
+    verdict = verify(*many, window(*many, truth=[*old, *new]), LoopPolicy())
+    assert verdict.constraint is not None, verdict.reason
+    assert len(pairs) == 16
+
+
 @pytest.mark.parametrize("noise", [{}, {"turn": 0.03, "shift": 0.03, "depth": 0.2}])
 def test_places_of_one_shape_that_share_no_points_are_two(other, noise):
     assert verify(*other, window(*other, **noise), LoopPolicy()).reason == "the places share no points"
+
+
+@pytest.mark.parametrize("poster_m", [0.67, 1.0, 1.5])
+def test_a_poster_that_hangs_in_two_places_does_not_make_them_one(poster_m):
+    """In the middle of pictures that show 5 m of wall, and in all of them."""
+    size, middle = round(poster_m * PIXELS_PER_M), 612
+    part = slice(600 - size // 2, 600 - size // 2 + size), slice(middle - size // 2, middle - size // 2 + size)
+    walls = wall(0), wall(1)
+    for one in walls:
+        one[part] = wall(7)[:size, :size]
+    pair = places(*walls)
+    assert verify(*pair, window(*pair), LoopPolicy()).reason == "the places share no points"
+
+
+def test_a_point_counts_once_however_many_views_show_it():
+    rng = np.random.default_rng(0)
+    shared = rng.gamma(0.3, 60, (2, 128))
+
+    def points():
+        descriptors = np.concatenate([shared, rng.gamma(0.3, 60, (50, 128))]).astype(np.float32)
+        u = np.arange(len(descriptors))
+        return Points(np.stack([u / 100, 0.0 * u, 1.0 + 0.0 * u], axis=1), 0 * u, u, descriptors)
+
+    depth = [np.full((40, 60), 3.0)] * 8
+    found = compare_sightings([points() for _ in range(8)], np.stack([np.eye(4)] * 8), depth, 4)
+    assert found.agreeing == 2
 
 
 def test_points_that_look_alike_must_lie_in_one_spot(same):

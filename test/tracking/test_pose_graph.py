@@ -128,6 +128,53 @@ def test_a_loop_that_confirms_the_map_needs_no_other():
     assert LoopAgreement().admit(loop, graph) == [loop]
 
 
+@pytest.fixture
+def corridor():
+    """A corridor of 40 m that was walked up and down for 320 steps, the map exact, but odometry known to be poor; one
+    loop is in it. With it the true pose (4, 4) of a keyframe."""
+
+    def pose(number):
+        way = number % 200
+        return T_from(np.eye(3), np.array([0.4 * min(way, 200 - way), 0.0, 0.0]))
+
+    graph = PoseGraph()
+    graph.begin(0, np.eye(4))
+    poor = np.array([0.01] * 3 + [0.05] * 3 + [0.02]) ** 2
+    for number in range(1, 320):
+        graph.extend(Constraint(number - 1, number, invert(pose(number - 1)) @ pose(number), poor))
+    graph.add_loops([corridor_loop(pose, 5)])
+    return graph, pose
+
+
+def corridor_loop(pose, a, off_m=0.0):
+    S = invert(pose(a)) @ pose(a + 200)
+    S[0, 3] += off_m
+    return Constraint(a, a + 200, S, np.array([0.02] * 3 + [0.15] * 3 + [0.05]) ** 2)
+
+
+@pytest.mark.parametrize(("a", "off_m"), [(15, 2.0), (22, 5.0), (60, 5.0), (110, 5.0)])
+def test_a_true_loop_does_not_vouch_for_a_false_one_further_along_the_way(corridor, a, off_m):
+    graph, pose = corridor
+    agreement = LoopAgreement()
+    assert agreement.admit(corridor_loop(pose, a, off_m), graph) == []
+    # Nor does a second one that is wrong in another way.
+    assert agreement.admit(corridor_loop(pose, a + 8, -off_m), graph) == []
+
+
+def test_false_loops_of_different_stretches_of_way_do_not_vouch_for_each_other(corridor):
+    graph, pose = corridor
+    agreement = LoopAgreement()
+    assert agreement.admit(corridor_loop(pose, 20, 5.0), graph) == []
+    assert agreement.admit(corridor_loop(pose, 110, 5.0), graph) == []
+
+
+def test_a_loop_of_the_map_vouches_for_the_next_one_that_says_the_same(corridor):
+    graph, pose = corridor
+    graph.add_loops([corridor_loop(pose, 40, 2.0)])
+    loop = corridor_loop(pose, 46, 2.1)
+    assert LoopAgreement().admit(loop, graph) == [loop]
+
+
 def test_loops_are_bounded_and_those_that_repeat_others_go():
     graph, variance = PoseGraph(), np.full(7, 1e-4)
     graph.begin(0, np.eye(4))
