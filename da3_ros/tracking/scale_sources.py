@@ -88,8 +88,6 @@ def scale_from_vectors(
     aside = (across_each / units.clamp(min=1e-12)).square().clamp(max=1.0)
     aside = torch.where(units > 0, aside, numbers(known.device).one)
     refused = somewhere & ((weight * aside).sum(-1) > _LARGEST_ASIDE**2 * total)
-    if equally_noisy is not False:
-        refused = refused & ~equally_noisy if torch.is_tensor(equally_noisy) else torch.zeros_like(refused)
     found = measurement(mean, spread / effective.sqrt(), usable=somewhere & ~refused)
     return replace(found, refused=refused)
 

@@ -193,11 +193,11 @@ RIG = torch.tensor([[0.0, 0.3, 0.0], [0.2, -0.1, 0.0], [0.2, 0.2, 0.0]])
 
 
 @pytest.mark.parametrize("degrees, refused", [(0, False), (5, False), (12, False), (25, True), (90, True), (180, True)])
-def test_directions_that_contradict_the_rig_are_refused(degrees, refused):
+def test_directions_that_contradict_what_is_known_are_refused(degrees, refused):
     found = scale_from_vectors(RIG, turned(RIG, degrees), independent=3)
     assert bool(found.refused) == refused and bool(found.valid) == (not refused)
     alike = scale_from_vectors(RIG, turned(RIG, degrees), independent=3, equally_noisy=True)
-    assert not bool(alike.refused)
+    assert bool(alike.refused) == refused and bool(alike.valid) == (not refused)
 
 
 def test_a_rig_that_is_refused_leaves_the_scale_to_others_and_comes_back_only_when_it_stays_right():

@@ -229,3 +229,32 @@ def test_what_the_network_sees_from_afar_counts_little_against_what_it_sees_from
         result = sim.step(tracker, window, sim.FRONT, metres=metres)
     way = result.T_odom_base.numpy()[:3, 3]
     assert np.linalg.norm(way - (window.T_world_base - windows[0].T_world_base)[:3, 3]) < aside / 2
+
+
+def alike(windows):
+    """The same windows with one unit for all of them, a metre; a scale that is kept is then right."""
+    for window in windows:
+        T_cam_world = window.T_cam_world.clone()
+        T_cam_world[:, :3, 3] *= window.metres_per_unit
+        depth = window.depth * window.metres_per_unit
+        yield replace(window, T_cam_world=T_cam_world, depth=depth, metres_per_unit=1.0)
+
+
+def test_a_view_that_one_window_has_placed_wrongly_does_not_make_the_next_step_long():
+    """Its ways to the other views are too long and point elsewhere than the next window says, where nothing but ways
+    could tell the unit: so they say nothing of it."""
+    tracker, wrong = make_tracker(), 12
+    way, places = sim.straight(16, 3.0), []
+    for number, window in enumerate(alike(sim.windows(way, sim.FRONT))):
+        if number == wrong:
+            window.T_cam_world[-1, :3, 3] -= torch.tensor([0.9, 0.5, 0.9])
+        if number == wrong + 1:
+            window = replace(window, depth=torch.full_like(window.depth, torch.nan))
+        metres = torch.tensor([1.0, 1e-3]) if number < 3 else None
+        result = Step(tracker, window, sim.FRONT, metres=metres)
+        places.append(result.window.T_odom_base.numpy()[:3, 3].copy())
+        if number == wrong + 1:
+            assert not result.report.carried
+            assert float(result.window.metres_per_unit) == pytest.approx(1.0, abs=0.1)
+    steps = np.linalg.norm(np.diff(places, axis=0), axis=1)
+    assert steps[wrong] < 0.4  # of a true 0.3
