@@ -41,8 +41,8 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", type=int, default=224, help="as model.process_res")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args(args)
+    print("| drive | keyframes | windows | loops | false | odom, ATE (m) | map, ATE (m) | refused |\n|" + "---|" * 8)
     try:
-        print("| drive | keyframes | windows | loops | false | odom, ATE (m) | map, ATE (m) | refused |\n|" + "---|" * 8)
         for folder in options.real or ():
             name, drive = folder.resolve().name, there_and_back(folder)
             print("| " + " | ".join([f"{name}, there and back", *measure(*drive, options)]) + " |", flush=True)

@@ -258,7 +258,7 @@ def _carry(
         weight_old = memory.weight.index_select(0, row) * deep[:, None].float()
         metres_old = weighted_median(depth_old.flatten(), weight_old.flatten()).double()
         guess = torch.where(weight_old.sum() > 0, metres_old.clamp(min=1e-9).log() - unit_depth.log(), memory.log)
-        # The better start where views move by much against their depth; ways that lead elsewhere than they did are none.
+        # The better start where views move by much; ways that lead elsewhere than they did are not valid.
         guess = torch.where(measured.valid, measured.log, guess)
         T_new_old = invert_rigid(T_world_cam[newest])[:, None] @ T_world_cam[:old]
         views = OldViews(depth_old, weight_old, _rays(K[:old], *depth.shape[-2:]))
