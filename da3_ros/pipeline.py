@@ -27,7 +27,7 @@ from da3_ros.streaming.loading import load_network
 from da3_ros.streaming.timing import StageTimer
 from da3_ros.tracking import AnchorPolicy, TrackingSettings, WindowTracking
 from da3_ros.tracking.map_session import DynamicStep, MapSession
-from da3_ros.tracking.mapping import MappingSettings
+from da3_ros.tracking.mapping import Mapper, MappingSettings
 from da3_ros.tracking.voxel_map import VoxelMap
 
 __all__ = ["PendingEstimate", "Pipeline", "PipelineConfig"]
@@ -221,6 +221,12 @@ class Pipeline:
     def map_snapshot(self) -> Future[VoxelMap] | None:
         """The map as it is now, None without one; to be called by the thread that submits, waited for by any."""
         return self._mapping.snapshot() if self._mapping is not None and self.config.map.enabled else None
+
+    @property
+    def mapper(self) -> Mapper:
+        """Keyframes, loops and map, for the thread that submits; not of a live pipeline, nor of one without a map."""
+        assert self._mapping is not None
+        return self._mapping.mapper
 
     def _make_mapping(self, live: bool) -> MapSession:
         config = self.config

@@ -127,6 +127,11 @@ class MapSession:
         done.set_result(self._mapper.snapshot())
         return done
 
+    @property
+    def mapper(self) -> Mapper:
+        """What makes the map; where ``settings.waits`` the thread that submits may ask it, and take it further."""
+        return self._mapper
+
     def keyframe_poses(self) -> tuple[np.ndarray, np.ndarray]:
         """As Mapper.keyframe_poses."""
         return self._mapper.keyframe_poses()

@@ -173,6 +173,16 @@ class Mapper:
         """Since the start, those included that were given up again."""
         return self._numbered
 
+    @property
+    def keyframes(self) -> tuple[Keyframe, ...]:
+        """Those that are kept, in the order of the way."""
+        return tuple(self._store)
+
+    @property
+    def loops(self) -> tuple[Constraint, ...]:
+        """Those in the graph, between keyframes by number."""
+        return self._graph.loops
+
     def keyframe_poses(self) -> tuple[np.ndarray, np.ndarray]:
         """Stamps (K,) int64 and rigid poses T_map_body (K, 4, 4) of the keyframes, as corrected by now."""
         stamps = np.array([keyframe.stamp_ns for keyframe in self._store], dtype=np.int64)

@@ -1,14 +1,25 @@
 """What /diagnostics says of tracking: what is wrong with the scale, and which camera has moved."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from pipeline_helpers import make_pipeline, make_set
 
 from da3_ros.config import Config, from_flat
-from da3_ros.datatypes import Estimate, Frame, FrameSet, ScaleEstimate, TrackingEstimate, WindowPrediction
+from da3_ros.datatypes import (
+    Estimate,
+    Frame,
+    FrameSet,
+    OutputRequest,
+    ScaleEstimate,
+    TrackingEstimate,
+    WindowPrediction,
+)
 from da3_ros.evaluation import simulated_windows as sim
+from da3_ros.geometry.se3 import invert
 from da3_ros.ros.findings import Sources, camera_report
 from da3_ros.ros.stats import Stats
 from da3_ros.ros.tracking_findings import tracking_report
@@ -91,7 +102,7 @@ def test_a_scale_that_was_kept_is_a_warning_that_says_so():
 class Windows:
     """Simulated windows through WindowTracking; ``steps`` is what it says of each."""
 
-    def __init__(self, windows, believed, used=("rig",), confidence=None):
+    def __init__(self, windows, believed, used=("rig",), confidence=None, metres=None):
         device = torch.device("cpu")
         tracking = WindowTracking(TrackingSettings(used, 4, len(believed)), device)
         tracking.set_rig(believed)
@@ -106,6 +117,9 @@ class Windows:
                 window.views, tuple(range(first, len(window.views))), depth, torch.full_like(depth, 2.0),
                 window.T_cam_world, window.K, None, sim.colours(window),
             )  # fmt: skip
+            if metres is not None:
+                given = torch.tensor(metres(number) * window.metres_per_unit, dtype=torch.float64)
+                prediction = replace(prediction, metres_per_unit=given, metres_stddev=0.01 * given)
             tracking.note(FrameSet(stamp_ns, tuple(Frame(v.camera, v.stamp_ns, np.empty((0, 0, 3))) for v in newest)))
             tracked = tracking.place(prediction, window.K)
             arrays = {
@@ -130,6 +144,62 @@ def test_a_camera_that_was_turned_is_named_with_its_angle_on_diagnostics():
     angle = float(text.split("turned by ")[1].split(" degrees")[0])
     assert angle == pytest.approx(1.8, abs=0.4)
     assert not any("against /tf_static" in one.text for one in camera_report(where, "camera0", 0.0).findings)
+
+
+def test_a_turned_camera_goes_from_the_networks_poses_to_diagnostics(thin):
+    """Through the pipeline: a network that sees every pose as it is, and one camera's /tf turned by 1.8 degrees."""
+    cameras = tuple(sim.RING)[:3]
+    rig = {name: sim.RING[name] for name in cameras}
+    believed = {**rig, "camera1": rig["camera1"].copy()}
+    believed["camera1"][:3, :3] = sim.yaw(math.radians(1.8)) @ rig["camera1"][:3, :3]
+    small = {"model__variant": "da3-small", "model__process_res": 56}
+    pipeline = make_pipeline(cameras=cameras, loops__enabled=False, map__enabled=False, **small)
+    pipeline._trained = True  # or all that is said of a camera would be that the weights are random
+    pipeline.set_rig(believed)
+    way, see = sim.circle(33, per_step=0.1), pipeline._stream.step
+
+    def truth(frame_set, *arguments, **named):
+        prediction = see(frame_set, *arguments, **named)
+        poses = [invert(way[view.stamp_ns // 10**8] @ rig[view.camera]) for view in prediction.views]
+        return replace(
+            prediction,
+            T_cam_world=torch.from_numpy(np.stack(poses)).float(),
+            depth=torch.full_like(prediction.depth, torch.nan),  # so that the rig alone gives the unit
+        )
+
+    pipeline._stream.step = truth
+    where = sources(cameras)
+    for step in range(1, len(way)):
+        frame_set = make_set(step, [make_set().frames[0].calibration] * 3, cameras, seed=step)
+        estimate = pipeline.step(frame_set, OutputRequest())
+        where.stats.warned(estimate.warnings)
+        said = {name: [one.text for one in camera_report(where, name, 0.0).findings] for name in cameras}
+        found = {name: [text for text in said[name] if "against /tf_static" in text] for name in cameras}
+        if step < 20:
+            assert not any(found.values())
+    (text,) = found.pop("camera1")
+    assert text.startswith("camera camera1 has turned by 1.8 degrees against /tf_static")
+    assert not any(found.values())
+
+
+def test_a_scale_that_jumps_is_told_from_the_windows_to_diagnostics():
+    """A metric network that from the ninth window on says half of what it said: taken over when it has said so often
+    enough, and said in that step alone."""
+    steps = Windows(
+        sim.windows(sim.straight(20), sim.FRONT), sim.FRONT, ("metric_model",),
+        metres=lambda number: 1.0 if number < 9 else 0.5,
+    ).steps  # fmt: skip
+    jumped = [step.step for step in steps if step.report.jumped]
+    assert len(jumped) == 1 and 9 + 4 <= jumped[0] <= 9 + 6
+    (step,) = (step for step in steps if step.report.jumped)
+    assert [one.report.rejected for one in steps[8 : step.step - 1]] == [("metric_model",)] * (step.step - 9)
+    assert step.report.growth == pytest.approx(0.5, rel=0.05)
+    where = sources()
+    found = texts(report_of(where=where, status=step.status, scale_jumped=step.report.jumped))
+    assert found["jump metric_model"].startswith("the scale jumped to what ")
+    assert where.stats.counts()["scale jumps to metric_model"] == 1
+    before, after = (steps[step.step - k].T_odom_base[:3, 3] for k in (2, 1))
+    assert np.linalg.norm(after - before) < 0.06  # of a true 0.05 m: the base itself does not jump
 
 
 def test_a_scale_that_nothing_connects_is_kept_and_said_to_be():
