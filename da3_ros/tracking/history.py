@@ -150,6 +150,7 @@ class TrackHistory:
             source=self._source(pending.stamp_ns) if report.metric else "none",
             report=report,
             covariance=self._uncertainty(pending, report, body, views),
+            view_variance=self._errors.views,
             moved=self._moved(pending, report),
             anew=found or pending.T_new_old is not None,
         )

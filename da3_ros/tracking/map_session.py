@@ -232,10 +232,8 @@ class MapSession:
         maps = zip(newest, arrays["colours"], arrays["depth"], arrays["weight"], strict=True)
         views = [self._view(*one) for one in maps]
         descriptors = np.stack([np.zeros(1) if view.feature is None else view.feature for view in newest])
-        report = tracked.report
-        # NaN where the window shares no view with the last one.
-        variance = np.nan_to_num([report.view_rotation_variance, report.view_translation_variance], posinf=0.0)
-        return StepMaps(tracked.stamp_ns, T_odom_body, tuple(views), descriptors, change, tuple(variance))
+        turn, shift = tracked.view_variance
+        return StepMaps(tracked.stamp_ns, T_odom_body, tuple(views), descriptors, change, (float(turn), float(shift)))
 
     def _view(self, view: TrackedView, picture: np.ndarray, depth: np.ndarray, weight: np.ndarray) -> StepView:
         rows, columns = map_grid(*picture.shape[-2:])

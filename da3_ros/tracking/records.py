@@ -40,7 +40,8 @@ class TrackedStep:
     ``status`` is one of TRACKING's keys. ``covariance`` (6, 6) of T_odom_base as in nav_msgs/Odometry, None where it
     is not known. ``source``: the strongest source of metres that was heard lately; "none" while lengths are odom's own
     unit. ``moved``: camera -> what its place on the robot is off by, see ExtrinsicsMonitor. ``anew``: what was
-    remembered in odom before is of no use, since the rig or the first metres have come late.
+    remembered in odom before is of no use, since the rig or the first metres have come late. ``view_variance`` (2,): of
+    the poses of single views for each axis, turns (rad^2) and positions (m^2), see ViewErrors.
     """
 
     step: int
@@ -52,6 +53,7 @@ class TrackedStep:
     source: str
     report: TrackReport
     covariance: np.ndarray | None
+    view_variance: np.ndarray
     moved: dict[str, str]
     anew: bool = False
 

@@ -28,6 +28,13 @@ class ViewErrors:
         self._bodies = 1  # how many of the last views the newest body's pose is the mean of
         self._guess: np.ndarray | None = None  # variance of single views that was taken before any was found
 
+    @property
+    def views(self) -> np.ndarray:
+        """Variances (2,) of the poses of single views in a window: as found lately, or as taken until any is found."""
+        if not np.isnan(self._views).any():
+            return self._views
+        return np.zeros(2) if self._guess is None else self._guess
+
     def enlarge(self, growth: float) -> None:
         """Lengths have become ``growth`` times as many, as with the first metres; what views are off has, too."""
         units = np.array([1.0, growth**2])

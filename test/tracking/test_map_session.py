@@ -28,18 +28,18 @@ class Session:
 
     def __init__(
         self, way, rig=sim.STEREO, noise=None, seed=0, thing=None, loops=True, before=None, known_from=1, missing=None,
-        **settings,
+        sets=4, **settings,
     ):  # fmt: skip
         self._rng = np.random.default_rng(seed + 7)
         self._views = []  # T_world_cam of each picture, by its number
         self._features = np.random.default_rng(99).normal(size=(64, 4)) * [0.8, 0.8, 1.5, 1.5]
         device = torch.device("cpu")
-        tracking = WindowTracking(TrackingSettings(("rig",), 4, len(rig)), device)
+        tracking = WindowTracking(TrackingSettings(("rig",), sets, len(rig)), device)
         dynamic_step, downloader = DynamicStep(0.15, device, "eager"), Downloader(device)
         settings = MappingSettings(window_views=4, voxel_m=0.2, loops=loops, interval=4, delay=3, **settings)
         self.session = MapSession(settings, self._relate, device, next(iter(rig)), 0.0, "map", 1.0)
         self.estimates, self.masks, self.steady, truth = [], [], [], []
-        windows = sim.windows(way, rig, 4, noise, seed, missing, tracking.leaving)
+        windows = sim.windows(way, rig, sets, noise, seed, missing, tracking.leaving)
         for number, window in enumerate(windows, 1):
             if number == known_from:
                 tracking.set_rig({camera: T for camera, T in rig.items() if camera != "other"})
@@ -116,6 +116,16 @@ def errors(session):
     steps = (stamps - 1_000_000_000) // 100_000_000
     true = session.true[steps][:, :3, 3]
     return float(np.sqrt(np.square(poses[:, :3, 3] - true).sum(-1).mean()))
+
+
+@pytest.mark.parametrize("sets", [2, 4])
+def test_odometry_between_keyframes_is_as_unsure_as_views_are_however_small_the_window(sets):
+    """Of two sets of one camera each the next window shares one view, which agrees with itself."""
+    noise = sim.Noise(rotation_rad=0.01, translation=0.01)
+    session = Session(sim.straight(16, speed=4.0), sim.FRONT, noise, sets=sets)
+    keyframes = list(session.session._mapper._store)[2:]
+    assert len(keyframes) > 3
+    assert all(one.view_variance[0] > 0.004**2 and one.view_variance[1] > 0.0 for one in keyframes)
 
 
 def test_a_tracked_drive_closes_loops_and_its_map_lies_on_the_walls(eight):
