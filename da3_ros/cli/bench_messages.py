@@ -96,11 +96,9 @@ class _Sets:
 
 
 def _by_rclpy(config: Config) -> Callable[[Estimate], dict[str, float]]:
-    from rclpy.serialization import serialize_message
+    from da3_ros.ros import small_messages, to_msg
 
-    from da3_ros.ros import to_msg
-
-    return _timed(EstimateMessages(to_msg.build, config), lambda topic, message: serialize_message(message))
+    return _timed(EstimateMessages(to_msg.build, config), lambda topic, message: small_messages.serialize(message))
 
 
 def _as_sent(config: Config) -> Callable[[Estimate], dict[str, float]]:

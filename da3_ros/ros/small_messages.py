@@ -64,7 +64,7 @@ def sending_class() -> Callable[[str], Any]:
 
 
 def serialize(message: Any) -> np.ndarray:
-    """A message of a ``sending_class`` as (n,) uint8, for ``rcl.publish``."""
+    """A message of a ``sending_class``, or of ROS's own classes, as (n,) uint8, for ``rcl.publish``."""
     kind = getattr(message, "__msgtype__", None)
     data = serialize_message(message) if kind is None else message_types().serialize_cdr(message, kind)
     return np.frombuffer(data, np.uint8)
