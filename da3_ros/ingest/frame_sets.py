@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -13,9 +14,10 @@ import torch
 from da3_ros.config import Config
 from da3_ros.datatypes import CameraCalibration, Frame, FrameSet
 from da3_ros.errors import FrameError
-from da3_ros.ingest.decode import is_plain_jpeg
+from da3_ros.ingest.decode import is_plain_jpeg, rgb_encoding
 from da3_ros.ingest.from_msg import (
     Converter,
+    Pixels,
     as_bytes,
     calibration_from_info,
     frame_from_compressed,
@@ -66,11 +68,16 @@ class Decoder:
         """Take CameraInfo from ``info``: camera -> the newest message, None before the first."""
         self._info = info
 
-    def decode(self, images: Mapping[str, Any]) -> FrameSet | None:
-        """The frames of ``images`` (camera -> message) in the order of the cameras; None when none is left."""
+    def decode(
+        self, images: Mapping[str, Any], decoded: Mapping[str, Callable[[], Pixels]] | None = None
+    ) -> FrameSet | None:
+        """The frames of ``images`` (camera -> message) in the order of the cameras; None when none is left.
+
+        ``decoded``: by camera, as frame_from_compressed has it.
+        """
         frames = []
         messages = {camera: images[camera] for camera in self._config.cameras if images.get(camera) is not None}
-        pictures = self._decode_on_gpu(messages)
+        pictures = {**self._decode_on_gpu(messages), **(decoded or {})}
 
         def frame_of(camera: str) -> Frame | FrameError:
             return self._frame_or_error(camera, messages[camera], pictures.get(camera))
@@ -84,8 +91,8 @@ class Decoder:
             return None
         return FrameSet(stamp_ns=max(frame.stamp_ns for frame in frames), frames=tuple(frames))
 
-    def _decode_on_gpu(self, messages: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-        """Pictures by camera; those that are missing are for the CPU."""
+    def _decode_on_gpu(self, messages: Mapping[str, Any]) -> dict[str, Callable[[], Pixels]]:
+        """What gives pixels, by camera; those that are missing are for the CPU."""
         if self._jpeg is None:
             return {}
         data = {
@@ -95,19 +102,24 @@ class Decoder:
             and is_plain_jpeg(as_bytes(message.data), message.format)
         }
         pictures = self._jpeg.decode(list(data.values())) if data else None
-        return {} if pictures is None else dict(zip(data, pictures, strict=True))
+        if pictures is None:
+            return {}
+        found = zip(data, pictures, strict=True)
+        return {camera: functools.partial(_red_first, picture, messages[camera].format) for camera, picture in found}
 
-    def _frame_or_error(self, camera: str, message: Any, picture: torch.Tensor | None) -> Frame | FrameError:
+    def _frame_or_error(
+        self, camera: str, message: Any, decoded: Callable[[], Pixels] | None
+    ) -> Frame | FrameError:
         try:
-            return self._frame(camera, message, picture)
+            return self._frame(camera, message, decoded)
         except FrameError as error:
             return error
 
-    def _frame(self, camera: str, message: Any, picture: torch.Tensor | None) -> Frame:
+    def _frame(self, camera: str, message: Any, decoded: Callable[[], Pixels] | None) -> Frame:
         settings = self._config.camera_config(camera)
         calibration = self._calibration(camera)
         if settings.transport == "compressed":
-            return frame_from_compressed(message, camera, settings.frame_id, calibration, picture)
+            return frame_from_compressed(message, camera, settings.frame_id, calibration, decoded)
         return frame_from_image(message, camera, settings.frame_id, calibration, self._converter)
 
     def _calibration(self, camera: str) -> CameraCalibration | None:
@@ -127,6 +139,10 @@ class Decoder:
                 _log.info("camera '%s': CameraInfo has changed and is used from now on", camera)
             self._calibrations[camera] = cached = key, calibration
         return cached[1]
+
+
+def _red_first(picture: torch.Tensor, picture_format: str) -> Pixels:
+    return picture, rgb_encoding(picture_format)
 
 
 def _key(info: Any) -> tuple:

@@ -16,10 +16,11 @@ import torch
 from da3_ros.datatypes import CameraCalibration, Frame
 from da3_ros.errors import FrameError
 from da3_ros.ingest.calibration import calibration_from_info
-from da3_ros.ingest.decode import decode_compressed, rgb_encoding
+from da3_ros.ingest.decode import decode_compressed
 
 __all__ = [
     "Converter",
+    "Pixels",
     "as_bytes",
     "calibration_from_info",
     "frame_from_compressed",
@@ -29,6 +30,8 @@ __all__ = [
 
 # Makes (H, W, 3) uint8 RGB of an Image message whose encoding is not one of the direct ones.
 Converter = Callable[[Any], np.ndarray]
+# Pixels and their encoding, both as in Frame.
+Pixels = tuple[np.ndarray | torch.Tensor, str]
 
 # Image.encoding -> (Frame.encoding, bytes per pixel of a row). The generic OpenCV types are taken as what
 # OpenCV programs fill them with: 8UC3 and 8UC4 as BGR.
@@ -85,19 +88,15 @@ def frame_from_compressed(
     camera: str,
     frame_id_override: str = "",
     calibration: CameraCalibration | None = None,
-    picture: torch.Tensor | None = None,
+    decoded: Callable[[], Pixels] | None = None,
 ) -> Frame:
     """The frame of a sensor_msgs/CompressedImage with a JPEG or PNG picture, decoded on the CPU.
 
-    ``picture``: its pixels (H, W, 3) uint8, red first, where a GPU has decoded it already. Raises FrameError for other
-    formats, a picture that is damaged or cut off, a ``calibration`` of another size and a missing stamp.
+    ``decoded``: what gives its pixels, or raises FrameError, where it has been decoded already. Raises FrameError for
+    other formats, a picture that is damaged or cut off, a ``calibration`` of another size and a missing stamp.
     """
     stamp_ns = stamp_from_header(msg.header, camera)
-    image: np.ndarray | torch.Tensor
-    if picture is None:
-        image, encoding = decode_compressed(as_bytes(msg.data), msg.format, camera)
-    else:
-        image, encoding = picture, rgb_encoding(msg.format)
+    image, encoding = decode_compressed(as_bytes(msg.data), msg.format, camera) if decoded is None else decoded()
     _check_calibration(calibration, image.shape[0], image.shape[1], camera)
     return Frame(camera, stamp_ns, image, encoding, frame_id_override or msg.header.frame_id, calibration)
 

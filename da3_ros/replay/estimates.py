@@ -26,6 +26,7 @@ from da3_ros.ingest.odometry import attach_odometry
 from da3_ros.ingest.ranges import RangeReadings, reading_from_depth, reading_from_range
 from da3_ros.ingest.sync import FrameSynchronizer, MatchedSet
 from da3_ros.ingest.transforms import STATIC_TOPIC, TRANSFORM_TYPES, TransformTree
+from da3_ros.replay.ahead import Picture, PicturesAhead, Read
 from da3_ros.replay.odometry import OdometryHistory
 from da3_ros.usable import pose_problem, submit_usable
 
@@ -109,10 +110,16 @@ class BagReplay:
         self._tree = TransformTree()
         self._rig: dict[str, np.ndarray] = {}
         self._odometry: OdometryHistory | None = None
-        self._decoder = Decoder(config, self._drop, rosbags_converter, gpu_jpeg_decoder(config))
+        on_gpu = gpu_jpeg_decoder(config)
+        self._decoder = Decoder(config, self._drop, rosbags_converter, on_gpu)
         self._decoder.use(self._info.get)
         sync = config.sync
         self._timeout_ns = round(sync.timeout_s * _NS)
+        self._ahead = {  # topics whose pictures the CPU decodes
+            topic: camera
+            for topic, camera in self._images.items()
+            if on_gpu is None and config.camera_config(camera).transport == "compressed"
+        }
         # Nothing is lost for want of room: what comes while one camera is silent waits for as long as the timeout.
         self._sync = FrameSynchronizer(
             config.cameras, round(sync.slop_s * _NS), max(sync.queue, _ROOM), self._timeout_ns, sync.min_cameras
@@ -147,16 +154,28 @@ class BagReplay:
         becomes of it, those of the topics ``also`` included.
         """
         self._prepare(start_ns)
+        with PicturesAhead(self._ahead, self._bag.deserialize) as ahead:
+            messages = ahead.read(self._bag.raw(self.topics | also, start_ns, stop_ns))
+            yield from self._run(messages, request, skip, seen, boundary)
+
+    def _run(
+        self,
+        messages: Iterator[Read],
+        request: OutputRequest,
+        skip: Callable[[int], bool],
+        seen: Callable[[RawMessage], None],
+        boundary: int,
+    ) -> Iterator[ReplayedEstimate | ClockReset | Boundary]:
         pending: deque[tuple[int, Pending]] = deque()
         now_ns: int | None = None
-        for raw in self._bag.raw(self.topics | also, start_ns, stop_ns):
+        for raw, begun in messages:
             for at_ns in self._silence(now_ns, raw.receive_ns):
                 yield from self._steps(self._sync.poll(at_ns), at_ns, request, skip, pending, boundary)
             now_ns = raw.receive_ns if now_ns is None else max(now_ns, raw.receive_ns)
             seen(raw)
             if raw.topic not in self.topics:
                 continue
-            matched = self._take(raw, now_ns)
+            matched = self._take(raw, Picture(self._bag.deserialize(raw)) if begun is None else begun(), now_ns)
             jump = self._sync.take_reset()
             if jump is not None:
                 yield from self._finish(pending, 0)
@@ -222,8 +241,8 @@ class BagReplay:
             for number in range(1, min((next_ns - last_ns) // half_ns, 8) + 1):
                 yield last_ns + number * half_ns
 
-    def _take(self, raw: RawMessage, now_ns: int) -> list[MatchedSet]:
-        message = self._bag.deserialize(raw)
+    def _take(self, raw: RawMessage, picture: Picture, now_ns: int) -> list[MatchedSet]:
+        message = picture.message
         camera = self._images.get(raw.topic)
         if message is None:
             self._drop(FrameError(camera or raw.topic, "message", f"a message of {raw.topic} cannot be deserialized"))
@@ -236,7 +255,7 @@ class BagReplay:
             self._add_transforms(message)
         elif camera is not None:
             try:
-                return self._sync.add(camera, stamp_from_header(message.header, camera), message, now_ns)
+                return self._sync.add(camera, stamp_from_header(message.header, camera), picture, now_ns)
             except FrameError as error:
                 self._drop(error)
         return []
@@ -280,7 +299,9 @@ class BagReplay:
                 yield Boundary(number)
             if skip(number):
                 continue
-            frame_set = self._decoder.decode(each.items)
+            messages = {camera: picture.message for camera, picture in each.items.items()}
+            decoded = {camera: picture.pixels for camera, picture in each.items.items() if picture.pixels is not None}
+            frame_set = self._decoder.decode(messages, decoded)
             if frame_set is not None and self._odometry is not None:
                 frame_set = attach_odometry(
                     frame_set,

@@ -18,6 +18,7 @@ from da3_ros.config import Config, to_flat
 from da3_ros.egress.bag import BagWriter, DamagedError
 from da3_ros.egress.estimates import EstimateMessages, output_topics
 from da3_ros.egress.message_types import message_builder, message_types
+from da3_ros.egress.path_bytes import PathBytes
 from da3_ros.errors import InputError
 from da3_ros.ingest.bag import Bag
 from da3_ros.ingest.bag_scan import RawMessage
@@ -60,6 +61,7 @@ class Recording:
         if clash:
             raise InputError(f"the recording has a topic {clash[0]}, and so has the output: give a --namespace")
         self._messages = EstimateMessages(message_builder(), config)
+        self._path_bytes = PathBytes()
         self._tf = config.frames.publish_tf and config.model.has_poses
         self.untranslated: set[str] = set()  # passed topics of ROS 1 whose types ROS 2 does not know
         self.done = self._earlier({**run, "config": to_flat(config), "namespace": namespace, "passed": sorted(passed)})
@@ -139,7 +141,13 @@ class Recording:
             if transforms:
                 self._write("/tf", replayed.receive_ns, message_builder().transforms(transforms))
         for topic, make_message in self._messages.of(estimate, description):
-            if topic in self._names:
+            if topic == "path" and topic in self._names:
+                path = make_message()
+                data = self._path_bytes.serialize(path)
+                self._writer.write_raw(
+                    self._names[topic], path.__msgtype__, replayed.receive_ns, data, message_types()
+                )
+            elif topic in self._names:
                 self._write(self._names[topic], replayed.receive_ns, make_message())
 
     def finish(self) -> None:

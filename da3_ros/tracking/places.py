@@ -11,6 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 _DIMENSIONS = 128  # after projection; whitening costs their cube
 _RENEW_AFTER = 1.25  # growth of the number of keyframes after which whitening is learned anew
@@ -36,6 +37,9 @@ class PlaceIndex:
 
     Whitening is learned anew as keyframes accumulate: the same keyframes in the same order give the same answers.
     """
+
+    # What is decomposed is small, and by torch, whose number of threads is set: NumPy's library takes all cores, and
+    # where others want them, too, its threads wait for each other for seconds.
 
     def __init__(self) -> None:
         self._raw: dict[int, np.ndarray] = {}  # keyframe -> (C, D') projected, in order
@@ -81,14 +85,14 @@ class PlaceIndex:
             return descriptors
         if self._projection is None:
             directions = np.random.default_rng(0).normal(size=(dimensions, _DIMENSIONS))
-            self._projection = np.linalg.qr(directions)[0]
+            self._projection = torch.linalg.qr(torch.from_numpy(directions))[0].numpy()
         return descriptors @ self._projection
 
     def _learn(self) -> None:
         rows = np.concatenate(list(self._raw.values()))
         self._mean = rows.mean(0)
         centred = rows - self._mean
-        values, vectors = np.linalg.eigh(centred.T @ centred / len(rows))
+        values, vectors = (part.numpy() for part in torch.linalg.eigh(torch.from_numpy(centred.T @ centred / len(rows))))
         values = values.clip(min=0.0)
         self._whiten = vectors / np.sqrt(values + _SHRINKAGE * values.mean() + 1e-12)
         self._learned_from = len(self._raw)
