@@ -16,6 +16,7 @@ from da3_ros.errors import ConfigError
 
 # Any date will do; zero would look like a missing stamp.
 FIRST_STAMP_NS = 1_700_000_000_000_000_000
+_PICTURES_AT_ONCE = 64  # on a GPU
 
 
 @dataclass(frozen=True)
@@ -76,12 +77,20 @@ def frame_id(camera: str) -> str:
 
 
 def procedural_sequence(
-    cameras: int, steps: int, *, seed: int, motion: str, width: int = 320, height: int = 240, rate_hz: float = 10.0
+    cameras: int,
+    steps: int,
+    *,
+    seed: int,
+    motion: str,
+    width: int = 320,
+    height: int = 240,
+    rate_hz: float = 10.0,
+    device: str = "cpu",
 ) -> Sequence:
     """A rig of ``cameras`` that moves through a furnished room for ``steps`` moments at ``rate_hz``.
 
-    The room, its light and all pictures are rendered when the sequence is read. Raises ConfigError for counts below
-    one.
+    The room, its light and all pictures are rendered on ``device`` when the sequence is read. Raises ConfigError for
+    counts below one.
     """
     if cameras < 1 or steps < 1:
         raise ConfigError(f"a sequence needs at least one camera and one step, not {cameras} and {steps}")
@@ -94,33 +103,42 @@ def procedural_sequence(
         from tqdm import tqdm
 
         generator = torch.Generator().manual_seed(seed)
-        workers = os.cpu_count() or 1
+        on_cpu = torch.device(device).type == "cpu"
+        workers, at_once = (os.cpu_count() or 1, 1) if on_cpu else (1, max(1, _PICTURES_AT_ONCE // cameras))
         # The operations are small: threads within them would mostly wait for each other, threads of steps do not.
         torch.set_num_threads(1)
         with (
             tqdm(total=steps * cameras, desc="render", unit="image", disable=not sys.stderr.isatty()) as bar,
             ThreadPoolExecutor(workers) as pool,
         ):
+            # Drawn on the CPU, so that all devices show the same room on the same way.
             rooms = scenes.make_rooms(1, generator)
-            lightmap = scenes.bake(rooms, generator)
+            lightmap = scenes.Lightmap(scenes.bake(rooms, generator).texels.to(device))
             way = scenes.trajectory(motion, rooms, steps, rate_hz, generator)[0]  # (steps, 4, 4)
-            K = torch.stack([camera.K for camera in rig]).float()
-            room = torch.zeros(cameras, dtype=torch.int64)
+            rooms = rooms.to(device)
 
-            def render(step: int) -> SequenceStep:
+            def render(numbers: range) -> list[SequenceStep]:
+                poses = torch.stack([way[step] @ camera.T_base_cam for step in numbers for camera in rig]).float()
+                K = torch.stack([camera.K for _ in numbers for camera in rig]).float()
+                room = torch.zeros(len(poses), dtype=torch.int64, device=device)
+                seen = scenes.Cameras(room, K.to(device), poses.to(device), width, height)
+                pictures = scenes.render(rooms, lightmap, seen)
+                images, depths = pictures.image.cpu().split(cameras), pictures.depth.cpu().split(cameras)
+                return [moment(*one) for one in zip(numbers, images, depths, strict=True)]
+
+            def moment(step: int, images: torch.Tensor, depths: torch.Tensor) -> SequenceStep:
                 stamp_ns = FIRST_STAMP_NS + round(step * 1e9 / rate_hz)
-                T_world_cam = torch.stack([way[step] @ camera.T_base_cam for camera in rig]).float()
-                pictures = scenes.render(rooms, lightmap, scenes.Cameras(room, K, T_world_cam, width, height))
-                images = tuple(
+                pictures = tuple(
                     SequenceImage(camera.name, stamp_ns, rgb.numpy(), depth.numpy())
-                    for camera, rgb, depth in zip(rig, pictures.image, pictures.depth, strict=True)
+                    for camera, rgb, depth in zip(rig, images, depths, strict=True)
                 )
-                return SequenceStep(stamp_ns, images, way[step].numpy())
+                return SequenceStep(stamp_ns, pictures, way[step].numpy())
 
-            for first in range(0, steps, workers):
-                for rendered in pool.map(render, range(first, min(first + workers, steps))):
-                    bar.update(cameras)
-                    yield rendered
+            parts = [range(first, min(first + at_once, steps)) for first in range(0, steps, at_once)]
+            for first in range(0, len(parts), workers):
+                for rendered in pool.map(render, parts[first : first + workers]):
+                    bar.update(cameras * len(rendered))
+                    yield from rendered
 
     described = tuple(
         SequenceCamera(

@@ -95,9 +95,16 @@ def scaled_dot_product(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v) if kernel is None else KERNELS[kernel](q, k, v)
 
 
-@torch.compiler.assume_constant_result      # what is compiled keeps the kernel that was known when it was
 def _choice(*kind: object) -> str | None:
     return _choices.get(kind)
+
+
+def keep_choices() -> None:
+    """What is compiled from now on keeps the kernels that were known when it was.
+
+    Loads torch's compiler, which takes seconds: to be called by those who compile.
+    """
+    torch.compiler.assume_constant_result(_choice)
 
 
 @contextmanager

@@ -13,6 +13,8 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 
+from da3_ros.model.attention import keep_choices
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -49,6 +51,8 @@ def compiled_regions(*, new: bool, backend: str = "inductor") -> Iterator[None]:
     """
     import torch._dynamo  # here, because it takes a second that only those pay who compile
 
+    if new:
+        keep_choices()
     before, _mode.backend = _mode.backend, backend
     stance = "default" if new else "eager_on_recompile"
     limits: Any = torch._dynamo.config
