@@ -1,11 +1,11 @@
-"""``python -m da3_ros.cli.bench_replay``: how much faster than real time recordings are replayed, for docs/evaluation.md.
+"""``python -m da3_ros.cli.bench_replay``: how fast recordings are replayed, for docs/evaluation.md.
 
 A drive through a furnished room is rendered and written as a recording of JPEG pictures with CameraInfo and /tf_static,
 once for each number of cameras and rate, and kept in ``--folder``. ``da3-ros replay`` runs over each in a process of
 its own. ``process_s`` is the whole process, with Python's start and loading the network; ``replay_s`` is from the
-first message to the complete output, as it prints it, and ``first_s`` of it until the first estimate. ``times_process``,
-``times_replay`` and ``times_running`` are times real time: of the process, of the replay, and of what comes after the
-first estimate, in ``sets_per_s``. ``cpu_ms_per_set``: of all threads of the process, its start included.
+first message to the complete output, as it prints it, and ``first_s`` of it until the first estimate. Times real time:
+``times_process`` of the process, ``times_replay`` of the replay, and ``times_running`` of what comes after the first
+estimate, in ``sets_per_s``. ``cpu_ms_per_set``: of all threads of the process, its start included.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ class PicturesAhead:
             begun = self._begin(raw)
             waiting.append((raw, begun))
             pictures, size = pictures + (begun is not None), size + len(raw.data)
-            while self._enough(pictures, len(waiting), size):
+            while waiting and self._enough(pictures, len(waiting), size):
                 yield first()
         while waiting:
             yield first()

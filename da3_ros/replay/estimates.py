@@ -28,6 +28,7 @@ from da3_ros.ingest.sync import FrameSynchronizer, MatchedSet
 from da3_ros.ingest.transforms import STATIC_TOPIC, TRANSFORM_TYPES, TransformTree
 from da3_ros.replay.ahead import Picture, PicturesAhead, Read
 from da3_ros.replay.odometry import OdometryHistory
+from da3_ros.turns import short_turns
 from da3_ros.usable import pose_problem, submit_usable
 
 _PENDING = 2  # steps whose results may still be on their way from the device
@@ -154,7 +155,7 @@ class BagReplay:
         becomes of it, those of the topics ``also`` included.
         """
         self._prepare(start_ns)
-        with PicturesAhead(self._ahead, self._bag.deserialize) as ahead:
+        with short_turns(), PicturesAhead(self._ahead, self._bag.deserialize) as ahead:
             messages = ahead.read(self._bag.raw(self.topics | also, start_ns, stop_ns))
             yield from self._run(messages, request, skip, seen, boundary)
 

@@ -19,15 +19,13 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.signals import SignalHandlerOptions
 
 from da3_ros.errors import Da3Error
+from da3_ros.turns import shorten_turns
 
 # Seconds between two looks for signals that have come.
 _LOOK_S = 0.2
 # Out of the two seconds that a clean end may take: for the callback in work, and for the step in work.
 _CALLBACK_TIMEOUT_S = 0.5
 _CLOSE_TIMEOUT_S = 1.0
-# Seconds that a thread may keep the interpreter while others wait for it, 5 ms by default. The inference thread gives
-# it up at each of torch's calls, some two hundred in a step, while images that come in are unpacked by another.
-_SWITCH_INTERVAL_S = 2e-4
 # When the middleware hangs while it closes, which Fast DDS over TCP has been seen to do, a signal ends the process.
 _HANG_TIMEOUT_S = 4.0
 
@@ -54,7 +52,7 @@ def run(make_node: Callable[[], RunnableNode], args: list[str] | None = None) ->
     """
     # A SimpleQueue because its put is safe in a signal handler. None: end without an error.
     ends: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
-    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    shorten_turns()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ends.put(None))
     try:

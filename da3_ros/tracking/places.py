@@ -92,7 +92,8 @@ class PlaceIndex:
         rows = np.concatenate(list(self._raw.values()))
         self._mean = rows.mean(0)
         centred = rows - self._mean
-        values, vectors = (part.numpy() for part in torch.linalg.eigh(torch.from_numpy(centred.T @ centred / len(rows))))
+        covariance = torch.from_numpy(centred.T @ centred / len(rows))
+        values, vectors = (part.numpy() for part in torch.linalg.eigh(covariance))
         values = values.clip(min=0.0)
         self._whiten = vectors / np.sqrt(values + _SHRINKAGE * values.mean() + 1e-12)
         self._learned_from = len(self._raw)

@@ -4,6 +4,7 @@ import errno
 import json
 import re
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -420,3 +421,12 @@ def test_time_that_goes_back_starts_anew(tmp_path):
     assert [message.step for message in by_topic(tmp_path / "out.mcap")["/window"]] == [*range(1, 8), *range(1, 8)]
     depth = [bytes(message.data) for message in by_topic(tmp_path / "out.mcap")["/left/depth/image_rect"]]
     assert depth[:7] == depth[7:]
+
+
+def test_threads_take_short_turns_during_a_replay_and_as_before_after_it(bag, tmp_path, monkeypatch):
+    """Else the network's thread waits 5 ms for the interpreter at each of torch's calls."""
+    before, seen = sys.getswitchinterval(), []
+    write = command.Output.write
+    monkeypatch.setattr(command.Output, "write", lambda *given: seen.append(sys.getswitchinterval()) or write(*given))
+    assert run(bag, tmp_path / "out.mcap") == 0
+    assert seen[0] < 1e-3 and sys.getswitchinterval() == before
