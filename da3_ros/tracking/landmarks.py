@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import torch
 
 from da3_ros.geometry.se3 import invert
 from da3_ros.tracking.keyframe_store import KeyframeView, map_grid
@@ -122,8 +123,9 @@ def _mutual(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows of descriptors (n, D) and (m, D) that are each other's nearest, and clearly so."""
     if min(len(a), len(b)) < 2:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    # SIFT's are whole numbers, so in float32 their products are exact.
-    squares = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
+    # SIFT's are whole numbers, so in float32 their products are exact. By torch for its number of threads, see places.
+    products = (torch.from_numpy(a) @ torch.from_numpy(b).T).numpy()
+    squares = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * products
     into, back = _clearly_nearest(squares), _clearly_nearest(squares.T)
     rows = np.flatnonzero((into >= 0) & (back[into] == np.arange(len(a))))
     return rows, into[rows]

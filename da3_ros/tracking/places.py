@@ -38,8 +38,8 @@ class PlaceIndex:
     Whitening is learned anew as keyframes accumulate: the same keyframes in the same order give the same answers.
     """
 
-    # What is decomposed is small, and by torch, whose number of threads is set: NumPy's library takes all cores, and
-    # where others want them, too, its threads wait for each other for seconds.
+    # Products and decompositions are torch's, whose number of threads is set: NumPy's library takes all cores, and where
+    # others want them, too, its threads wait for each other, for seconds in all.
 
     def __init__(self) -> None:
         self._raw: dict[int, np.ndarray] = {}  # keyframe -> (C, D') projected, in order
@@ -72,7 +72,7 @@ class PlaceIndex:
             return None
         rows = np.concatenate([self._white[number] for number in known])
         owners = [(number, camera) for number in known for camera in range(len(self._white[number]))]
-        cosine = rows @ self._white[new].T  # (sum of C, C)
+        cosine = (torch.from_numpy(rows) @ torch.from_numpy(self._white[new]).T).numpy()  # (sum of C, C)
         row, new_camera = np.unravel_index(int(cosine.argmax()), cosine.shape)
         old, old_camera = owners[int(row)]
         return Candidate(old, new, old_camera, int(new_camera), float(cosine[row, new_camera]))
@@ -92,8 +92,8 @@ class PlaceIndex:
         rows = np.concatenate(list(self._raw.values()))
         self._mean = rows.mean(0)
         centred = rows - self._mean
-        covariance = torch.from_numpy(centred.T @ centred / len(rows))
-        values, vectors = (part.numpy() for part in torch.linalg.eigh(covariance))
+        spread = torch.from_numpy(centred)
+        values, vectors = (part.numpy() for part in torch.linalg.eigh(spread.T @ spread / len(rows)))
         values = values.clip(min=0.0)
         self._whiten = vectors / np.sqrt(values + _SHRINKAGE * values.mean() + 1e-12)
         self._learned_from = len(self._raw)
