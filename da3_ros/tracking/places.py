@@ -38,8 +38,8 @@ class PlaceIndex:
     Whitening is learned anew as keyframes accumulate: the same keyframes in the same order give the same answers.
     """
 
-    # Products and decompositions are torch's, whose number of threads is set: NumPy's library takes all cores, and where
-    # others want them, too, its threads wait for each other, for seconds in all.
+    # Products and decompositions are torch's, whose number of threads is set: NumPy's library takes all cores, and
+    # where others want them, too, its threads wait for each other, for seconds in all.
 
     def __init__(self) -> None:
         self._raw: dict[int, np.ndarray] = {}  # keyframe -> (C, D') projected, in order
