@@ -112,6 +112,14 @@ def assert_alike(found, expected):
     assert error.max() < 0.1
 
 
+def assert_alike_but_for_unit(found, expected):
+    """The same of depth, of which windows agree on the unit to 1 %: where they contradict each other, as those of a
+    random network do, images that differ by a grey level in few pixels move it by some tenths of that."""
+    unit = np.nanmedian(found / expected)
+    assert unit == pytest.approx(1.0, abs=0.01)
+    assert_alike(found / unit, expected)
+
+
 def test_the_set_that_leaves_is_the_same_whoever_took_which_result():
     """On a GPU it is chosen by the step before the last, whether or not later results have been taken by then."""
     at_once, at_the_end = make("cpu"), make("cpu")
@@ -142,7 +150,7 @@ def test_the_host_waits_for_nothing_until_the_result(voxel, resolution):
             torch.cuda.set_sync_debug_mode("default")
         found, expected = pending.result(), cpu.step(make_similar_set(step), EVERYTHING)
         for ours, theirs in zip(found.outputs, expected.outputs, strict=True):
-            assert_alike(ours.depth, theirs.depth)
+            assert_alike_but_for_unit(ours.depth, theirs.depth)
             assert_alike(ours.confidence, theirs.confidence)
             assert ours.points.data.shape == theirs.points.data.shape
         assert found.merged_points.data.shape[1] == pytest.approx(expected.merged_points.data.shape[1], rel=0.05)

@@ -16,9 +16,10 @@ Image = np.ndarray | torch.Tensor
 # Uploads that can be under way at once: one that kernels read, one on its way and one that the host writes.
 _SLOTS = 3
 _COPY_THREADS = 3
-# Bytes that are sent while the host writes the next ones: a single image is on the device soon after it is written.
-# Of several images parts are larger, since each may have to wait for the interpreter's lock.
-_PART = 1 << 19
+# Bytes that are sent while the host writes the next ones. Each part costs the host more than sending so much takes, and
+# a set of several images more, since each may have to wait for the interpreter's lock.
+_PART = 1 << 22
+_SHARED_PART = 1 << 19  # at least, of several images
 _MOST_PARTS = 8
 
 
@@ -106,7 +107,8 @@ class _CudaSlot(_Slot):
         spin between two copies, and hold each other up where cores are shared.
         """
         parts: deque[_Part] = deque()
-        part_size = max(_PART, sum(image.nbytes for image in images) // _MOST_PARTS)
+        shared = max(_SHARED_PART, sum(image.nbytes for image in images) // _MOST_PARTS)
+        part_size = _PART if len(images) == 1 else shared
         start = 0
         for image, host, device in zip(images, _places(images, self.host), _places(images, self.buffer), strict=True):
             if isinstance(image, torch.Tensor):
