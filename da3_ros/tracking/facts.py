@@ -43,6 +43,7 @@ class Facts:
     kept: np.ndarray  # (2, 4, 4) 1 for what the body keeps of its last pose, without metres and with
     hung: np.ndarray  # () row of Memory.arms of the camera that the last body was at
     hung_lever: np.ndarray  # (3,) from the base to it in metres, in its axes; 0 for the first window
+    error_growth: np.ndarray  # () see pose_noise
     motion: np.ndarray  # (4, 4) of the body since the last window, as the robot's odometry has it, else identity
 
     def pack(self, device: torch.device) -> Tensor:
@@ -62,7 +63,7 @@ class FactsLayout:
             "mount": (N, 4, 4), "hangs": (N,), "even": (N,), "arm": (M,), "given": (N,), "T_given_base": (N, 4, 4),
             "content": (M, 4), "ranges": (MOST_RANGES, 4), "turnover": (), "elapsed_s": (), "started": (),
             "connected": (), "alone": (), "chief": (2,), "chief_mount": (2, 4, 4), "chief_arm": (),
-            "armed": (), "kept": (2, 4, 4), "hung": (), "hung_lever": (3,), "motion": (4, 4),
+            "armed": (), "kept": (2, 4, 4), "hung": (), "hung_lever": (3,), "error_growth": (), "motion": (4, 4),
         }  # fmt: skip
 
     def unpack(self, packed: Tensor) -> dict[str, Tensor]:

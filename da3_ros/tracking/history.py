@@ -9,15 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from da3_ros.datatypes import WindowView
 from da3_ros.geometry.se3 import T_BODY_OPTICAL, T_from, invert, rotation_angle
 from da3_ros.tracking.carried_camera import CarriedCamera
 from da3_ros.tracking.extrinsics_monitor import ExtrinsicsMonitor
-from da3_ros.tracking.gauge import squared_motion
 from da3_ros.tracking.keyframes import AnchorPolicy, SetGeometry
 from da3_ros.tracking.odometry_covariance import OdometryCovariance
+from da3_ros.tracking.pose_noise import ErrorGrowth
 from da3_ros.tracking.records import TrackedStep, TrackedView
 from da3_ros.tracking.report import TrackReport
 from da3_ros.tracking.scale_sources import SOURCES
@@ -49,6 +48,8 @@ class PendingStep:
     connected: bool
     bridged: bool
     T_new_old: np.ndarray | None  # see TrackedWindow
+    shared: np.ndarray  # (N,) which views were in the last window, too
+    error_growth: float  # by which views counted, see pose_noise
     canvas_hw: tuple[int, int]
     arrays: Callable[[], Mapping[str, np.ndarray]]  # waits for the device
     result: TrackedStep | None = None
@@ -60,11 +61,13 @@ class PendingStep:
 
 @dataclass(frozen=True)
 class _Settled:
-    """A step for the choice of keyframes: ``sets``, the stamp of each view's set, and which of them are keyframes."""
+    """A step for the choices that later ones make: ``sets``, the stamp of each view's set, which of them are keyframes,
+    and by how much errors grow with motion, as far as it was known then."""
 
     result: TrackedStep
     sets: Sequence[int]
     keyframes: Mapping[int, bool]
+    error_growth: float
 
 
 class TrackHistory:
@@ -84,6 +87,7 @@ class TrackHistory:
         self._last_keyframe: SetGeometry | None = None
         self._time_constant_s = time_constant_s
         self._covariance, self._errors = OdometryCovariance(time_constant_s), ViewErrors()
+        self._growth = ErrorGrowth()
         self._heard: dict[str, int] = {}  # source -> stamp at which it was last used
         self._camera = CarriedCamera()
         self._last: np.ndarray | None = None  # body pose
@@ -123,9 +127,18 @@ class TrackHistory:
                 leaves = self._policy.leaving(sets, keyframes)
             return known[leaves]
 
+    def error_growth(self, step: int) -> float:
+        """How errors grow with motion as of step number ``step``, whatever was settled since; see pose_noise."""
+        with self._lock:
+            return next(one.error_growth for one in self._settled if one.result.step == step)
+
     def _settle(self, pending: PendingStep) -> None:
         arrays = pending.arrays()
-        report = TrackReport.of(arrays["track_report"])
+        report = TrackReport.of(arrays["track_report"], len(pending.views))
+        # Views count by the inverse squares of their errors, as the step has counted them.
+        worth = 1 / (1 + pending.error_growth * report.motion)
+        off = np.square(report.angle) + np.square(report.distance / max(report.median_depth, 1e-9))
+        self._growth.learn(report.motion, off, pending.shared * worth)
         views = self._views(pending, arrays, report.growth)
         T_odom_base = arrays["T_odom_base"].astype(np.float64) if "T_odom_base" in arrays else None
         body = self._body(pending, views, T_odom_base, report)
@@ -149,7 +162,7 @@ class TrackHistory:
             status=status,
             source=self._source(pending.stamp_ns) if report.metric else "none",
             report=report,
-            covariance=self._uncertainty(pending, report, body, views),
+            covariance=self._uncertainty(pending, report, body, views, worth),
             view_variance=self._errors.views,
             moved=self._moved(pending, report),
             anew=found or pending.T_new_old is not None,
@@ -157,7 +170,7 @@ class TrackHistory:
         self._last = body
         self._based, self._metric = self._based or T_odom_base is not None, report.metric
         pending.result = self.latest = record
-        self._settled.append(_Settled(record, pending.sets, self._keyframes))
+        self._settled.append(_Settled(record, pending.sets, self._keyframes, self._growth.value))
 
     def _views(self, pending: PendingStep, arrays: Mapping[str, np.ndarray], growth: float) -> tuple[TrackedView, ...]:
         """The window's views; coarse maps of the newest ones are new, and those of older ones are remembered."""
@@ -261,6 +274,7 @@ class TrackHistory:
         report: TrackReport,
         body: np.ndarray,
         views: Sequence[TrackedView],
+        worth: np.ndarray,
     ) -> np.ndarray | None:
         """Covariance (6, 6), None from the moment on from which nobody knows where the robot is."""
         if not (pending.first or pending.connected or pending.bridged):
@@ -279,9 +293,9 @@ class TrackHistory:
             len(new),
             pending.connected,
             report.metric and len(pending.placed) > 1,
-            np.array([report.view_rotation_variance, report.view_translation_variance]),
+            report.view_variance,
             np.array([_SINGLE_TURN**2, (_SINGLE_SHIFT * report.median_depth) ** 2]),
-            _worth(views, report),
+            worth,
         )
         if found:
             self._errors.count_from_here()
@@ -317,14 +331,6 @@ def _geometry(views: Sequence[TrackedView]) -> SetGeometry:
         T_odom_cam=np.stack([view.T_odom_cam for view in views]),
         fov=np.stack([_half_fov(view) for view in views]),
     )
-
-
-def _worth(views: Sequence[TrackedView], report: TrackReport) -> np.ndarray:
-    """As the step has counted them (window_program), but for what their poses have become since."""
-    T = torch.from_numpy(np.stack([view.T_odom_cam for view in views]))
-    newest = slice(next(index for index, view in enumerate(views) if view.newest), None)
-    depth = torch.tensor(max(report.median_depth, 1e-9), dtype=torch.float64)
-    return 1 / (1 + report.error_growth * squared_motion(T, newest, depth).numpy())
 
 
 def _points(view: TrackedView, stride: int = 4) -> np.ndarray:

@@ -18,9 +18,10 @@ class TrackReport:
     ``carried``: the scale came from the last window, else it was kept. ``steady``: share of the common depth that
     agrees, low with moving objects. ``seen``: largest share of an old view that the newest set sees. ``baseline``:
     longest one among shared views over the median depth, about 0 in pure rotation. ``texture``: grey levels.
-    Variances are for each axis (rad^2, m^2) of a single view, as it lies in the last window and in this one.
     ``misfit`` (M, 6): of each newest view's camera against the body, see rigid.misfit; NaN where it is not placed, and
-    for lengths that are no metres.
+    for lengths that are no metres. ``motion`` (N,): squares of each view's motion against the newest ones, see
+    gauge.squared_motion; ``angle`` (N,) radians and ``distance`` (N,): by what each shared view is off after the window
+    was laid on the poses of all of them, and the ``weight`` (N,) that it had in that; 0 for others.
     """
 
     log_scale: float
@@ -31,29 +32,32 @@ class TrackReport:
     baseline: float
     texture: float
     median_depth: float
-    view_rotation_variance: float
-    view_translation_variance: float
     growth: float  # a place p that is remembered in odom has become growth p + shift with the scale
     shift_x: float
     shift_y: float
     shift_z: float
     frame_scale_variance: float  # of the logarithm, what the next windows inherit of scale_variance
-    error_growth: float  # with motion, see pose_noise
     used: tuple[str, ...]  # sources that were taken in
     jumped: tuple[str, ...]  # sources whose other scale was taken over
     rejected: tuple[str, ...]  # sources that did not fit
     misfit: np.ndarray
+    motion: np.ndarray
+    angle: np.ndarray
+    distance: np.ndarray
+    weight: np.ndarray
 
     @staticmethod
-    def of(values: np.ndarray) -> TrackReport:
-        """From ``Step.report`` (n,)."""
+    def of(values: np.ndarray, views: int) -> TrackReport:
+        """From ``Step.report`` (n,) of a window of so many views."""
         numbers = dict(zip(REPORT, values[: len(REPORT)].tolist(), strict=True))
-        flags, misfit = np.split(values[len(REPORT) :], [3 * len(SOURCES)])
+        flags, misfit, of_views = np.split(values[len(REPORT) :], [3 * len(SOURCES), -4 * views])
+        motion, angle, distance, weight = of_views.reshape(4, views).copy()
         named = [tuple(s for s, flag in zip(SOURCES, row, strict=True) if flag) for row in flags.reshape(3, -1)]
         carried, misfit = bool(numbers.pop("carried")), misfit.reshape(-1, 6).copy()
         report = TrackReport(
-            **numbers, carried=carried, used=named[0], jumped=named[1], rejected=named[2], misfit=misfit
-        )
+            **numbers, carried=carried, used=named[0], jumped=named[1], rejected=named[2], misfit=misfit,
+            motion=motion, angle=angle, distance=distance, weight=weight,
+        )  # fmt: skip
         if not report.metric:
             misfit[:, 3:] = np.nan
         return report
@@ -62,6 +66,13 @@ class TrackReport:
     def shift(self) -> np.ndarray:
         """(3,) in odom, see growth."""
         return np.array([self.shift_x, self.shift_y, self.shift_z])
+
+    @property
+    def view_variance(self) -> np.ndarray:
+        """(2,) for each axis (rad^2, m^2) of a single view, as it lies in the last window and in this one."""
+        there = self.weight > 0
+        squares = np.square([self.angle[there], self.distance[there]])
+        return squares @ self.weight[there] / max(self.weight.sum(), 1e-12) / 3
 
     @property
     def metric(self) -> bool:

@@ -15,6 +15,7 @@ from da3_ros.streaming.window import Slot
 from da3_ros.tracking.extrinsics_monitor import ExtrinsicsMonitor
 from da3_ros.tracking.history import PendingStep, TrackHistory
 from da3_ros.tracking.keyframes import AnchorPolicy
+from da3_ros.tracking.pose_noise import UNLEARNT
 from da3_ros.tracking.scale_filter import ScaleFilter
 from da3_ros.tracking.tracker import TrackedWindow, Tracker, ViewKey
 
@@ -68,10 +69,9 @@ class WindowTracking:
         Waits for the device only where a step is complete anyway.
         """
         stamps = sorted({self._sets.get(_key(slot), slot.view.stamp_ns) for slot in slots})
-        if len(stamps) < self._settings.sets or len(self._under_way) <= self._lag:
+        decided = self._decided()
+        if len(stamps) < self._settings.sets or decided is None:
             return None
-        decided = self._under_way[-1 - self._lag]
-        self._history.settle(decided)
         leaves = self._history.leaving(decided.step, stamps)
         if leaves is None:
             return None
@@ -92,8 +92,21 @@ class WindowTracking:
             metres = torch.stack([prediction.metres_per_unit, prediction.metres_stddev])
         return self._tracker.step(
             prediction.views, prediction.T_cam_world, K, depth, prediction.depth_conf, prediction.colours,
-            self._T_base_cam, self._settings.sources, metres, ranges,
+            self._T_base_cam, self._settings.sources, metres, ranges, self._error_growth(),
         )  # fmt: skip
+
+    def _decided(self) -> PendingStep | None:
+        """The newest step that may be asked without waiting for the device; settled. None: there is none yet."""
+        if len(self._under_way) <= self._lag:
+            return None
+        decided = self._under_way[-1 - self._lag]
+        self._history.settle(decided)
+        return decided
+
+    def _error_growth(self) -> float:
+        """As far as it is known."""
+        decided = self._decided()
+        return UNLEARNT if decided is None else self._history.error_growth(decided.step)
 
     def exclude(self, dynamic: Tensor) -> None:
         """Keep pixels of the newest views, (M, P) bool of their coarse maps, out of later alignments."""
@@ -117,6 +130,8 @@ class WindowTracking:
             connected=tracked.connected,
             bridged=tracked.bridged,
             T_new_old=tracked.T_new_old,
+            shared=tracked.shared,
+            error_growth=tracked.error_growth,
             canvas_hw=(prediction.depth.shape[-2], prediction.depth.shape[-1]),
             arrays=download.wait,
         )

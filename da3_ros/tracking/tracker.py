@@ -22,7 +22,7 @@ from da3_ros.streaming.device import pinned, pinned_indices
 from da3_ros.streaming.programs import Programs
 from da3_ros.tracking.body import Body
 from da3_ros.tracking.facts import MOST_RANGES, Facts, FactsLayout
-from da3_ros.tracking.pose_noise import unlearnt
+from da3_ros.tracking.pose_noise import UNLEARNT
 from da3_ros.tracking.scale_filter import ScaleFilter, unknown_scale
 from da3_ros.tracking.scale_sources import SOURCES
 from da3_ros.tracking.window_program import Memory, advance, realigned, thumbnail_grid
@@ -48,6 +48,8 @@ class TrackedWindow:
     depth: Tensor  # (M, P) float32 metres, coarse maps of the newest views
     weight: Tensor  # (M, P) float32, 0 where depth has no meaning
     report: Tensor  # see TrackReport
+    shared: np.ndarray  # (N,) 1 where the view was in the last window, else 0
+    error_growth: float  # as given to the step
     first: bool
     connected: bool
     bridged: bool
@@ -106,13 +108,14 @@ class Tracker:
         sources: Sequence[str] = SOURCES,
         metres: Tensor | None = None,
         ranges: np.ndarray | None = None,
+        error_growth: float = UNLEARNT,
     ) -> TrackedWindow:
         """Place the window of N ``views``, T_cam_world (N, 4, 4), with depth (M, H, W) of its newest ones.
 
         ``K`` (N, 3, 3) in canvas pixels, ``confidence`` (M, H, W), ``colours`` (M, 3, H, W) uint8. ``T_base_cam``:
         (4, 4) of the cameras whose place is known. ``sources``: those of SOURCES that may give metres; ``metres``
         (2,): metres per unit and its deviation from a metric network; ``ranges`` (K, 4): index into the newest views,
-        pixel u, v of the canvas, and measured depth in metres.
+        pixel u, v of the canvas, and measured depth in metres. ``error_growth``: see pose_noise.
         """
         keys = [(view.camera, view.stamp_ns) for view in views]
         newest = len(views) - len(depth)
@@ -152,6 +155,7 @@ class Tracker:
             elapsed_s=np.array(0.0 if first else (stamp_ns - self._stamp_ns) / 1e9),
             started=np.array(float(not first)),
             connected=np.array(float(connected)),
+            error_growth=np.array(error_growth),
             motion=motion,
             **hung,
         )
@@ -181,6 +185,8 @@ class Tracker:
             step.depth,
             step.weight,
             step.report,
+            shared,
+            error_growth,
             first,
             connected,
             bridged and not connected,
@@ -230,7 +236,7 @@ class Tracker:
             poses=poses, **self._maps(depth), body=identity, centre=identity[:3, 3].clone(),
             arms=identity.repeat(self._rows + 1, 1, 1),
             log=scale.log, variance=scale.variance, misfits=scale.misfits, idle=scale.idle,
-            age=scale.age, noise=unlearnt(self._device),
+            age=scale.age,
         )  # fmt: skip
 
     def _maps(self, depth: Tensor) -> dict[str, Tensor]:

@@ -19,7 +19,6 @@ from da3_ros.tracking.depth_scale import NewViews, OldViews, ScaleRatio, scale_b
 from da3_ros.tracking.facts import FactsLayout
 from da3_ros.tracking.gauge import invert_rigid, orthonormalize, squared_motion
 from da3_ros.tracking.numbers import numbers
-from da3_ros.tracking.pose_noise import growth_of, learn
 from da3_ros.tracking.rigid import RigidFit, blend, fit_rigid, misfit, weighted_median
 from da3_ros.tracking.scale_filter import UNKNOWN_VARIANCE, ScaleFilter, ScaleState, combine
 from da3_ros.tracking.scale_sources import (
@@ -55,7 +54,6 @@ class Memory(NamedTuple):
     misfits: Tensor
     idle: Tensor
     age: Tensor
-    noise: Tensor  # (6,) of pose_noise
 
 
 class Step(NamedTuple):
@@ -67,13 +65,12 @@ class Step(NamedTuple):
     metric: Tensor  # () bool: whether any source has ever given metres
     depth: Tensor  # (M, P) float32 metres, thumbnails of the newest views
     weight: Tensor  # (M, P) float32
-    report: Tensor  # (len(REPORT) + 3 S + 6 M,), see TrackReport
+    report: Tensor  # (len(REPORT) + 3 S + 6 M + 4 N,), see TrackReport
 
 
 REPORT = (
     "log_scale", "scale_variance", "carried", "steady", "seen", "baseline", "texture", "median_depth",
-    "view_rotation_variance", "view_translation_variance",
-    "growth", "shift_x", "shift_y", "shift_z", "frame_scale_variance", "error_growth",
+    "growth", "shift_x", "shift_y", "shift_z", "frame_scale_variance",
 )  # fmt: skip
 
 
@@ -126,8 +123,8 @@ def advance(
     scale = scale_filter.correct(scale, measured, facts["elapsed_s"])
     unit, metric = scale.metres_per_unit, scale.metric
     # Views count by the inverse squares of their errors against the newest ones.
-    motion, error_growth = squared_motion(T_world_cam, newest, unit_depth), growth_of(memory.noise)
-    counted = shared / torch.addcmul(numbers(device).one, motion, error_growth)
+    motion = squared_motion(T_world_cam, newest, unit_depth)
+    counted = shared / torch.addcmul(numbers(device).one, motion, facts["error_growth"])
     T_world_cam[:, :3, 3] *= unit
 
     # What is remembered follows a correction, about the cameras that the body hangs on by a lever in metres, whatever
@@ -147,8 +144,6 @@ def advance(
     fits = fit_rigid(
         torch.stack([T_world_cam, eye.expand_as(bodies)]), torch.stack([stored, bodies]), torch.stack([counted, aboard])
     )
-    off = fits.angle[0].square() + (fits.distance[0] / (unit_depth * unit)).square()
-    noise = learn(memory.noise, motion, off, counted)
     expected = memory.body @ facts["motion"]
     at_chief = T_world_cam.index_select(0, chief) @ T_cam_body[len(T_world_cam) :]
     together = metric > facts["alone"]  # the rig is in metres
@@ -170,11 +165,9 @@ def advance(
         memory.poses.index_copy(0, row, T_odom_cam),
         (memory.depth * growth.float()).index_copy(0, row[newest], thumbs),
         memory.weight.index_copy(0, row[newest], weights),
-        body, centre, arms, scale.log, scale.variance, scale.misfits, scale.idle, scale.age, noise,
+        body, centre, arms, scale.log, scale.variance, scale.misfits, scale.idle, scale.age,
     )  # fmt: skip
-    report = _report(
-        scale, ratio, seen, baseline, texture, typical * growth, fits, growth, shift, error_growth, misfits
-    )
+    report = _report(scale, ratio, seen, baseline, texture, typical * growth, fits, growth, shift, misfits, motion)
     return after, Step(T_odom_cam, body, unit, metric, thumbs, weights, report)
 
 
@@ -382,20 +375,18 @@ def _report(
     fits: RigidFit,
     growth: Tensor,
     shift: Tensor,
-    error_growth: Tensor,
     misfits: Tensor,
+    motion: Tensor,
 ) -> Tensor:
-    weight = fits.weights[0]
-    total = weight.sum().clamp(min=1e-12)
-    single = torch.stack([fits.angle[0], fits.distance[0]]).square() @ weight / total / 3
     # A window's own error is part of its scale, though the next windows do not all inherit it.
     own = torch.where(ratio.valid, ratio.variance, numbers(ratio.variance.device).zero)
     values = [
         scale.log, scale.variance + own, ratio.valid.double(), ratio.steady, seen, baseline, texture, typical,
-        *single, growth, *shift, scale.variance, error_growth,
+        growth, *shift, scale.variance,
     ]  # fmt: skip
     flags = torch.stack([scale.used, scale.jumped, scale.rejected]).flatten()
-    return torch.cat([torch.stack(values), flags, misfits.flatten()])
+    of_views = motion, fits.angle[0], fits.distance[0], fits.weights[0]
+    return torch.cat([torch.stack(values), flags, misfits.flatten(), *of_views])
 
 
 def _relative(ratio: ScaleRatio, log: Tensor) -> ScaleRatio:

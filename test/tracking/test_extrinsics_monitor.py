@@ -17,7 +17,7 @@ def watch(true_rig, believed_rig, steps=60):
     monitor = ExtrinsicsMonitor(min_angle_deg=1.0, min_distance_m=0.05)
     tracker = Tracker(ScaleFilter(5.0, 5), torch.device("cpu"), 16)
     for window in sim.windows(sim.circle(steps), true_rig, noise=NOISE):
-        report = TrackReport.of(sim.step(tracker, window, believed_rig).report.numpy())
+        report = TrackReport.of(sim.step(tracker, window, believed_rig).report.numpy(), len(window.views))
         newest = [view.camera for view in window.views if view.newest]
         for camera, misfit in zip(newest, report.misfit, strict=True):
             monitor.update(camera, misfit)

@@ -1,29 +1,25 @@
 """Whether errors grow with motion is learnt from what views are off."""
 
+import numpy as np
 import pytest
-import torch
 
-from da3_ros.tracking.pose_noise import growth_of, learn, unlearnt
-
-CPU = torch.device("cpu")
+from da3_ros.tracking.pose_noise import ErrorGrowth
 
 
-def learnt(growth, windows=200, views=5, scale=1e-4, counted=lambda motion: torch.ones_like(motion)):
+def learnt(growth, windows=200, views=5, scale=1e-4, counted=np.ones_like):
     """Growth that comes out of windows whose views have errors with squares of ``scale`` (1 + ``growth`` m^2)."""
-    generator = torch.Generator().manual_seed(0)
-    sums = unlearnt(CPU)
+    rng, found = np.random.default_rng(0), ErrorGrowth()
     for _ in range(windows):
-        motion = torch.rand(views, generator=generator, dtype=torch.float64) * 0.3
-        error = torch.randn(views, 3, generator=generator, dtype=torch.float64)
-        error *= (scale * (1 + growth * motion) / 3).sqrt()[:, None]
+        motion = rng.uniform(0, 0.3, views)
+        error = rng.normal(size=(views, 3)) * np.sqrt(scale * (1 + growth * motion) / 3)[:, None]
         weight = counted(motion)
-        residual = error - (weight[:, None] * error).sum(0) / weight.sum()
-        sums = learn(sums, motion, residual.square().sum(-1), weight)
-    return float(growth_of(sums))
+        residual = error - weight @ error / weight.sum()
+        found.learn(motion, np.square(residual).sum(-1), weight)
+    return found.value
 
 
 def test_before_anything_is_known_errors_are_taken_to_grow():
-    assert float(growth_of(unlearnt(CPU))) == pytest.approx(25.0)
+    assert ErrorGrowth().value == pytest.approx(25.0)
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1e-2])
@@ -39,20 +35,25 @@ def test_errors_that_grow_are_found_to():
 
 
 def test_windows_that_say_nothing_change_nothing():
-    """Rounding; two views, of which each is off by what the other one is; none."""
-    motion, ones = torch.tensor([0.0, 0.2, 0.3], dtype=torch.float64), torch.ones(3, dtype=torch.float64)
-    sums = unlearnt(CPU)
-    cases = ((1e-12 * ones, ones), (ones, ones * torch.tensor([1.0, 1, 0])), (ones * torch.nan, 0 * ones))
-    for residual, counted in cases:
-        assert torch.equal(learn(sums, motion, residual, counted), sums)
-    assert torch.equal(learn(sums, motion * torch.nan, ones, ones), sums)
+    """Rounding; two views, of which each is off by what the other one is; none; numbers that are none."""
+    motion, ones = np.array([0.0, 0.2, 0.3]), np.ones(3)
+    cases = (
+        (motion, 1e-12 * ones, ones), (motion, ones, np.array([1.0, 1, 0])), (motion, ones * np.nan, 0 * ones),
+        (motion * np.nan, ones, ones), (motion, ones * np.nan, ones),
+    )  # fmt: skip
+    for case in cases:
+        found = ErrorGrowth()
+        found.learn(*case)
+        found.learn(motion, np.array([1.0, 2, 3]), ones)
+        alone = ErrorGrowth()
+        alone.learn(motion, np.array([1.0, 2, 3]), ones)
+        assert found.value == alone.value != 25.0
 
 
 def test_one_view_that_is_far_off_does_not_decide():
-    sums = unlearnt(CPU)
-    motion = torch.tensor([0.01, 0.02, 0.03, 0.2], dtype=torch.float64)
+    motion, found = np.array([0.01, 0.02, 0.03, 0.2]), ErrorGrowth()
     for _ in range(50):
-        sums = learn(sums, motion, torch.full((4,), 1e-4, dtype=torch.float64), torch.ones(4, dtype=torch.float64))
-    before = float(growth_of(sums))
-    wrong = torch.tensor([1e-4, 1e-4, 1e-4, 1e3], dtype=torch.float64)
-    assert float(growth_of(learn(sums, motion, wrong, torch.ones(4, dtype=torch.float64)))) < before + 3.0
+        found.learn(motion, np.full(4, 1e-4), np.ones(4))
+    before = found.value
+    found.learn(motion, np.array([1e-4, 1e-4, 1e-4, 1e3]), np.ones(4))
+    assert found.value < before + 3.0

@@ -21,7 +21,7 @@ class Step:
 
     def __init__(self, tracker, window, rig, **more):
         self.window = sim.step(tracker, window, rig, **more)
-        self.report = TrackReport.of(self.window.report.numpy())
+        self.report = TrackReport.of(self.window.report.numpy(), len(self.window.T_odom_cam))
 
 
 class Run:
