@@ -43,7 +43,8 @@ class Drive(DriveScore):
         device = device or torch.device("cpu")
         sources = () if scenario.source == "none" else (scenario.source,)
         policy = AnchorPolicy(recent=scenario.recent)
-        settings = TrackingSettings(sources, scenario.sets, len(scenario.rig), policy=policy)
+        # What is simulated is off anew in each window.
+        settings = TrackingSettings(sources, scenario.sets, len(scenario.rig), policy=policy, repeats=False)
         tracking = WindowTracking(settings, device)
         tracking.set_rig(scenario.rig)
         downloader = Downloader(device)

@@ -56,6 +56,13 @@ def rotation_angle(R: np.ndarray) -> float:
     return float(np.arctan2(np.linalg.norm(axis), np.trace(R) - 1.0))
 
 
+def rotation_vector(R: np.ndarray) -> np.ndarray:
+    """Axis times angle (3,), radians in [0, pi], of a rotation matrix (3, 3)."""
+    *axis, w = quat_xyzw_from_matrix(R)
+    sine = float(np.linalg.norm(axis))
+    return (2 * np.arctan2(sine, w) / sine if sine > 0 else 2.0) * np.array(axis)
+
+
 def _bar_itzhack() -> np.ndarray:
     """(9, 16): from the elements of a rotation to those of the symmetric matrix whose eigenvector is its quaternion."""
     linear = np.zeros((3, 3, 4, 4))

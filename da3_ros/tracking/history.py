@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ from da3_ros.tracking.keyframes import AnchorPolicy, SetGeometry
 from da3_ros.tracking.odometry_covariance import OdometryCovariance
 from da3_ros.tracking.pose_noise import ErrorGrowth
 from da3_ros.tracking.records import TrackedStep, TrackedView
+from da3_ros.tracking.repeated_errors import RepeatedErrors
 from da3_ros.tracking.report import TrackReport
 from da3_ros.tracking.scale_sources import SOURCES
 from da3_ros.tracking.view_errors import ViewErrors
@@ -73,10 +75,11 @@ class _Settled:
 class TrackHistory:
     """Settles steps in the order of their submission, from whichever thread asks first.
 
-    ``time_constant_s``: for how long a source of scale is named after it was last heard.
+    ``time_constant_s``: for how long a source of scale is named after it was last heard; ``repeats``: whether windows are taken to
+    repeat their errors, see RepeatedErrors.
     """
 
-    def __init__(self, policy: AnchorPolicy, monitor: ExtrinsicsMonitor, time_constant_s: float):
+    def __init__(self, policy: AnchorPolicy, monitor: ExtrinsicsMonitor, time_constant_s: float, repeats: bool):
         self._policy, self._monitor = policy, monitor
         self._memory_ns = round(2e9 * max(time_constant_s, 0.5))
         self._lock = threading.Lock()
@@ -87,7 +90,7 @@ class TrackHistory:
         self._last_keyframe: SetGeometry | None = None
         self._time_constant_s = time_constant_s
         self._covariance, self._errors = OdometryCovariance(time_constant_s), ViewErrors()
-        self._growth = ErrorGrowth()
+        self._repeats, self._repeated, self._growth = repeats, RepeatedErrors(), ErrorGrowth()
         self._heard: dict[str, int] = {}  # source -> stamp at which it was last used
         self._camera = CarriedCamera()
         self._last: np.ndarray | None = None  # body pose
@@ -210,8 +213,11 @@ class TrackHistory:
             self._last_keyframe = None
             if self._last is None or np.isnan(T).any():
                 self._covariance, self._errors = OdometryCovariance(self._time_constant_s), ViewErrors()
+                self._repeated = RepeatedErrors()
             else:  # from the camera's place to that of the base: T is also that of the camera's body in it
-                self._covariance.realign(T[:3, :3], (T @ self._last @ invert(T @ T_BODY_OPTICAL))[:3, 3])
+                last = T @ self._last @ invert(T @ T_BODY_OPTICAL)
+                self._covariance.realign(T[:3, :3], last[:3, 3])
+                self._repeated.realign(T[:3, :3], last)
         if T_odom_base is not None:
             return T_odom_base
         if self._based and self._last is not None:
@@ -263,10 +269,12 @@ class TrackHistory:
 
     def _source(self, stamp_ns: int) -> str:
         """The strongest source that was heard lately, else the one that was heard last."""
-        for source in SOURCES:
-            if stamp_ns - self._heard.get(source, -(2**62)) <= self._memory_ns:
-                return source
-        return max(self._heard, key=lambda source: self._heard[source])
+        lately = self._heard_lately(stamp_ns)
+        return lately[0] if lately else max(self._heard, key=lambda source: self._heard[source])
+
+    def _heard_lately(self, stamp_ns: int) -> list[str]:
+        """Sources of metres, the strongest first."""
+        return [source for source in SOURCES if stamp_ns - self._heard.get(source, -(2**62)) <= self._memory_ns]
 
     def _uncertainty(
         self,
@@ -282,6 +290,7 @@ class TrackHistory:
         found = report.metric and not self._metric
         if found:  # the way before was not in metres; what single views are off by is what it was
             self._covariance.start()
+            self._repeated.start()
             self._errors.enlarge(report.growth)
         old, new = (
             np.array([view.T_odom_cam[:3, 3] for view in views if view.newest == newest]) for newest in (False, True)
@@ -307,7 +316,11 @@ class TrackHistory:
             own[:3, :3] += scale * np.outer(apart, apart)
         elapsed_s = 0.0 if self.latest is None else (pending.stamp_ns - self.latest.stamp_ns) / 1e9
         frame_variance = report.frame_scale_variance if report.metric else 0.0
-        return self._covariance.step(body, elapsed_s, rotation, translation, frame_variance, own)
+        covariance = self._covariance.step(body, elapsed_s, rotation, translation, frame_variance, own)
+        spread = _spread([view.T_odom_cam[:3, 3] for view in views if view.newest and view.camera in pending.placed])
+        by_rig = self._heard_lately(pending.stamp_ns) == ["rig"] and spread > 0
+        repeated = self._repeated.step(body, report.median_depth, self._errors.found, spread if by_rig else math.inf)
+        return covariance if covariance is None or not self._repeats else covariance + repeated
 
     def _moved(self, pending: PendingStep, report: TrackReport) -> dict[str, str]:
         newest = [view for view in pending.views if view.newest]
@@ -331,6 +344,11 @@ def _geometry(views: Sequence[TrackedView]) -> SetGeometry:
         T_odom_cam=np.stack([view.T_odom_cam for view in views]),
         fov=np.stack([_half_fov(view) for view in views]),
     )
+
+
+def _spread(places: Sequence[np.ndarray]) -> float:
+    """Sum of the squares by which places (3,) are apart from their middle; 0 of none."""
+    return float(np.square(np.stack(places) - np.mean(places, axis=0)).sum()) if places else 0.0
 
 
 def _points(view: TrackedView, stride: int = 4) -> np.ndarray:

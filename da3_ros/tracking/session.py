@@ -22,7 +22,8 @@ from da3_ros.tracking.tracker import TrackedWindow, Tracker, ViewKey
 
 @dataclass(frozen=True)
 class TrackingSettings:
-    """``sources`` of scale that may be used; ``sets`` and ``cameras`` of the window; the rest as the parameters."""
+    """``sources`` of scale that may be used; ``sets`` and ``cameras`` of the window; ``repeats``: false where windows
+    are off independently of each other, see RepeatedErrors; the rest as the parameters."""
 
     sources: tuple[str, ...]
     sets: int
@@ -33,6 +34,7 @@ class TrackingSettings:
     drift_angle_deg: float = 1.0
     drift_distance_m: float = 0.03
     execution: str = "eager"
+    repeats: bool = True
 
 
 class WindowTracking:
@@ -54,7 +56,7 @@ class WindowTracking:
         settings = self._settings
         self._tracker.reset()
         monitor = ExtrinsicsMonitor(settings.drift_angle_deg, settings.drift_distance_m)
-        self._history = TrackHistory(settings.policy, monitor, settings.time_constant_s)
+        self._history = TrackHistory(settings.policy, monitor, settings.time_constant_s, settings.repeats)
         self._sets: dict[ViewKey, int] = {}
         self._under_way: list[PendingStep] = []
 

@@ -24,6 +24,7 @@ class ViewErrors:
         self._covariance = np.zeros((2, 0, 0))  # of turns (rad^2) and of positions (m^2)
         self._body = np.zeros(2)  # variance of the newest body's
         self._views = np.full(2, np.nan)  # variance of single views, lately
+        self.found = np.full(2, np.nan)  # variances of single views in the last window, NaN where it shows none
         self._frame = np.zeros(2)
         self._bodies = 1  # how many of the last views the newest body's pose is the mean of
         self._guess: np.ndarray | None = None  # variance of single views that was taken before any was found
@@ -79,9 +80,10 @@ class ViewErrors:
         weight = shared * (1.0 if worth is None else worth)
         weight = weight / max(weight.sum(), 1e-12)
         learnt = np.ones(2)
+        self.found = np.full(2, np.nan)
         if count >= 2:
             stored = weight[shared] @ [1 / self._windows[index] for index in before]
-            found = residual / (1 - np.square(weight).sum()).clip(min=1e-3) / (1 + stored)
+            self.found = found = residual / (1 - np.square(weight).sum()).clip(min=1e-3) / (1 + stored)
             if self._guess is not None:
                 learnt, self._guess = found / self._guess, None
                 self._covariance *= learnt[:, None, None]
