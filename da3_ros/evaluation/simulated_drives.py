@@ -23,7 +23,8 @@ _METRES_STDDEV = 0.02  # that a simulated metric network claims for each window
 
 @dataclass(frozen=True)
 class Scenario:
-    """A way and what the robot has. ``source``: rig, odometry, metric_model, range or none."""
+    """A way and what the robot has. ``source``: rig, odometry, metric_model, range or none. ``repeats``: whether the
+    tracker takes windows to repeat their errors, as those of networks do; what ``noise`` makes is new in each."""
 
     name: str
     way: Sequence[np.ndarray]
@@ -33,6 +34,7 @@ class Scenario:
     missing: Mapping[int, set[str]] = field(default_factory=dict)
     sets: int = 4
     recent: int = 2
+    repeats: bool = False
 
 
 class Drive(DriveScore):
@@ -43,8 +45,9 @@ class Drive(DriveScore):
         device = device or torch.device("cpu")
         sources = () if scenario.source == "none" else (scenario.source,)
         policy = AnchorPolicy(recent=scenario.recent)
-        # What is simulated is off anew in each window.
-        settings = TrackingSettings(sources, scenario.sets, len(scenario.rig), policy=policy, repeats=False)
+        settings = TrackingSettings(
+            sources, scenario.sets, len(scenario.rig), policy=policy, repeats=scenario.repeats
+        )
         tracking = WindowTracking(settings, device)
         tracking.set_rig(scenario.rig)
         downloader = Downloader(device)

@@ -28,8 +28,10 @@ _GUESS_WINDOWS, _GUESS = 10, np.array([0.01, 0.015])
 class RepeatedErrors:
     """Covariance of what repeats, ordered as OdometryCovariance has it, at the body. Not thread-safe.
 
-    An error is a matrix of independent numbers of deviation 1 times a motion (6,), turn and displacement in odom's
-    axes: one matrix for turns, which move later positions too, one for displacements.
+    An error is a matrix (3, 6) of independent numbers of deviation 1 times a motion (6,), turn and displacement in
+    odom's axes: one matrix for turns, which move later positions too, one for displacements. Since all axes are alike,
+    covariances of a turn are multiples of the identity, and those of a turn with a position are cross products, so
+    numbers and vectors stand for them.
     """
 
     def __init__(self) -> None:
@@ -38,14 +40,20 @@ class RepeatedErrors:
 
     def start(self) -> None:
         """Count the way from the next pose on; how large errors are stays known."""
-        self._turns, self._ways = _Along(slice(3, 6)), _Along(slice(0, 3))
         self._last: np.ndarray | None = None
+        # Of turns r, positions p that they move, and columns c_j of the matrix: E[r r^T] = v I, E[r c_j^T] = a_j I,
+        # E[p r^T] = -[g]_x, E[p c_j^T] = -[b_j]_x; [.]_x is the matrix of the cross product.
+        self._v, self._a, self._g, self._b = 0.0, np.zeros(6), np.zeros(3), np.zeros((3, 6))
+        self._moved = np.zeros((3, 3))  # E[p p^T]
+        # Of displacements d with a matrix of their own: E[d d^T] = w I, E[d c_j^T] = e_j I.
+        self._w, self._e = 0.0, np.zeros(6)
 
     def realign(self, R_new_old: np.ndarray, T_odom_body: np.ndarray) -> None:
         """Odom has become another frame, ``R_new_old`` (3, 3); ``T_odom_body`` (4, 4) in it of the body at the last
         step, which may be another body too."""
-        self._turns.turn(R_new_old)
-        self._ways.turn(R_new_old)
+        R, both = R_new_old, np.kron(np.eye(2), R_new_old)
+        self._a, self._e, self._g, self._b = both @ self._a, both @ self._e, R @ self._g, R @ self._b @ both.T
+        self._moved = R @ self._moved @ R.T
         self._last = T_odom_body
 
     def step(
@@ -63,41 +71,37 @@ class RepeatedErrors:
         if self._last is not None:
             moved = T_odom_body[:3, 3] - self._last[:3, 3]
             turned = rotation_vector(T_odom_body[:3, :3] @ self._last[:3, :3].T)
-            motion = math.hypot(float(np.linalg.norm(turned)), float(np.linalg.norm(moved)) / depth)
-            kept = math.exp(-motion / _MEMORY)
+            self._forget(math.hypot(float(np.linalg.norm(turned)), float(np.linalg.norm(moved)) / depth))
+            self._add_turn(moved, np.concatenate([_TURN_BY_TURN * turned, _TURN_BY_WAY / depth * moved]))
             by_way = math.sqrt(_WAY_BY_WAY**2 + _RIG * depth**2 / rig_spread)
-            self._turns.step(moved, np.concatenate([_TURN_BY_TURN * turned, _TURN_BY_WAY / depth * moved]), kept)
-            self._ways.step(moved, np.concatenate([_WAY_BY_TURN * depth * turned, by_way * moved]), kept)
+            u = np.concatenate([_WAY_BY_TURN * depth * turned, by_way * moved])
+            self._w += float(2 * u @ self._e + u @ u)
+            self._e = self._e + u
         self._last = T_odom_body
         turn, way = self._squares / self._windows
-        return turn * self._turns.pose + way * self._ways.pose
+        covariance = np.zeros((6, 6))
+        covariance[:3, :3] = turn * self._moved + way * self._w * np.eye(3)
+        covariance[3:, :3] = turn * _cross(self._g)
+        covariance[:3, 3:] = covariance[3:, :3].T
+        covariance[3:, 3:] = turn * self._v * np.eye(3)
+        return covariance
+
+    def _forget(self, motion: float) -> None:
+        kept = math.exp(-motion / _MEMORY)
+        self._a, self._b, self._e = kept * self._a, kept * self._b, kept * self._e
+
+    def _add_turn(self, moved: np.ndarray, u: np.ndarray) -> None:
+        """Displaced by ``moved`` (3,) with the turn so far, which then becomes another by the matrix times ``u`` (6,)."""
+        d = _cross(moved)
+        half = -d @ _cross(self._g)
+        self._moved = self._moved + half + half.T + self._v * d @ d.T
+        self._g = self._g + self._b @ u + moved * float(self._v + u @ self._a)
+        self._b = self._b + np.outer(moved, self._a)
+        self._v += float(2 * u @ self._a + u @ u)
+        self._a = self._a + u
 
 
-class _Along:
-    """Covariance (24, 24) of a pose and of the matrix (3, 6) whose product with the motion adds to ``rows`` of it."""
-
-    def __init__(self, rows: slice):
-        self._rows = rows
-        self._covariance = np.zeros((24, 24))
-        self._covariance[6:, 6:] = np.eye(18)
-
-    @property
-    def pose(self) -> np.ndarray:
-        return self._covariance[:6, :6]
-
-    def step(self, moved: np.ndarray, motion: np.ndarray, kept: float) -> None:
-        """``moved`` (3,) displacement, ``motion`` (6,); ``kept``: how much of the matrix is what it was."""
-        self._covariance[6:, :6] *= kept
-        self._covariance[:6, 6:] *= kept
-        x, y, z = moved
-        move = np.eye(24)
-        move[:3, 3:6] = [[0.0, z, -y], [-z, 0.0, x], [y, -x, 0.0]]  # -[displacement]_x: what a turn does to it
-        move[self._rows, 6:] = np.kron(np.eye(3), motion)
-        self._covariance = move @ self._covariance @ move.T
-
-    def turn(self, R: np.ndarray) -> None:
-        """Into other axes, ``R`` (3, 3) from the old ones."""
-        both = np.kron(np.eye(2), R)
-        turn = np.zeros((24, 24))
-        turn[:6, :6], turn[6:, 6:] = both, np.kron(R, both)
-        self._covariance = turn @ self._covariance @ turn.T
+def _cross(vector: np.ndarray) -> np.ndarray:
+    """(3, 3): its product with another vector is the cross product."""
+    x, y, z = vector
+    return np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
