@@ -1,6 +1,7 @@
 """``python -m da3_ros.cli.bench_tracking``: simulated drives through the tracker, as a table for docs/tracking.md.
 
-With ``--network`` the drives go through a rendered hall, and the network makes the predictions.
+With ``--network`` the drives go through a rendered hall, and the network makes the predictions; with ``--real``, too,
+folders of recorded pictures with true poses and depth, as of ``da3-ros demo --images``, are the drives.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ import json
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from da3_ros.cli import network_drives
+from da3_ros.cli import network_drives, real_drives
 from da3_ros.cli.bench_step import Case, measure_node
 from da3_ros.cli.bench_timing import Repeats
 from da3_ros.cli.node_parameters import add_parameter_option, parse_parameter
@@ -100,6 +101,10 @@ def main(args: Sequence[str] | None = None) -> int:
         help="instead of simulated windows, pictures of a hall through this network (default: da3-nano)",
     )  # fmt: skip
     parser.add_argument(
+        "--real", type=Path, nargs="+", metavar="FOLDER",
+        help="with --network, pictures with true poses and depth instead of the hall",
+    )  # fmt: skip
+    parser.add_argument(
         "--sources", nargs="+", default=network_drives.SOURCES, choices=network_drives.SOURCES, metavar="SOURCE",
         help="with --network, values of scale.source to drive with (default: all of auto, rig, odometry, range)",
     )  # fmt: skip
@@ -153,16 +158,25 @@ def _network_drives(options: argparse.Namespace, device: torch.device) -> list[D
     """Prints each drive as it is done."""
     given = dict(map(parse_parameter, options.parameters))
     values = {"model.variant": options.network, "model.device": str(device)} | given
-    drives = network_drives.network_scenarios(options.steps) if not options.long else [figure_of_eight(options.long)]
     print(f"{options.network} on {describe_device(device)}\n", flush=True)
-    hall = network_drives.Hall(device)
     _print_head(_NETWORK_COLUMNS)
     results: list[DriveResult] = []
-    for scenario in drives:
-        for result in network_drives.drive(hall, scenario, options.sources, values):
-            results.append(result)
-            print(_row(_NETWORK_COLUMNS, result), flush=True)
+    for result in _recorded(options, values) if options.real else _rendered(options, values, device):
+        results.append(result)
+        print(_row(_NETWORK_COLUMNS, result), flush=True)
     return results
+
+
+def _recorded(options: argparse.Namespace, values: Mapping[str, Any]) -> Iterator[DriveResult]:
+    for folder in options.real:
+        yield from real_drives.real_drives(folder, options.sources, values)
+
+
+def _rendered(options: argparse.Namespace, values: Mapping[str, Any], device: torch.device) -> Iterator[DriveResult]:
+    drives = network_drives.network_scenarios(options.steps) if not options.long else [figure_of_eight(options.long)]
+    hall = network_drives.Hall(device)
+    for scenario in drives:
+        yield from network_drives.drive(hall, scenario, options.sources, values)
 
 
 def _write(path: str | None, figures: Mapping[str, Any]) -> None:

@@ -125,7 +125,10 @@ def drive(
     return [run.result(hall) for run in runs]
 
 
-_NOTHING: Mapping[str, Any] = dict.fromkeys(DriveResult.__dataclass_fields__, math.nan)
+def nothing(name: str, steps: int, silent: int) -> dict[str, Any]:
+    """Fields of a DriveResult where too few steps had a pose to tell anything."""
+    unknown: dict[str, Any] = dict.fromkeys(DriveResult.__dataclass_fields__, math.nan)
+    return {**unknown, "scenario": name, "steps": steps, "statuses": {"no pose": silent}}
 
 
 @dataclass(frozen=True)
@@ -209,8 +212,7 @@ class _Run:
             "refused": dict(self._map.refused),
         }  # fmt: skip
         if len(kept) < 2:
-            shown = {"scenario": self._scenario.name, "steps": len(kept), "statuses": {"no pose": self._silent}}
-            return NetworkResult(**{**_NOTHING, **shown, **told})
+            return NetworkResult(**{**nothing(self._scenario.name, len(kept), self._silent), **told})
         longer = np.array([step.longer for step in kept])
         unit = 1.0 if metres else 1.0 / float(np.nanmedian(longer))
         estimated, on_map = (_scaled(np.stack(poses), unit) for poses in (

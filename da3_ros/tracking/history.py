@@ -75,8 +75,8 @@ class _Settled:
 class TrackHistory:
     """Settles steps in the order of their submission, from whichever thread asks first.
 
-    ``time_constant_s``: for how long a source of scale is named after it was last heard; ``repeats``: whether windows are taken to
-    repeat their errors, see RepeatedErrors.
+    ``time_constant_s``: for how long a source of scale is named after it was last heard; ``repeats``: whether
+    windows are taken to repeat their errors, see RepeatedErrors.
     """
 
     def __init__(self, policy: AnchorPolicy, monitor: ExtrinsicsMonitor, time_constant_s: float, repeats: bool):

@@ -12,9 +12,9 @@ import numpy as np
 
 # Until there is something to go by: what da3-nano and simulated windows, whose errors do not grow, are both served by.
 UNLEARNT = 25.0
-_START_VIEWS = 12.0  # by so many residuals at no motion, and as many at this square of it
+_START_VIEWS = 60.0  # by so many residuals at no motion, and as many at this square of it
 _START_MOTION = 0.05
-_KEPT = 0.98  # from a window to the next
+_KEPT = 0.99  # from a window to the next
 _MOST = 100.0
 _MOST_MOTION = 1.0  # squares beyond it count as this: few far views must not decide alone
 _MOST_OFF = 9.0  # times the mean square, likewise

@@ -91,7 +91,7 @@ class RepeatedErrors:
         self._a, self._b, self._e = kept * self._a, kept * self._b, kept * self._e
 
     def _add_turn(self, moved: np.ndarray, u: np.ndarray) -> None:
-        """Displaced by ``moved`` (3,) with the turn so far, which then becomes another by the matrix times ``u`` (6,)."""
+        """Displaced by ``moved`` (3,) with the turn so far, to which the matrix times ``u`` (6,) is then added."""
         d = _cross(moved)
         half = -d @ _cross(self._g)
         self._moved = self._moved + half + half.T + self._v * d @ d.T

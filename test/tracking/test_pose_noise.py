@@ -2,7 +2,10 @@
 
 import numpy as np
 import pytest
+import window_simulation as sim
 
+from da3_ros.evaluation.simulated_drives import Drive, Scenario
+from da3_ros.tracking import Tracker
 from da3_ros.tracking.pose_noise import ErrorGrowth
 
 
@@ -57,3 +60,25 @@ def test_one_view_that_is_far_off_does_not_decide():
     before = found.value
     found.learn(motion, np.array([1e-4, 1e-4, 1e-4, 1e3]), np.ones(4))
     assert found.value < before + 3.0
+
+
+def test_what_was_learnt_decides_how_views_count_in_the_next_step(monkeypatch):
+    """Of windows whose errors do not grow; and in each step the covariance takes views as that step has."""
+    given, said, step, learn = [], [], Tracker.step, ErrorGrowth.learn
+
+    def watched(self, *args):
+        given.append(args[-1])
+        return step(self, *args)
+
+    def learning(self, motion, off, counted):
+        learn(self, motion, off, counted)
+        said.append((self.value, motion, counted))
+
+    monkeypatch.setattr(Tracker, "step", watched)
+    monkeypatch.setattr(ErrorGrowth, "learn", learning)
+    Drive(Scenario("", sim.circle(20, per_step=0.1), sim.STEREO, noise=sim.Noise(rotation_rad=0.003, translation=0.005)))
+    assert given[0] == pytest.approx(25.0) and given[-1] < 20.0
+    assert given[1:] == [value for value, _, _ in said[:-1]]
+    for growth, (_, motion, counted) in zip(given, said, strict=True):
+        shared = counted > 0
+        np.testing.assert_allclose(counted[shared], 1 / (1 + growth * motion[shared]))

@@ -1,5 +1,7 @@
 """What a network gets wrong alike in all windows is in the covariance of odometry, though no window shows it."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import window_simulation as sim
@@ -27,7 +29,7 @@ def seen_wrongly(way, by_turn, by_way, turn=TURN, shift=WAY):
     """``way`` as a network has it whose errors of turns and displacements are one and the same linear ones all along:
     matrices (3, 6)."""
     seen = [way[0]]
-    for before, after in zip(way[:-1], way[1:], strict=True):
+    for before, after in pairwise(way):
         moved, turned = after[:3, 3] - before[:3, 3], rotation_vector(after[:3, :3] @ before[:3, :3].T)
         wrong = turn * by_turn @ [*(5 * turned), *(8 * moved / DEPTH)]
         off = shift * DEPTH * by_way @ [*(2 * turned), *(12 * moved / DEPTH)]
