@@ -76,7 +76,9 @@ def test_what_was_learnt_decides_how_views_count_in_the_next_step(monkeypatch):
 
     monkeypatch.setattr(Tracker, "step", watched)
     monkeypatch.setattr(ErrorGrowth, "learn", learning)
-    Drive(Scenario("", sim.circle(20, per_step=0.1), sim.STEREO, noise=sim.Noise(rotation_rad=0.003, translation=0.005)))
+    Drive(
+        Scenario("", sim.circle(20, per_step=0.1), sim.STEREO, noise=sim.Noise(rotation_rad=0.003, translation=0.005))
+    )
     assert given[0] == pytest.approx(25.0) and given[-1] < 20.0
     assert given[1:] == [value for value, _, _ in said[:-1]]
     for growth, (_, motion, counted) in zip(given, said, strict=True):
