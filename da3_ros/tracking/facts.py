@@ -44,6 +44,9 @@ class Facts:
     hung: np.ndarray  # () row of Memory.arms of the camera that the last body was at
     hung_lever: np.ndarray  # (3,) from the base to it in metres, in its axes; 0 for the first window
     error_growth: np.ndarray  # () see pose_noise
+    pace: np.ndarray  # () how many times as long as the body's last step this one took
+    noise: np.ndarray  # (2, 2) see steady_motion
+    free: np.ndarray  # () 1 where the body's last motion says nothing of this one
     motion: np.ndarray  # (4, 4) of the body since the last window, as the robot's odometry has it, else identity
 
     def pack(self, device: torch.device) -> Tensor:
@@ -63,7 +66,8 @@ class FactsLayout:
             "mount": (N, 4, 4), "hangs": (N,), "even": (N,), "arm": (M,), "given": (N,), "T_given_base": (N, 4, 4),
             "content": (M, 4), "ranges": (MOST_RANGES, 4), "turnover": (), "elapsed_s": (), "started": (),
             "connected": (), "alone": (), "chief": (2,), "chief_mount": (2, 4, 4), "chief_arm": (),
-            "armed": (), "kept": (2, 4, 4), "hung": (), "hung_lever": (3,), "error_growth": (), "motion": (4, 4),
+            "armed": (), "kept": (2, 4, 4), "hung": (), "hung_lever": (3,), "error_growth": (), "pace": (),
+            "noise": (2, 2), "free": (), "motion": (4, 4),
         }  # fmt: skip
 
     def unpack(self, packed: Tensor) -> dict[str, Tensor]:

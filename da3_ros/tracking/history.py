@@ -7,7 +7,7 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from da3_ros.tracking.records import TrackedStep, TrackedView
 from da3_ros.tracking.repeated_errors import RepeatedErrors
 from da3_ros.tracking.report import TrackReport
 from da3_ros.tracking.scale_sources import SOURCES
+from da3_ros.tracking.steady_motion import MotionNoise
 from da3_ros.tracking.view_errors import ViewErrors
 from da3_ros.tracking.window_program import LEAST_TEXTURE, SHORTEST_BASELINE, thumbnail_grid
 
@@ -34,6 +35,7 @@ _LEAST_STEADY = 0.7
 _RECORDS = 4  # steps that are remembered for the choice of keyframes
 # Of a pose that one shared view alone gives: nothing in the window tells its error.
 _SINGLE_TURN, _SINGLE_SHIFT = 0.005, 0.01  # radians; metres per metre of depth
+_UNPREDICTED = np.full(2, np.nan)
 
 
 @dataclass
@@ -52,6 +54,7 @@ class PendingStep:
     T_new_old: np.ndarray | None  # see TrackedWindow
     shared: np.ndarray  # (N,) which views were in the last window, too
     error_growth: float  # by which views counted, see pose_noise
+    predicted: bool  # whether the body's last motion says anything of this one
     canvas_hw: tuple[int, int]
     arrays: Callable[[], Mapping[str, np.ndarray]]  # waits for the device
     result: TrackedStep | None = None
@@ -70,6 +73,7 @@ class _Settled:
     sets: Sequence[int]
     keyframes: Mapping[int, bool]
     error_growth: float
+    motion_noise: np.ndarray
 
 
 class TrackHistory:
@@ -90,7 +94,8 @@ class TrackHistory:
         self._last_keyframe: SetGeometry | None = None
         self._time_constant_s = time_constant_s
         self._covariance, self._errors = OdometryCovariance(time_constant_s), ViewErrors()
-        self._repeats, self._repeated, self._growth = repeats, RepeatedErrors(), ErrorGrowth()
+        self._repeats, self._repeated = repeats, RepeatedErrors()
+        self._growth, self._noise = ErrorGrowth(), MotionNoise()
         self._heard: dict[str, int] = {}  # source -> stamp at which it was last used
         self._camera = CarriedCamera()
         self._last: np.ndarray | None = None  # body pose
@@ -135,6 +140,11 @@ class TrackHistory:
         with self._lock:
             return next(one.error_growth for one in self._settled if one.result.step == step)
 
+    def motion_noise(self, step: int) -> np.ndarray:
+        """(2, 2) as of step number ``step``, whatever was settled since; see MotionNoise."""
+        with self._lock:
+            return next(one.motion_noise for one in self._settled if one.result.step == step)
+
     def _settle(self, pending: PendingStep) -> None:
         arrays = pending.arrays()
         report = TrackReport.of(arrays["track_report"], len(pending.views))
@@ -142,10 +152,15 @@ class TrackHistory:
         worth = 1 / (1 + pending.error_growth * report.motion)
         off = np.square(report.angle) + np.square(report.distance / max(report.median_depth, 1e-9))
         self._growth.learn(report.motion, off, pending.shared * worth)
+        innovation = report.innovation if pending.predicted else _UNPREDICTED
+        self._noise.enlarge(report.growth)
+        self._noise.learn(report.angle, report.distance, pending.shared * worth, innovation)
         views = self._views(pending, arrays, report.growth)
         T_odom_base = arrays["T_odom_base"].astype(np.float64) if "T_odom_base" in arrays else None
         body = self._body(pending, views, T_odom_base, report)
-        newest = _geometry([view for view in views if view.newest])
+        # Which sets are keyframes goes by where they are kept, so that it does not hang on what is told of it.
+        T_kept_told = invert(report.T_told_kept)
+        newest = _geometry([replace(v, T_odom_cam=T_kept_told @ v.T_odom_cam) for v in views if v.newest])
         keyframe = self._last_keyframe is None or self._policy.elsewhere(self._last_keyframe, newest)
         if keyframe:
             self._last_keyframe = newest
@@ -173,7 +188,7 @@ class TrackHistory:
         self._last = body
         self._based, self._metric = self._based or T_odom_base is not None, report.metric
         pending.result = self.latest = record
-        self._settled.append(_Settled(record, pending.sets, self._keyframes, self._growth.value))
+        self._settled.append(_Settled(record, pending.sets, self._keyframes, self._growth.value, self._noise.value))
 
     def _views(self, pending: PendingStep, arrays: Mapping[str, np.ndarray], growth: float) -> tuple[TrackedView, ...]:
         """The window's views; coarse maps of the newest ones are new, and those of older ones are remembered."""

@@ -17,6 +17,7 @@ from da3_ros.tracking.history import PendingStep, TrackHistory
 from da3_ros.tracking.keyframes import AnchorPolicy
 from da3_ros.tracking.pose_noise import UNLEARNT
 from da3_ros.tracking.scale_filter import ScaleFilter
+from da3_ros.tracking.steady_motion import UNKNOWN
 from da3_ros.tracking.tracker import TrackedWindow, Tracker, ViewKey
 
 
@@ -94,7 +95,7 @@ class WindowTracking:
             metres = torch.stack([prediction.metres_per_unit, prediction.metres_stddev])
         return self._tracker.step(
             prediction.views, prediction.T_cam_world, K, depth, prediction.depth_conf, prediction.colours,
-            self._T_base_cam, self._settings.sources, metres, ranges, self._error_growth(),
+            self._T_base_cam, self._settings.sources, metres, ranges, self._error_growth(), self._motion_noise(),
         )  # fmt: skip
 
     def _decided(self) -> PendingStep | None:
@@ -109,6 +110,11 @@ class WindowTracking:
         """As far as it is known."""
         decided = self._decided()
         return UNLEARNT if decided is None else self._history.error_growth(decided.step)
+
+    def _motion_noise(self) -> np.ndarray:
+        """Likewise."""
+        decided = self._decided()
+        return UNKNOWN if decided is None else self._history.motion_noise(decided.step)
 
     def exclude(self, dynamic: Tensor) -> None:
         """Keep pixels of the newest views, (M, P) bool of their coarse maps, out of later alignments."""
@@ -134,6 +140,7 @@ class WindowTracking:
             T_new_old=tracked.T_new_old,
             shared=tracked.shared,
             error_growth=tracked.error_growth,
+            predicted=tracked.predicted,
             canvas_hw=(prediction.depth.shape[-2], prediction.depth.shape[-1]),
             arrays=download.wait,
         )

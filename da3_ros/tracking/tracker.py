@@ -25,6 +25,7 @@ from da3_ros.tracking.facts import MOST_RANGES, Facts, FactsLayout
 from da3_ros.tracking.pose_noise import UNLEARNT
 from da3_ros.tracking.scale_filter import ScaleFilter, unknown_scale
 from da3_ros.tracking.scale_sources import SOURCES
+from da3_ros.tracking.steady_motion import UNKNOWN, Pace
 from da3_ros.tracking.window_program import Memory, advance, realigned, thumbnail_grid
 
 ViewKey = tuple[str, int]  # camera, stamp_ns
@@ -50,6 +51,7 @@ class TrackedWindow:
     report: Tensor  # see TrackReport
     shared: np.ndarray  # (N,) 1 where the view was in the last window, else 0
     error_growth: float  # as given to the step
+    predicted: bool  # whether the body's last motion says anything of this one
     first: bool
     connected: bool
     bridged: bool
@@ -84,6 +86,7 @@ class Tracker:
         self._given: dict[ViewKey, np.ndarray] = {}  # T_given_base of the robot's own odometry
         self._last_given: np.ndarray | None = None  # of the last window's body
         self._body = Body()
+        self._pace = Pace()
 
     def note(self, frame_set: FrameSet) -> None:
         """Of a set that enters the window: which views belong together, and where the robot's own odometry had them.
@@ -109,13 +112,15 @@ class Tracker:
         metres: Tensor | None = None,
         ranges: np.ndarray | None = None,
         error_growth: float = UNLEARNT,
+        noise: np.ndarray = UNKNOWN,
     ) -> TrackedWindow:
         """Place the window of N ``views``, T_cam_world (N, 4, 4), with depth (M, H, W) of its newest ones.
 
         ``K`` (N, 3, 3) in canvas pixels, ``confidence`` (M, H, W), ``colours`` (M, 3, H, W) uint8. ``T_base_cam``:
         (4, 4) of the cameras whose place is known. ``sources``: those of SOURCES that may give metres; ``metres``
         (2,): metres per unit and its deviation from a metric network; ``ranges`` (K, 4): index into the newest views,
-        pixel u, v of the canvas, and measured depth in metres. ``error_growth``: see pose_noise.
+        pixel u, v of the canvas, and measured depth in metres. ``error_growth``: see pose_noise; ``noise``
+        (2, 2): see MotionNoise.
         """
         keys = [(view.camera, view.stamp_ns) for view in views]
         newest = len(views) - len(depth)
@@ -140,6 +145,9 @@ class Tracker:
         # Only what stays in the window hands its error on; a set that leaves again at once does not.
         settled = min(_ESTABLISHED, max(counts))
         turnover = sum(count == settled for count in counts) / max(1, int(shared.sum()))
+        has_body = bool(hung["hangs"].any())
+        comes_from_last = connected and T_new_old is None and not hung["kept"].any()
+        pace, predicted = self._pace.step(stamp_ns, has_body, comes_from_last)
         facts = Facts(
             row=np.array([self._row[key] for key in keys]),
             shared=shared,
@@ -156,6 +164,9 @@ class Tracker:
             started=np.array(float(not first)),
             connected=np.array(float(connected)),
             error_growth=np.array(error_growth),
+            pace=np.array(pace),
+            noise=noise,
+            free=np.array(float(not predicted)),
             motion=motion,
             **hung,
         )
@@ -187,6 +198,7 @@ class Tracker:
             step.report,
             shared,
             error_growth,
+            predicted,
             first,
             connected,
             bridged and not connected,
@@ -233,7 +245,8 @@ class Tracker:
         identity = torch.eye(4, dtype=torch.float64, device=self._device)
         poses = identity.repeat(self._rows, 1, 1)
         return Memory(
-            poses=poses, **self._maps(depth), body=identity, centre=identity[:3, 3].clone(),
+            poses=poses, **self._maps(depth), body=identity, steady=identity.clone(),
+            motion=identity.clone(), centre=identity[:3, 3].clone(),
             arms=identity.repeat(self._rows + 1, 1, 1),
             log=scale.log, variance=scale.variance, misfits=scale.misfits, idle=scale.idle,
             age=scale.age,

@@ -28,6 +28,7 @@ from da3_ros.tracking.scale_sources import (
     scale_from_ranges,
     scale_from_vectors,
 )
+from da3_ros.tracking.steady_motion import weigh
 
 # Depth is remembered on at most about this many pixels a side: more would only repeat the same errors.
 THUMBNAIL = 32
@@ -47,6 +48,8 @@ class Memory(NamedTuple):
     depth: Tensor  # (R, P) float32 metres, of the view's thumbnail
     weight: Tensor  # (R, P) float32
     body: Tensor  # (4, 4) float64 T_odom_base; without a rig REP 103's axes at the place of a camera
+    steady: Tensor  # (4, 4) float64 T_odom_base as it was told
+    motion: Tensor  # (4, 4) float64 T_last_now of that over the last step, as evenly as it moves
     centre: Tensor  # (3,) float64 of the newest set's cameras that the body's pose comes from
     arms: Tensor  # (R + 1, 4, 4) float64 T_body_cam as first seen, by camera: what holds the body without metres
     log: Tensor  # of ScaleState, as are the next four
@@ -65,7 +68,7 @@ class Step(NamedTuple):
     metric: Tensor  # () bool: whether any source has ever given metres
     depth: Tensor  # (M, P) float32 metres, thumbnails of the newest views
     weight: Tensor  # (M, P) float32
-    report: Tensor  # (len(REPORT) + 3 S + 6 M + 4 N,), see TrackReport
+    report: Tensor  # (len(REPORT) + 3 S + 6 M + 4 N + 18,), see TrackReport
 
 
 REPORT = (
@@ -152,7 +155,8 @@ def advance(
     T_odom_cam, bodies = T_odom_world @ T_world_cam, T_odom_world @ bodies[newest]
     body = T_odom_world @ torch.where(together, fits.T_b_a[1], at_chief[1])
     body = torch.lerp(body, memory.body, facts["kept"].index_select(0, metric.long()[None])[0])
-    arms = memory.arms.index_copy(0, indices["arm"], invert_rigid(body) @ T_odom_cam[newest])
+    from_body, from_last = invert_rigid(torch.stack([body, memory.steady]))
+    arms = memory.arms.index_copy(0, indices["arm"], from_body @ T_odom_cam[newest])
     T_odom_cam, misfits = _on_body(facts, T_odom_cam, bodies, body, metric, newest)
     places = T_odom_cam[:, :3, 3]
     middle = facts["even"] @ places
@@ -160,15 +164,23 @@ def advance(
     # A view's pose is the mean of what its windows say: one window's noise then moves the frame by little.
     T_odom_cam = torch.where((shared > 0)[:, None, None], blend(stored, T_odom_cam, facts["share"]), T_odom_cam)
 
+    # What is told. What is remembered stays as the windows have it: with the told poses in it, what is left out of one
+    # step would change the unit of the next window.
+    steady = weigh(body, memory.steady, memory.motion, facts["pace"], growth, facts["noise"], facts["free"])
     thumbs = thumbs * unit.float()
     after = Memory(
         memory.poses.index_copy(0, row, T_odom_cam),
         (memory.depth * growth.float()).index_copy(0, row[newest], thumbs),
         memory.weight.index_copy(0, row[newest], weights),
-        body, centre, arms, scale.log, scale.variance, scale.misfits, scale.idle, scale.age,
+        body, steady.body, from_last @ steady.ahead, centre, arms,
+        scale.log, scale.variance, scale.misfits, scale.idle, scale.age,
     )  # fmt: skip
+    told = steady.body @ from_body
     report = _report(scale, ratio, seen, baseline, texture, typical * growth, fits, growth, shift, misfits, motion)
-    return after, Step(T_odom_cam, body, unit, metric, thumbs, weights, report)
+    report = torch.cat([report, steady.innovation, told.flatten()])
+    T_odom_cam = told @ T_odom_cam
+    orthonormalize(T_odom_cam)
+    return after, Step(T_odom_cam, steady.body, unit, metric, thumbs, weights, report)
 
 
 def realigned(memory: Memory, T_new_old: Tensor) -> Memory:
@@ -182,6 +194,7 @@ def realigned(memory: Memory, T_new_old: Tensor) -> Memory:
     return memory._replace(
         poses=T @ memory.poses,
         body=T @ memory.body @ invert_rigid(T),
+        steady=T @ memory.steady @ invert_rigid(T),
         centre=T[:3, :3] @ memory.centre + T[:3, 3],
         arms=T @ memory.arms,
     )
