@@ -67,7 +67,7 @@ def test_what_was_learnt_decides_how_views_count_in_the_next_step(monkeypatch):
     given, said, step, learn = [], [], Tracker.step, ErrorGrowth.learn
 
     def watched(self, *args):
-        given.append(args[-1])
+        given.append(args[-2])  # before the noise of its motion
         return step(self, *args)
 
     def learning(self, motion, off, counted):
