@@ -16,6 +16,7 @@ from da3_ros.config import Config
 from da3_ros.datatypes import Estimate, FrameSet, OutputRequest
 from da3_ros.egress.estimates import shared_frames
 from da3_ros.errors import FrameError, InputError
+from da3_ros.heap import keep_freed_memory
 from da3_ros.ingest.bag import Bag
 from da3_ros.ingest.bag_cameras import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE
 from da3_ros.ingest.bag_scan import RawMessage
@@ -155,6 +156,7 @@ class BagReplay:
         becomes of it, those of the topics ``also`` included.
         """
         self._prepare(start_ns)
+        keep_freed_memory()
         with short_turns(), PicturesAhead(self._ahead, self._bag.deserialize) as ahead:
             messages = ahead.read(self._bag.raw(self.topics | also, start_ns, stop_ns))
             yield from self._run(messages, request, skip, seen, boundary)
