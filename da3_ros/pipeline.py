@@ -282,4 +282,5 @@ def tracking_settings(config: PipelineConfig) -> TrackingSettings:
         drift_angle_deg=diagnostics.extrinsics_angle_deg,
         drift_distance_m=diagnostics.extrinsics_distance_m,
         execution=choose_execution(config.model.execution, choose_device(config.model.device)),
+        steadies=config.frames.publish_tf,
     )

@@ -168,6 +168,8 @@ class TrackHistory:
         self._keyframes = {stamp: flag for stamp, flag in flags.items() if stamp in set(pending.sets)}
         status = self._status(pending, report, body)
         found = report.metric and not self._metric and not pending.first
+        if found:
+            self._noise = MotionNoise()
         self._tell(pending, report, found)
         for source in report.used:
             self._heard[source] = pending.stamp_ns
@@ -228,7 +230,7 @@ class TrackHistory:
             self._last_keyframe = None
             if self._last is None or np.isnan(T).any():
                 self._covariance, self._errors = OdometryCovariance(self._time_constant_s), ViewErrors()
-                self._repeated = RepeatedErrors()
+                self._repeated, self._noise = RepeatedErrors(), MotionNoise()
             else:  # from the camera's place to that of the base: T is also that of the camera's body in it
                 last = T @ self._last @ invert(T @ T_BODY_OPTICAL)
                 self._covariance.realign(T[:3, :3], last[:3, 3])

@@ -21,6 +21,7 @@ from da3_ros.geometry.clouds import pack_points
 from da3_ros.streaming.programs import Programs
 from da3_ros.streaming.transfer import Download, Downloader
 from da3_ros.tracking.dynamic import DynamicFilter
+from da3_ros.tracking.gauge import invert_rigid
 from da3_ros.tracking.history import PendingStep
 from da3_ros.tracking.keyframe_store import KeyframeView, map_grid
 from da3_ros.tracking.loop_closure import SharedWindow
@@ -28,7 +29,7 @@ from da3_ros.tracking.mapping import Mapper, MappingSettings, OdomChange, StepMa
 from da3_ros.tracking.records import TrackedStep, TrackedView
 from da3_ros.tracking.tracker import TrackedWindow
 from da3_ros.tracking.voxel_map import Cloud, VoxelMap
-from da3_ros.tracking.window_program import REPORT, thumbnail_grid
+from da3_ros.tracking.window_program import REPORT, T_TOLD_KEPT, thumbnail_grid
 from da3_ros.worker import Worker
 
 # ``relate(pictures, contents)``: poses T_world_cam (N, 4, 4) and depth (N, H, W) of N pictures (H, W, 3) uint8 RGB
@@ -289,7 +290,9 @@ class DynamicStep:
         K_coarse[:, 1, 2] -= rows.start
         K_coarse[:, :2] /= rows.step
         depth = torch.where(tracked.weight > 0, tracked.depth, torch.nan).unflatten(1, (h, w))
-        T_odom_cam = tracked.T_odom_cam[newest]
+        # Masks enter what is remembered, so they go by the poses as that has them.
+        T_kept_told = invert_rigid(tracked.report[T_TOLD_KEPT].view(4, 4))
+        T_odom_cam = T_kept_told @ tracked.T_odom_cam[newest]
         growth, first = tracked.report[REPORT.index("growth")], REPORT.index("shift_x")
         shift = tracked.report[first : first + 3]
         return self._filter.step(stamp_ns, depth, K_coarse, T_odom_cam, growth, shift).flatten(1)

@@ -59,12 +59,14 @@ class RepeatedErrors:
     def step(
         self, T_odom_body: np.ndarray, depth: float, single: np.ndarray, rig_spread: float = math.inf
     ) -> np.ndarray:
-        """Covariance (6, 6) at ``T_odom_body`` (4, 4).
+        """Covariance (6, 6) at ``T_odom_body`` (4, 4); NaN, and nothing is counted, where that is no pose.
 
         ``single`` (2,): variances for each axis of single views in this window, turns (rad^2) and positions (m^2), NaN
         where it shows none; ``depth``: typical of what is seen, metres. ``rig_spread``: sum of the squares (m^2) by
         which the cameras of a set are apart from their middle, where that alone tells how long a metre is.
         """
+        if not np.isfinite(T_odom_body).all():
+            return np.full((6, 6), np.nan)
         depth = max(depth, 1e-9)
         if np.isfinite(single).all():
             self._squares, self._windows = self._squares + single / [1.0, depth**2], self._windows + 1

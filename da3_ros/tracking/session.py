@@ -24,7 +24,8 @@ from da3_ros.tracking.tracker import TrackedWindow, Tracker, ViewKey
 @dataclass(frozen=True)
 class TrackingSettings:
     """``sources`` of scale that may be used; ``sets`` and ``cameras`` of the window; ``repeats``: false where windows
-    are off independently of each other, see RepeatedErrors; the rest as the parameters."""
+    are off independently of each other, see RepeatedErrors; ``steadies``: false where the robot says itself where
+    its body is; the rest as the parameters."""
 
     sources: tuple[str, ...]
     sets: int
@@ -36,6 +37,7 @@ class TrackingSettings:
     drift_distance_m: float = 0.03
     execution: str = "eager"
     repeats: bool = True
+    steadies: bool = True
 
 
 class WindowTracking:
@@ -113,7 +115,7 @@ class WindowTracking:
 
     def _motion_noise(self) -> np.ndarray:
         """Likewise."""
-        decided = self._decided()
+        decided = self._decided() if self._settings.steadies else None
         return UNKNOWN if decided is None else self._history.motion_noise(decided.step)
 
     def exclude(self, dynamic: Tensor) -> None:

@@ -59,7 +59,9 @@ class MotionNoise:
             # A mean follows the views that count most, so that less of their errors is left.
             left = (1 - 2 * share + np.square(share).sum()).clip(min=_LEAST_LEFT)
             self._hear(0, (np.square([angle[seen], distance[seen]]) / left).mean(1) / 3)
-        self._hear(1, np.minimum(innovation, _MOST_OFF * self._value[1]) if self._heard[1] > 1 else innovation)
+        # Where nothing has moved so far innovations are small, and those of the first motion must be heard.
+        most = _MOST_OFF * self._value.max(0) if self._heard[1] > 1 else np.inf
+        self._hear(1, np.minimum(innovation, most))
 
     def enlarge(self, growth: float) -> None:
         """Lengths have become ``growth`` times as many."""

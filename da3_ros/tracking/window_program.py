@@ -75,6 +75,7 @@ REPORT = (
     "log_scale", "scale_variance", "carried", "steady", "seen", "baseline", "texture", "median_depth",
     "growth", "shift_x", "shift_y", "shift_z", "frame_scale_variance",
 )  # fmt: skip
+T_TOLD_KEPT = slice(-16, None)  # of a report, see TrackReport
 
 
 def thumbnail_grid(height: int, width: int) -> tuple[slice, slice]:
@@ -134,7 +135,8 @@ def advance(
     # the scale: so the body's place in odom does not move. Where the lever comes with the first metres, the cameras do.
     growth = torch.where(started, torch.exp(scale.log - before), numbers(device).one)
     lever = _lever_of_last(memory, indices["hung"], facts["hung_lever"])
-    shift = torch.addcmul((metric > state.metric) * lever, 1 - growth, memory.centre)
+    found = metric > state.metric  # the first metres
+    shift = torch.addcmul(found * lever, 1 - growth, memory.centre)
     stored = _grown(stored, shift, growth)
 
     # In one go: the window in odom by the views that are shared, and its newest body by the cameras of the rig.
@@ -147,7 +149,7 @@ def advance(
     fits = fit_rigid(
         torch.stack([T_world_cam, eye.expand_as(bodies)]), torch.stack([stored, bodies]), torch.stack([counted, aboard])
     )
-    expected = memory.body @ facts["motion"]
+    expected = memory.steady @ facts["motion"]  # nothing shared hangs on where it was before
     at_chief = T_world_cam.index_select(0, chief) @ T_cam_body[len(T_world_cam) :]
     together = metric > facts["alone"]  # the rig is in metres
     T_apart = expected @ invert_rigid(torch.where(started & together, fits.T_b_a[1], at_chief[0]))
@@ -166,7 +168,8 @@ def advance(
 
     # What is told. What is remembered stays as the windows have it: with the told poses in it, what is left out of one
     # step would change the unit of the next window.
-    steady = weigh(body, memory.steady, memory.motion, facts["pace"], growth, facts["noise"], facts["free"])
+    free = torch.maximum(facts["free"], found)  # what the body did was in another unit
+    steady = weigh(body, memory.steady, memory.motion, facts["pace"], growth, facts["noise"], free)
     thumbs = thumbs * unit.float()
     after = Memory(
         memory.poses.index_copy(0, row, T_odom_cam),

@@ -130,3 +130,13 @@ def test_a_drive_says_that_it_may_be_off_by_what_repeats():
 )
 def test_normalised_errors_squared_are_near_their_expectation_where_windows_repeat_errors(way, depth):
     assert 1 / 2 < nees(way, 6, depth) < 2
+
+
+def test_a_pose_that_is_none_has_no_covariance_and_counts_for_nothing():
+    with_it, without = RepeatedErrors(), RepeatedErrors()
+    single = np.array([1e-4, 1e-4])
+    for errors in (with_it, without):
+        errors.step(np.eye(4), 2.0, single)
+    assert np.isnan(with_it.step(np.full((4, 4), np.nan), 2.0, single)).all()
+    ahead = T_from(np.eye(3), np.array([1.0, 0.0, 0.0]))
+    np.testing.assert_array_equal(with_it.step(ahead, 2.0, single), without.step(ahead, 2.0, single))

@@ -1,15 +1,21 @@
 """Windows that place their newest views wrongly do not make odom jump, and a robot that turns or stops is followed."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
 import window_simulation as sim
 
+from da3_ros.config import from_flat
+from da3_ros.evaluation import simulated_drives
 from da3_ros.evaluation.simulated_drives import Drive, Scenario
 from da3_ros.geometry.se3 import T_from, invert
-from da3_ros.tracking import WindowTracking
+from da3_ros.pipeline import tracking_settings
+from da3_ros.tracking import TrackingSettings, WindowTracking
 from da3_ros.tracking.steady_motion import _ERRORS as ERRORS
 from da3_ros.tracking.steady_motion import UNKNOWN, MotionNoise, Pace, weigh
+from da3_ros.tracking.tracker import Tracker
 
 ROUGH = sim.Noise(depth=0.05, rotation_rad=0.01, translation=0.05)
 STEP = T_from(sim.yaw(0.05), np.array([0.1, 0.02, 0.0]))
@@ -136,3 +142,37 @@ def test_cameras_stay_where_they_are_on_the_robot():
     for step in Drive(Scenario("", sim.circle(12), sim.STEREO, noise=noise)).steps:
         for view in step.newest:
             np.testing.assert_allclose(step.T_odom_base @ sim.STEREO[view.camera], view.T_odom_cam, atol=1e-6)
+
+
+def test_the_first_motion_after_standing_exactly_still_is_learnt():
+    noise, errors = MotionNoise(), np.full(4, 0.05)
+    for _ in range(20):
+        noise.learn(np.zeros(4), np.zeros(4), np.ones(4), np.zeros(2))
+    for _ in range(60):
+        noise.learn(errors, errors, np.ones(4), np.full(2, 0.01))
+    assert noise.value[1] == pytest.approx(0.01, rel=0.1)
+
+
+def test_a_window_that_shares_nothing_begins_where_odom_was(monkeypatch):
+    step, seen = Tracker.step, []
+
+    def forgetful(self, *given, **named):
+        seen.append(1)
+        if len(seen) == 20:
+            self._windows = {}
+        return step(self, *given, **named)
+
+    monkeypatch.setattr(Tracker, "step", forgetful)
+    steps = Drive(Scenario("", sim.circle(24), sim.FRONT, "metric_model", noise=ROUGH)).steps
+    assert steps[19].status == "lost"
+    assert np.linalg.norm(steps[18].report.T_told_kept[:3, 3]) > 1e-3
+    np.testing.assert_allclose(steps[19].T_odom_base, steps[18].T_odom_base, atol=1e-5)
+
+
+def test_nothing_is_weighed_where_the_robot_says_itself_where_it_is(monkeypatch):
+    """Which sets are keyframes then goes by its poses."""
+    flat = {"cameras": ("left",), "frames.publish_tf": False}
+    assert not tracking_settings(from_flat(flat)).steadies
+    monkeypatch.setattr(simulated_drives, "TrackingSettings", functools.partial(TrackingSettings, steadies=False))
+    for step in Drive(Scenario("", sim.circle(20), sim.FRONT, "metric_model", noise=ROUGH)).steps:
+        np.testing.assert_allclose(step.report.T_told_kept, np.eye(4), atol=1e-9)
