@@ -16,6 +16,7 @@ from da3_ros.streaming.transfer import Downloader
 from da3_ros.tracking import TrackingSettings, WindowTracking
 from da3_ros.tracking.map_session import DynamicStep, MapSession, full_size
 from da3_ros.tracking.mapping import MappingSettings, OdomChange
+from da3_ros.tracking.steady_motion import UNKNOWN
 
 BITS = 14  # of the view's number, painted into its picture
 
@@ -190,6 +191,16 @@ def test_noise_of_a_weak_network_is_no_motion_and_hides_none_that_is_clear(capsy
         print(f"\nweak depth: {np.mean(found):.2%} of what moves masked, {np.mean(false):.2%} of all else")
     assert np.mean(false) < 0.01
     assert np.mean(found) > 0.48
+
+
+def test_masks_do_not_hang_on_what_is_told_of_the_body(monkeypatch):
+    """Since they enter what is remembered; see steady_motion."""
+    noise = sim.Noise(depth=0.02, rotation_rad=0.02, translation=0.15)
+    told = Session(sim.circle(14), noise=noise, loops=False).masks
+    monkeypatch.setattr(WindowTracking, "_motion_noise", lambda self: UNKNOWN)
+    as_windows_have_it = Session(sim.circle(14), noise=noise, loops=False).masks
+    assert np.mean(told) > 0.001
+    assert np.mean(np.not_equal(told, as_windows_have_it)) < 1e-5
 
 
 def test_without_anything_that_moves_nothing_is_masked(eight):
