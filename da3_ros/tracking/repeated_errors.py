@@ -20,6 +20,7 @@ from da3_ros.geometry.se3 import rotation_vector
 _TURN_BY_TURN, _TURN_BY_WAY = 5.0, 8.0
 _WAY_BY_TURN, _WAY_BY_WAY = 2.0, 12.0
 _RIG = 2.0  # times the variance of single views: what of the distances between the cameras of a set repeats
+_MOST_DEPTH = 1.5  # times as deep or as near as in the step before
 _MEMORY = 3.0  # motion, in radians and depths, after which errors are others
 # What single views are off, taken to have been found in so many windows before the first: radians, share of the depth.
 _GUESS_WINDOWS, _GUESS = 10, np.array([0.01, 0.015])
@@ -41,6 +42,7 @@ class RepeatedErrors:
     def start(self) -> None:
         """Count the way from the next pose on; how large errors are stays known."""
         self._last: np.ndarray | None = None
+        self._depth: float | None = None
         # Of turns r, positions p that they move, and columns c_j of the matrix: E[r r^T] = v I, E[r c_j^T] = a_j I,
         # E[p r^T] = -[g]_x, E[p c_j^T] = -[b_j]_x; [.]_x is the matrix of the cross product.
         self._v, self._a, self._g, self._b = 0.0, np.zeros(6), np.zeros(3), np.zeros((3, 6))
@@ -67,7 +69,10 @@ class RepeatedErrors:
         """
         if not np.isfinite(T_odom_body).all():
             return np.full((6, 6), np.nan)
-        depth = max(depth, 1e-9)
+        # The share of a way in its depth is counted for good, so one window that is wrong about depth must not decide.
+        depth = max(depth, 1e-9) if np.isfinite(depth) else self._depth or 1.0
+        usual = self._depth or depth
+        self._depth = depth = float(np.clip(depth, usual / _MOST_DEPTH, usual * _MOST_DEPTH))
         if np.isfinite(single).all():
             self._squares, self._windows = self._squares + single / [1.0, depth**2], self._windows + 1
         if self._last is not None:

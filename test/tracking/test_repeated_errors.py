@@ -140,3 +140,15 @@ def test_a_pose_that_is_none_has_no_covariance_and_counts_for_nothing():
     assert np.isnan(with_it.step(np.full((4, 4), np.nan), 2.0, single)).all()
     ahead = T_from(np.eye(3), np.array([1.0, 0.0, 0.0]))
     np.testing.assert_array_equal(with_it.step(ahead, 2.0, single), without.step(ahead, 2.0, single))
+
+
+def test_one_wrong_depth_does_not_decide_about_the_rest_of_the_way():
+    single, ahead = np.array([1e-5, 1e-4]), T_from(np.eye(3), np.array([0.1, 0.0, 0.0]))
+    found = []
+    for wrong in (2.0, 0.04):
+        errors, T = RepeatedErrors(), np.eye(4)
+        for depth in (2.0, 2.0, wrong, 2.0, 2.0):
+            covariance = errors.step(T, depth, single)
+            T = T @ ahead
+        found.append(np.sqrt(np.diag(covariance)))
+    assert (found[1] < 1.5 * found[0]).all()
