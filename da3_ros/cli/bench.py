@@ -93,7 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure every combination of variant, views, new views and resolution; print a table, write JSON."""
     device = choose_device(args.device)
-    image_hw = _parse_size(args.image_size or (bench_ros.scenario(device).image_size if args.ros else _IMAGE_SIZE))
+    image_hw = parse_image_size(args.image_size or (bench_ros.scenario(device).image_size if args.ros else _IMAGE_SIZE))
     image = f"{image_hw[1]}x{image_hw[0]} rgb8"
     if args.reference:
         require_reference()
@@ -251,7 +251,8 @@ def _report(
     return 0
 
 
-def _parse_size(text: str) -> tuple[int, int]:
+def parse_image_size(text: str) -> tuple[int, int]:
+    """Height and width of WIDTHxHEIGHT, a camera's; raises ConfigError for anything else."""
     width, separator, height = text.partition("x")
     if not separator or not width.isdigit() or not height.isdigit() or min(int(width), int(height)) < 14:
         raise ConfigError(f"--image-size must be WIDTHxHEIGHT in pixels, such as 1280x720, not {text!r}")

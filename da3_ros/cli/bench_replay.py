@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
+from da3_ros.cli.bench import parse_image_size
 from da3_ros.cli.bench_table import print_report
 from da3_ros.cli.demo_bag import write_sequence
 from da3_ros.cli.demo_sequence import Sequence as Pictures
@@ -55,7 +56,7 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--cameras", type=int, nargs="+", default=[1], help="cameras of the rig (default: 1)")
     parser.add_argument("--rates", type=float, nargs="+", default=[10.0, 30.0], metavar="HZ", help="default: 10 30")
     parser.add_argument("--seconds", type=float, default=30.0, help="of each recording (default: 30)")
-    parser.add_argument("--size", default="640x480", help="of its pictures (default: 640x480)")
+    parser.add_argument("--image-size", default="640x480", metavar="WxH", help="of its pictures (default: 640x480)")
     parser.add_argument("--folder", type=Path, help="where recordings are kept and found again (default: nowhere)")
     parser.add_argument("--render-on", default="cpu", metavar="DEVICE", help="default: cpu")
     parser.add_argument("--only-render", action="store_true", help="write the recordings, and replay none")
@@ -64,11 +65,11 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", metavar="FILE", help="write rows there ('-': standard output, no table)")
     options = parser.parse_args(args)
     try:
-        width, height = map(int, options.size.split("x"))
+        height, width = parse_image_size(options.image_size)
         with _folder(options.folder) as folder:
             bags = []
             for cameras, rate_hz in product(options.cameras, options.rates):
-                bag = folder / f"{cameras}x{options.size}_{rate_hz:g}hz_{options.seconds:g}s.mcap"
+                bag = folder / f"{cameras}x{options.image_size}_{rate_hz:g}hz_{options.seconds:g}s.mcap"
                 steps = max(2, round(options.seconds * rate_hz))
                 if not bag.exists():
                     made = procedural_sequence(

@@ -138,12 +138,15 @@ class TrackHistory:
     def error_growth(self, step: int) -> float:
         """How errors grow with motion as of step number ``step``, whatever was settled since; see pose_noise."""
         with self._lock:
-            return next(one.error_growth for one in self._settled if one.result.step == step)
+            return self._as_of(step).error_growth
 
     def motion_noise(self, step: int) -> np.ndarray:
         """(2, 2) as of step number ``step``, whatever was settled since; see MotionNoise."""
         with self._lock:
-            return next(one.motion_noise for one in self._settled if one.result.step == step)
+            return self._as_of(step).motion_noise
+
+    def _as_of(self, step: int) -> _Settled:
+        return next(one for one in self._settled if one.result.step == step)
 
     def _settle(self, pending: PendingStep) -> None:
         arrays = pending.arrays()

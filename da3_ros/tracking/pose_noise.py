@@ -23,6 +23,15 @@ _LEAST_LEFT = 0.1
 _LEAST_VIEWS = 3  # of two views each is off by what the other one is
 
 
+def share_left(counted: np.ndarray) -> np.ndarray:
+    """Which share (N,) of squares of equal errors is left of views after a mean in which they ``counted`` (N,), not 0.
+
+    A mean follows the views that count most, so that less of their errors is left.
+    """
+    share = counted / counted.sum()
+    return (1 - 2 * share + np.square(share).sum()).clip(min=_LEAST_LEFT)
+
+
 class ErrorGrowth:
     """From one reset to the next. Not thread-safe."""
 
@@ -47,9 +56,7 @@ class ErrorGrowth:
         seen = counted > 0
         if seen.sum() < _LEAST_VIEWS:
             return
-        share, m = counted[seen] / counted.sum(), np.minimum(motion[seen], _MOST_MOTION)
-        # A mean follows the views that count most, so that less of their errors is left.
-        left = off[seen] / (1 - 2 * share + np.square(share).sum()).clip(min=_LEAST_LEFT)
+        left, m = off[seen] / share_left(counted[seen]), np.minimum(motion[seen], _MOST_MOTION)
         mean = left.mean()
         if not (_SMALLEST < mean < np.inf and np.isfinite(m).all()):
             return

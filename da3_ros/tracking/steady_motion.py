@@ -20,9 +20,9 @@ from torch import Tensor
 
 from da3_ros.tracking.gauge import orthonormalize
 from da3_ros.tracking.numbers import numbers
+from da3_ros.tracking.pose_noise import share_left
 
 _KEPT = 0.95  # from a window to the next
-_LEAST_LEFT = 0.1
 _LEAST_VIEWS = 2
 _MOST_OFF = 9.0  # times the mean: a single wrong window does not show how the robot moves
 _SMALLEST = 1e-18  # of squares, so that none is divided by
@@ -55,10 +55,8 @@ class MotionNoise:
         for each axis, NaN where there was no prediction."""
         seen = counted > 0
         if seen.sum() >= _LEAST_VIEWS:
-            share = counted[seen] / counted[seen].sum()
-            # A mean follows the views that count most, so that less of their errors is left.
-            left = (1 - 2 * share + np.square(share).sum()).clip(min=_LEAST_LEFT)
-            self._hear(0, (np.square([angle[seen], distance[seen]]) / left).mean(1) / 3)
+            squares = np.square([angle[seen], distance[seen]]) / share_left(counted[seen])
+            self._hear(0, squares.mean(1) / 3)
         # Where nothing has moved so far innovations are small, and those of the first motion must be heard.
         most = _MOST_OFF * self._value.max(0) if self._heard[1] > 1 else np.inf
         self._hear(1, np.minimum(innovation, most))

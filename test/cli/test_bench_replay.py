@@ -39,8 +39,8 @@ def test_rows_of_recordings_that_are_made_once(monkeypatch, tmp_path, capsys):
 
     monkeypatch.setattr(bench_replay, "procedural_sequence", sequence)
     monkeypatch.setattr(bench_replay.subprocess, "run", replay)
-    given = ["--rates", "10", "20", "--cameras", "2", "--seconds", "1", "--size", "32x24", "--folder", str(tmp_path)]
-    given += ["--set", "window.sets=2"]
+    given = ["--rates", "10", "20", "--cameras", "2", "--seconds", "1", "--image-size", "32x24"]
+    given += ["--folder", str(tmp_path), "--set", "window.sets=2"]
     assert bench_replay.main([*given, "--json", str(tmp_path / "rows.json")]) == 0
     bags = sorted(tmp_path.glob("*.mcap"))
     assert [command[command.index("replay") + 1] for command in asked] == [str(bag) for bag in bags]
@@ -70,5 +70,10 @@ def test_a_replay_that_fails_is_told(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(bench_replay, "procedural_sequence", sequence)
     failed = subprocess.CompletedProcess([], 2, stderr="no such model")
     monkeypatch.setattr(bench_replay.subprocess, "run", lambda *_, **__: failed)
-    assert bench_replay.main(["--seconds", "1", "--size", "32x24", "--rates", "5"]) == 2
+    assert bench_replay.main(["--seconds", "1", "--image-size", "32x24", "--rates", "5"]) == 2
     assert "no such model" in capsys.readouterr().err
+
+
+def test_a_size_that_is_none_is_refused(capsys):
+    assert bench_replay.main(["--image-size", "large"]) == 2
+    assert "WIDTHxHEIGHT" in capsys.readouterr().err
