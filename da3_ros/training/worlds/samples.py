@@ -53,7 +53,7 @@ class SceneSource:
 
     def __call__(self, seeds: Tensor, views: int, size: tuple[int, int]) -> SceneBatch:
         """The samples of ``seeds`` (B,) int64: ``views`` pictures of ``size`` (H, W) each, by rigs of any number."""
-        rigs = sorted({1, 2, 3, views} if views <= _MOST_CAMERAS else {1, 2, 3})
+        rigs = sorted({1, 2, 3, 4, views} if views <= _MOST_CAMERAS else {1, 2, 3, 4})
         return self._batch(seeds, tuple((views // rig, rig) for rig in rigs if views % rig == 0), size)
 
     def sequence(self, seeds: Tensor, steps: int, cameras: int, size: tuple[int, int]) -> SceneBatch:
