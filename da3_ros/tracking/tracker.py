@@ -175,9 +175,9 @@ class Tracker:
             sources = [source for source in sources if source != "metric_model"]
 
         def program(*inputs: Tensor) -> tuple:
-            return advance(
-                self._filter, sources, layout, Memory(*inputs[: len(Memory._fields)]), *inputs[len(Memory._fields) :]
-            )
+            memory = Memory(*inputs[: len(Memory._fields)])
+            beside = self._programs.beside
+            return advance(self._filter, sources, layout, beside, memory, *inputs[len(Memory._fields) :])
 
         given_metres = self._no_metres if metres is None else metres
         inputs = facts.pack(self._device), T_cam_world, K, depth, confidence, colours, given_metres

@@ -7,9 +7,9 @@ It can therefore be captured as one CUDA graph for each number of views. Everyth
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +39,8 @@ SHORTEST_BASELINE = 0.01
 LEAST_TEXTURE = 2.0
 _BLOCK = 8  # pixels
 _LEAST_WEIGHT = 1e-3  # of a valid pixel: where the network is sure of nothing, all pixels count alike
+
+Beside = Callable[[Callable[[], Any], Callable[[], Any]], tuple[Any, Any]]
 
 
 class Memory(NamedTuple):
@@ -88,6 +90,7 @@ def advance(
     scale_filter: ScaleFilter,
     sources: Collection[str],
     layout: FactsLayout,
+    beside: Beside,
     memory: Memory,
     packed: Tensor,
     T_cam_world: Tensor,
@@ -99,7 +102,8 @@ def advance(
 ) -> tuple[Memory, Step]:
     """Place a window of N views, T_cam_world (N, 4, 4), with depth (M, H, W) of its newest ones.
 
-    ``K`` (N, 3, 3) canvas pixels; ``confidence`` (M, H, W) >= 1; depth that is not finite has no meaning; ``colours``
+    ``beside``: calls two functions that do not need each other, and may have the device do both at once. ``K``
+    (N, 3, 3) canvas pixels; ``confidence`` (M, H, W) >= 1; depth that is not finite has no meaning; ``colours``
     (M, 3, H, W) uint8; ``metres`` (2,): metres per unit and its deviation from a metric network, NaN without.
     ``sources``: those that may give metres.
     """
@@ -111,10 +115,12 @@ def advance(
     stored = memory.poses.index_select(0, row)
 
     # Scale: from the last window by common depth and baselines, then corrected by the sources.
-    thumbs, weights = _thumbnails(depth, confidence, facts["content"])
-    texture = _texture(colours)
-    ways = _compare_ways(facts, T_world_cam, stored)
-    ratio, seen, baseline, typical = _carry(memory, facts, row, T_world_cam, ways, K, depth, thumbs, weights, newest)
+    (coarse, by_ranges), (ways, texture) = beside(
+        lambda: (_coarse(memory, facts, row, K, depth, confidence), _by_ranges(sources, facts, depth)),
+        lambda: (_compare_ways(facts, T_world_cam, stored), _texture(colours)),
+    )
+    thumbs, weights = coarse.depth, coarse.weight
+    ratio, seen, baseline, typical = _carry(memory, facts, T_world_cam, ways, K, depth, coarse, newest)
     ratio = replace(ratio, valid=ratio.valid & (texture >= LEAST_TEXTURE))
     flags = torch.zeros(len(SOURCES), dtype=torch.bool, device=device)
     state = ScaleState(memory.log, memory.variance, memory.misfits, memory.idle, memory.age, flags, flags, flags)
@@ -123,7 +129,7 @@ def advance(
     scale = _choose(started, carried, state)
     before = scale.log
     unit_depth = typical * torch.exp(-before)
-    measured = _measure(sources, facts, ways, depth, metres, unit_depth)
+    measured = _measure(sources, ways, by_ranges, metres, unit_depth)
     scale = scale_filter.correct(scale, measured, facts["elapsed_s"])
     unit, metric = scale.metres_per_unit, scale.metric
     # Views count by the inverse squares of their errors against the newest ones.
@@ -243,38 +249,57 @@ def _texture(colours: Tensor) -> Tensor:
     return differences.amax().double()
 
 
+class _Coarse(NamedTuple):
+    """Coarse depth of the newest views in the window's unit, and of the older ones in metres."""
+
+    depth: Tensor  # (M, P) float32, of the newest
+    weight: Tensor  # (M, P) float32
+    typical: Tensor  # () in the window's unit
+    old: OldViews | None
+    typical_old: Tensor  # () metres
+    any_old: Tensor  # () bool
+
+
+def _coarse(
+    memory: Memory, facts: dict[str, Tensor], row: Tensor, K: Tensor, depth: Tensor, confidence: Tensor
+) -> _Coarse:
+    thumbs, weights = _thumbnails(depth, confidence, facts["content"])
+    unit_depth = weighted_median(thumbs.flatten(), weights.flatten()).double()
+    old = len(K) - len(depth)
+    if not old:
+        none = numbers(depth.device).zero
+        return _Coarse(thumbs, weights, unit_depth, None, none, none > 0)
+    depth_old = memory.depth.index_select(0, row[:old])
+    deep = (facts["deep"] * facts["shared"])[:old]
+    weight_old = memory.weight.index_select(0, row[:old]) * deep[:, None].float()
+    metres_old = weighted_median(depth_old.flatten(), weight_old.flatten()).double()
+    views = OldViews(depth_old, weight_old, _rays(K[:old], *depth.shape[-2:]))
+    return _Coarse(thumbs, weights, unit_depth, views, metres_old, weight_old.sum() > 0)
+
+
 def _carry(
     memory: Memory,
     facts: dict[str, Tensor],
-    row: Tensor,
     T_world_cam: Tensor,
     ways: _Ways,
     K: Tensor,
     depth: Tensor,
-    thumbs: Tensor,
-    weights: Tensor,
+    coarse: _Coarse,
     newest: slice,
 ) -> tuple[ScaleRatio, Tensor, Tensor, Tensor]:
     """Metres per unit by what is remembered; what the newest views see of it; longest baseline over depth; depth."""
-    shared = facts["shared"]
-    old = len(T_world_cam) - len(depth)
-    row = row[:old]
-    deep = (facts["deep"] * shared)[:old]
     measured = ways.baselines
-    unit_depth = weighted_median(thumbs.flatten(), weights.flatten()).double()
-    if old:
-        depth_old = memory.depth.index_select(0, row)
-        weight_old = memory.weight.index_select(0, row) * deep[:, None].float()
-        metres_old = weighted_median(depth_old.flatten(), weight_old.flatten()).double()
-        guess = torch.where(weight_old.sum() > 0, metres_old.clamp(min=1e-9).log() - unit_depth.log(), memory.log)
+    if coarse.old is not None:
+        guess = coarse.typical_old.clamp(min=1e-9).log() - coarse.typical.log()
+        guess = torch.where(coarse.any_old, guess, memory.log)
         guess = torch.where(measured.valid, measured.log, guess)
-        T_new_old = invert_rigid(T_world_cam[newest])[:, None] @ T_world_cam[:old]
-        views = OldViews(depth_old, weight_old, _rays(K[:old], *depth.shape[-2:]))
-        by_depth, seen = scale_by_depth(views, NewViews(depth, K[newest], facts["content"]), T_new_old, guess)
+        T_new_old = invert_rigid(T_world_cam[newest])[:, None] @ T_world_cam[: newest.start]
+        new = NewViews(depth, K[newest], facts["content"])
+        by_depth, seen = scale_by_depth(coarse.old, new, T_new_old, guess)
     else:
         by_depth, seen = _nothing(depth.device), torch.zeros((), dtype=torch.float64, device=depth.device)
     guess = torch.where(by_depth.valid, by_depth.log, torch.where(measured.valid, measured.log, memory.log))
-    typical = unit_depth * guess.exp()
+    typical = coarse.typical * guess.exp()
     baseline = ways.longest_baseline / typical.clamp(min=1e-9)
     measured = measured.unless(baseline < SHORTEST_BASELINE)
     by_baseline = ScaleRatio(measured.log, measured.variance, measured.valid, torch.ones_like(measured.log))
@@ -323,24 +348,25 @@ def _pairs(views: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
 
 def _measure(
     sources: Collection[str],
-    facts: dict[str, Tensor],
     ways: _Ways,
-    depth: Tensor,
+    by_ranges: ScaleMeasurement | None,
     metres: Tensor,
     unit_depth: Tensor,
 ) -> list[ScaleMeasurement | None]:
     """What each of SOURCES says of this window, None for those that are not among ``sources``."""
-    found: dict[str, ScaleMeasurement] = {}
+    found: dict[str, ScaleMeasurement | None] = {"range": by_ranges}
     if "rig" in sources:
         found["rig"] = ways.rig
     if "odometry" in sources:
         # A way that is short against the depth shows the poses' noise and the odometer's, not their scale.
         found["odometry"] = ways.odometry.unless(ways.longest_way < SHORTEST_BASELINE * unit_depth)
-    if "range" in sources:
-        found["range"] = scale_from_ranges(*_at_ranges(facts["ranges"], depth))
     if "metric_model" in sources:
         found["metric_model"] = scale_from_metres(metres[0], metres[1])
     return [found.get(source) for source in SOURCES]
+
+
+def _by_ranges(sources: Collection[str], facts: dict[str, Tensor], depth: Tensor) -> ScaleMeasurement | None:
+    return scale_from_ranges(*_at_ranges(facts["ranges"], depth)) if "range" in sources else None
 
 
 def _at_ranges(ranges: Tensor, depth: Tensor) -> tuple[Tensor, Tensor]:
