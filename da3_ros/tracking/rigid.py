@@ -52,21 +52,42 @@ def fit_rigid(T_a_view: Tensor, T_b_view: Tensor, weights: Tensor | None = None)
     """
     a, b = T_a_view.double(), T_b_view.double()
     base = torch.ones_like(b[..., 0, 0]) if weights is None else weights.double()
-    total = base.sum(-1, keepdim=True)
+    return fit_centres(fit_rotation(a[..., :3, :3], b[..., :3, :3], base), a, b)
+
+
+@dataclass(frozen=True)
+class RotationFit:
+    """The rotation of a rigid fit, which needs no lengths."""
+
+    R_b_a: Tensor  # (..., 3, 3)
+    weights: Tensor  # (..., V)
+    angle: Tensor  # (..., V)
+    base: Tensor  # (..., V) what the views were given to count for, as are the next two
+    there: Tensor  # (..., V) bool
+    half: Tensor  # (..., 1)
+
+
+def fit_rotation(R_a_view: Tensor, R_b_view: Tensor, base: Tensor) -> RotationFit:
+    """The rotation of ``fit_rigid``: float64 (..., V, 3, 3) each, and weights (..., V)."""
     there = base > 0
     half = there.sum(-1, keepdim=True) * _MORE_THAN_HALF
-    quaternion = quaternion_of(b[..., :3, :3] @ a[..., :3, :3].mT)  # each view's rotation from a to b
-    rotation, weight_r, angle = _robust_rotation(quaternion, base, there, half)
+    quaternion = quaternion_of(R_b_view @ R_a_view.mT)  # each view's rotation from a to b
+    return RotationFit(*_robust_rotation(quaternion, base, there, half), base, there, half)
 
-    start, offset = a[..., :3, 3], b[..., :3, 3] - a[..., :3, 3] @ rotation.mT
+
+def fit_centres(fit: RotationFit, a: Tensor, b: Tensor) -> RigidFit:
+    """What is left of ``fit_rigid`` of float64 ``a`` and ``b`` (..., V, 4, 4) when their rotation is known."""
+    base, there = fit.base, fit.there
+    total = base.sum(-1, keepdim=True)
+    start, offset = a[..., :3, 3], b[..., :3, 3] - a[..., :3, 3] @ fit.R_b_a.mT
     centre = (base[..., None] * start).sum(-2) / total.clamp(min=_TINY)
     spread = ((start - centre[..., None, :]).norm(dim=-1) * there).amax(-1, keepdim=True)
     smallest = (spread * (_CAUCHY * _SMALLEST_LENGTH)).clamp(min=_TINY)
-    translation, weight_t, distance = _robust_mean(offset, base, there, half, smallest)
+    translation, weights, distance = _robust_mean(offset, base, there, fit.half, smallest)
     T = torch.zeros_like(b[..., 0, :, :])
-    T[..., :3, :3], T[..., :3, 3] = rotation, translation
+    T[..., :3, :3], T[..., :3, 3] = fit.R_b_a, translation
     T[..., 3, 3].fill_(1.0)  # assigned to a single entry, it would be uploaded
-    return RigidFit(T, weight_r * weight_t / base.clamp(min=_TINY), angle, distance)
+    return RigidFit(T, fit.weights * weights / base.clamp(min=_TINY), fit.angle, distance)
 
 
 def blend(T_first: Tensor, T_second: Tensor, share: Tensor) -> Tensor:

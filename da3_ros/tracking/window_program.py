@@ -19,7 +19,7 @@ from da3_ros.tracking.depth_scale import NewViews, OldViews, ScaleRatio, scale_b
 from da3_ros.tracking.facts import FactsLayout
 from da3_ros.tracking.gauge import invert_rigid, orthonormalize, squared_motion
 from da3_ros.tracking.numbers import numbers
-from da3_ros.tracking.rigid import RigidFit, blend, fit_rigid, misfit, weighted_median
+from da3_ros.tracking.rigid import RigidFit, RotationFit, blend, fit_centres, fit_rotation, misfit, weighted_median
 from da3_ros.tracking.scale_filter import UNKNOWN_VARIANCE, ScaleFilter, ScaleState, combine
 from da3_ros.tracking.scale_sources import (
     SOURCES,
@@ -129,12 +129,25 @@ def advance(
     scale = _choose(started, carried, state)
     before = scale.log
     unit_depth = typical * torch.exp(-before)
-    measured = _measure(sources, ways, by_ranges, metres, unit_depth)
-    scale = scale_filter.correct(scale, measured, facts["elapsed_s"])
+    eye = torch.eye(4, dtype=torch.float64, device=device).expand_as(T_world_cam)
+    mount, aboard = facts["mount"], facts["hangs"]
+
+    def corrected() -> ScaleState:
+        measured = _measure(sources, ways, by_ranges, metres, unit_depth)
+        return scale_filter.correct(scale, measured, facts["elapsed_s"])
+
+    def turned() -> tuple[RotationFit, Tensor]:
+        # Views count by the inverse squares of their errors against the newest ones.
+        motion = squared_motion(T_world_cam, newest, unit_depth)
+        counted = shared / torch.addcmul(numbers(device).one, motion, facts["error_growth"])
+        R = T_world_cam[:, :3, :3]
+        a, b = torch.stack([R, eye[:, :3, :3]]), torch.stack([stored[:, :3, :3], R @ mount[:, :3, :3].mT])
+        return fit_rotation(a, b, torch.stack([counted, aboard])), motion
+
+    # In one go the window in odom by the views that are shared, and its newest body by the cameras of the rig: their
+    # rotations while the sources of scale are heard, their places when there are lengths.
+    scale, (rotations, motion) = beside(corrected, turned)
     unit, metric = scale.metres_per_unit, scale.metric
-    # Views count by the inverse squares of their errors against the newest ones.
-    motion = squared_motion(T_world_cam, newest, unit_depth)
-    counted = shared / torch.addcmul(numbers(device).one, motion, facts["error_growth"])
     T_world_cam[:, :3, 3] *= unit
 
     # What is remembered follows a correction, about the cameras that the body hangs on by a lever in metres, whatever
@@ -145,16 +158,11 @@ def advance(
     shift = torch.addcmul(found * lever, 1 - growth, memory.centre)
     stored = _grown(stored, shift, growth)
 
-    # In one go: the window in odom by the views that are shared, and its newest body by the cameras of the rig.
     chief = indices["chief"]
     known_arm = memory.arms.index_select(0, indices["chief_arm"][None])
-    T_cam_body = invert_rigid(torch.cat([facts["mount"], _chief_arms(facts, known_arm, metric)]))
+    T_cam_body = invert_rigid(torch.cat([mount, _chief_arms(facts, known_arm, metric)]))
     bodies = T_world_cam @ T_cam_body[: len(T_world_cam)]
-    eye = torch.eye(4, dtype=torch.float64, device=device)
-    aboard = facts["hangs"]
-    fits = fit_rigid(
-        torch.stack([T_world_cam, eye.expand_as(bodies)]), torch.stack([stored, bodies]), torch.stack([counted, aboard])
-    )
+    fits = fit_centres(rotations, torch.stack([T_world_cam, eye]), torch.stack([stored, bodies]))
     expected = memory.steady @ facts["motion"]  # nothing shared hangs on where it was before
     at_chief = T_world_cam.index_select(0, chief) @ T_cam_body[len(T_world_cam) :]
     together = metric > facts["alone"]  # the rig is in metres
