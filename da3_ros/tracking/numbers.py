@@ -18,10 +18,12 @@ class Numbers(NamedTuple):
     nan: Tensor
     zero32: Tensor
     one32: Tensor
+    eye: Tensor  # (4, 4) float64
 
 
 @functools.cache
 def numbers(device: torch.device) -> Numbers:
     """On ``device``; nobody writes to them."""
     double = torch.tensor([0.0, 1.0, torch.inf, torch.nan], dtype=torch.float64, device=device)
-    return Numbers(*double.unbind(), *torch.tensor([0.0, 1.0], dtype=torch.float32, device=device).unbind())
+    single = torch.tensor([0.0, 1.0], dtype=torch.float32, device=device)
+    return Numbers(*double.unbind(), *single.unbind(), torch.eye(4, dtype=torch.float64, device=device))

@@ -52,7 +52,7 @@ def fit_rigid(T_a_view: Tensor, T_b_view: Tensor, weights: Tensor | None = None)
     """
     a, b = T_a_view.double(), T_b_view.double()
     base = torch.ones_like(b[..., 0, 0]) if weights is None else weights.double()
-    return fit_centres(fit_rotation(a[..., :3, :3], b[..., :3, :3], base), a, b)
+    return fit_centres(fit_rotation(b[..., :3, :3] @ a[..., :3, :3].mT, base), a, b)
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,11 @@ class RotationFit:
     half: Tensor  # (..., 1)
 
 
-def fit_rotation(R_a_view: Tensor, R_b_view: Tensor, base: Tensor) -> RotationFit:
-    """The rotation of ``fit_rigid``: float64 (..., V, 3, 3) each, and weights (..., V)."""
+def fit_rotation(R_b_a: Tensor, base: Tensor) -> RotationFit:
+    """The rotation of ``fit_rigid`` by each view's own one, float64 (..., V, 3, 3), and weights (..., V)."""
     there = base > 0
     half = there.sum(-1, keepdim=True) * _MORE_THAN_HALF
-    quaternion = quaternion_of(R_b_view @ R_a_view.mT)  # each view's rotation from a to b
-    return RotationFit(*_robust_rotation(quaternion, base, there, half), base, there, half)
+    return RotationFit(*_robust_rotation(quaternion_of(R_b_a), base, there, half), base, there, half)
 
 
 def fit_centres(fit: RotationFit, a: Tensor, b: Tensor) -> RigidFit:

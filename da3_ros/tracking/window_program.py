@@ -129,8 +129,7 @@ def advance(
     scale = _choose(started, carried, state)
     before = scale.log
     unit_depth = typical * torch.exp(-before)
-    eye = torch.eye(4, dtype=torch.float64, device=device).expand_as(T_world_cam)
-    mount, aboard = facts["mount"], facts["hangs"]
+    mount = facts["mount"]
 
     def corrected() -> ScaleState:
         measured = _measure(sources, ways, by_ranges, metres, unit_depth)
@@ -141,8 +140,8 @@ def advance(
         motion = squared_motion(T_world_cam, newest, unit_depth)
         counted = shared / torch.addcmul(numbers(device).one, motion, facts["error_growth"])
         R = T_world_cam[:, :3, :3]
-        a, b = torch.stack([R, eye[:, :3, :3]]), torch.stack([stored[:, :3, :3], R @ mount[:, :3, :3].mT])
-        return fit_rotation(a, b, torch.stack([counted, aboard])), motion
+        R_odom_world, R_world_body = stored[:, :3, :3] @ R.mT, R @ mount[:, :3, :3].mT
+        return fit_rotation(torch.stack([R_odom_world, R_world_body]), torch.stack([counted, facts["hangs"]])), motion
 
     # In one go the window in odom by the views that are shared, and its newest body by the cameras of the rig: their
     # rotations while the sources of scale are heard, their places when there are lengths.
@@ -162,7 +161,9 @@ def advance(
     known_arm = memory.arms.index_select(0, indices["chief_arm"][None])
     T_cam_body = invert_rigid(torch.cat([mount, _chief_arms(facts, known_arm, metric)]))
     bodies = T_world_cam @ T_cam_body[: len(T_world_cam)]
-    fits = fit_centres(rotations, torch.stack([T_world_cam, eye]), torch.stack([stored, bodies]))
+    fits = fit_centres(
+        rotations, torch.stack([T_world_cam, numbers(device).eye.expand_as(bodies)]), torch.stack([stored, bodies])
+    )
     expected = memory.steady @ facts["motion"]  # nothing shared hangs on where it was before
     at_chief = T_world_cam.index_select(0, chief) @ T_cam_body[len(T_world_cam) :]
     together = metric > facts["alone"]  # the rig is in metres
@@ -222,8 +223,9 @@ def _thumbnails(depth: Tensor, confidence: Tensor, content: Tensor) -> tuple[Ten
     height, width = depth.shape[-2:]
     rows, columns = thumbnail_grid(height, width)
     y, x = _pixels(height, width, depth.device)
-    top, left, high, wide = content[..., None].unbind(1)  # (M, 1)
-    inside = ((y >= top) & (y < top + high))[:, :, None] & ((x >= left) & (x < left + wide))[:, None]
+    start, extent = content[..., None].split(2, dim=1)  # (M, 2, 1)
+    (top, left), (bottom, right) = start.unbind(1), (start + extent).unbind(1)
+    inside = ((y >= top) & (y < bottom))[:, :, None] & ((x >= left) & (x < right))[:, None]
     z, c = depth[:, rows, columns].float(), confidence[:, rows, columns].float()
     valid = inside & (z > 0) & (z < torch.inf) & (c.abs() < torch.inf)
     # Confidence is 1 + exp(...): what is above 1 is what the network is sure of.
