@@ -24,6 +24,6 @@ class Numbers(NamedTuple):
 @functools.cache
 def numbers(device: torch.device) -> Numbers:
     """On ``device``; nobody writes to them."""
-    double = torch.tensor([0.0, 1.0, torch.inf, torch.nan], dtype=torch.float64, device=device)
-    single = torch.tensor([0.0, 1.0], dtype=torch.float32, device=device)
-    return Numbers(*double.unbind(), *single.unbind(), torch.eye(4, dtype=torch.float64, device=device))
+    zero, one, infinity, nan = torch.tensor([0.0, 1.0, torch.inf, torch.nan], dtype=torch.float64, device=device)
+    zero32, one32 = torch.tensor([0.0, 1.0], dtype=torch.float32, device=device)
+    return Numbers(zero, one, infinity, nan, zero32, one32, torch.eye(4, dtype=torch.float64, device=device))
