@@ -6,7 +6,7 @@ from __future__ import annotations
 import shutil
 import struct
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -14,11 +14,11 @@ from typing import IO, Any
 from mcap.exceptions import McapError
 from mcap.records import Channel, Chunk, Message, Schema
 from mcap.stream_reader import StreamReader, breakup_chunk
-from mcap.writer import CompressionType
-from mcap.writer import Writer as McapWriter
 from rosbags.typesys.store import Typestore
 
 from da3_ros.egress.bag_metadata import RecordedTopic, folder_metadata, offered_qos, stored_metadata
+from da3_ros.egress.mcap_file import Bytes, McapFile
+from da3_ros.egress.message_pieces import serialized
 from da3_ros.egress.message_types import message_types
 from da3_ros.errors import InputError
 
@@ -70,10 +70,7 @@ class BagWriter:
         with self._written():
             self.path.mkdir(parents=True)
             self._stream: IO[bytes] = self.file.open("xb")
-            self._writer = McapWriter(
-                self._stream, compression=CompressionType.NONE, enable_crcs=True, enable_data_crcs=True
-            )
-            self._writer.start("ros2", "da3_ros")
+            self._writer = McapFile(self._stream, "ros2", "da3_ros")
         return self
 
     def __exit__(self, kind: Any, *_: Any) -> None:
@@ -89,24 +86,25 @@ class BagWriter:
             (self.path / "metadata.yaml").write_text(folder_metadata(self.file.name, topics))
 
     def write(self, topic: str, receive_ns: int, message: Any) -> None:
-        """Write a message of ``message_types`` as recorded at ``receive_ns``."""
-        kind = message.__msgtype__
-        self.write_raw(topic, kind, receive_ns, message_types().serialize_cdr(message, kind), message_types())
+        """Write a message of ``message_types`` as recorded at ``receive_ns``. Its arrays are not to be changed after."""
+        self._write(topic, message.__msgtype__, receive_ns, serialized(message), message_types())
 
-    def write_raw(self, topic: str, kind: str, receive_ns: int, data: bytes | memoryview, types: Typestore) -> None:
+    def write_raw(self, topic: str, kind: str, receive_ns: int, data: Bytes, types: Typestore) -> None:
         """Write a message that is serialized already; ``types`` knows ``kind``."""
+        self._write(topic, kind, receive_ns, [data], types)
+
+    def _write(self, topic: str, kind: str, receive_ns: int, pieces: Sequence[Bytes], types: Typestore) -> None:
         with self._written():
             known = self._topics.get(topic)
             if known is None:
                 known = self._topics[topic] = self._register(topic, kind, types)
             known.note(receive_ns)
-            self._writer.add_message(known.channel, receive_ns, data, receive_ns)  # type: ignore[arg-type]
+            self._writer.add_message(known.channel, receive_ns, pieces)
 
     def flush(self) -> int:
         """Bring everything so far to the file, in a chunk of its own; how many bytes there are now."""
         with self._written():
-            self._writer.flush()
-            return self._stream.tell()
+            return self._writer.flush()
 
     def take_over(
         self, file: Path, size: int, types: Callable[[str], Typestore], taken: Callable[[str, bytes], None]

@@ -7,7 +7,10 @@ everything else that is made of a set of images.
 from __future__ import annotations
 
 import struct
+from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import islice
+from operator import is_
 from typing import Any
 
 from da3_ros.egress.message_types import message_types
@@ -36,8 +39,9 @@ class PathBytes:
     """Serializes Paths of ``message_types``, one after the other; their poses are not to be changed afterwards."""
 
     def __init__(self) -> None:
-        # By identity, which is a pose's own as long as it is kept.
-        self._kept: dict[int, tuple[Any, bytes]] = {}
+        # Those of the last path, in its order, and their bytes behind another one.
+        self._poses: deque[Any] = deque()
+        self._bytes: deque[bytes] = deque()
 
     def serialize(self, path: Any) -> bytes:
         """``path`` as ``message_types`` serializes it."""
@@ -45,7 +49,14 @@ class PathBytes:
         def made(header: Any, poses: Sequence[Any]) -> bytes:
             return bytes(message_types().serialize_cdr(type(path)(header=header, poses=list(poses)), path.__msgtype__))
 
-        before = self._kept
-        self._kept = {id(pose): before.get(id(pose)) or (pose, pose_behind(made, pose)) for pose in path.poses}
-        behind = [self._kept[id(pose)][1] for pose in path.poses[1:]]
-        return path_bytes(made, path.header, path.poses[:1], behind)
+        kept, poses = self._poses, path.poses
+        while kept and not (poses and kept[0] is poses[0]):
+            kept.popleft()
+            self._bytes.popleft()
+        if len(kept) > len(poses) or not all(map(is_, kept, poses)):
+            kept.clear()
+            self._bytes.clear()
+        for pose in poses[len(kept) :]:
+            kept.append(pose)
+            self._bytes.append(pose_behind(made, pose))
+        return path_bytes(made, path.header, poses[:1], list(islice(self._bytes, 1, None)))

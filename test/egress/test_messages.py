@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from da3_ros.datatypes import CameraCalibration, Estimate, PointBuffer, ScaleEstimate, ViewEstimate
+from da3_ros.egress.message_pieces import serialized
 from da3_ros.egress.message_types import message_builder, message_types
 from da3_ros.geometry.se3 import T_from, matrix_from_quat_xyzw
 
@@ -47,6 +48,12 @@ def test_rosbags_and_ros_write_the_same_bytes(name):
     assert message_types().serialize_cdr(ours, kind) == message_types().serialize_cdr(
         message_types().deserialize_cdr(theirs, kind), kind
     )
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_in_pieces_they_are_the_same_bytes(name):
+    message = MESSAGES[name](message_builder())
+    assert b"".join(serialized(message)) == message_types().serialize_cdr(message, message.__msgtype__)
 
 
 def test_the_window_says_what_the_estimate_says():

@@ -21,7 +21,9 @@ def plain(path) -> bytes:
 @pytest.mark.parametrize("frame", ["m", "ab", "odom", "robot", "robot1/odom"])
 def test_a_path_that_grows_slides_and_starts_anew(frame):
     way, ours = poses(8, frame), PathBytes()
-    for part in (way[:0], way[:1], way[:2], way[:4], way[1:5], way[3:8], way[5:6], [*poses(2, frame), *way[:3]]):
+    parts = [way[:0], way[:1], way[:2], way[:4], way[1:5], way[3:8], way[5:6], [*poses(2, frame), *way[:3]]]
+    # The same first pose with others behind it, and fewer.
+    for part in (*parts, way[:2], [way[0], *way[2:5]], [way[0], way[4]]):
         for of_path in (frame, "x"):
             path = message_builder().path(part, 5 * 10**9, of_path)
             assert ours.serialize(path) == plain(path)

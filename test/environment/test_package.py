@@ -24,7 +24,7 @@ ROSDEP = {
     "yaml": "python3-yaml",
 }
 # No rosdep key exists; package.xml says so in a comment.
-NO_ROSDEP_KEY = {"gtsam", "mcap", "safetensors"}
+NO_ROSDEP_KEY = {"gtsam", "isal", "mcap", "safetensors"}
 # Never required, and guarded where they are imported: the reference to compare with, and setup.py's extras.
 OPTIONAL = {
     *("depth_anything_3", "evo", "gsplat", "matplotlib", "onnxruntime", "open3d", "ray", "rerun", "scipy", "triton"),
