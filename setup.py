@@ -30,8 +30,8 @@ setup(
     install_requires=[
         "gtsam>=4.3",
         "huggingface_hub>=1.0",
-        # Checksums three times as fast as Python's zlib, which is used without it; there are no wheels for other processors.
-        "isal>=1.7; platform_machine in 'x86_64 AMD64 aarch64 arm64'",
+        # Checksums three times as fast as Python's zlib, which is used where there are no wheels of it.
+        "isal; platform_machine in 'x86_64 AMD64 aarch64 arm64'",
         "lz4",
         "mcap>=1.5",
         "numpy",

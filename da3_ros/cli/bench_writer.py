@@ -1,8 +1,8 @@
 """What writing the messages of one set costs a replay: the time of the thread that makes, serializes and writes them.
 
-Run with ``python -m da3_ros.cli.bench_writer``, for docs/evaluation.md. ``cpu_ms`` is processor time of that thread for
-each set (the kernel's for the file is in it), ``wall_ms`` the clock's; medians. ``largest_ms`` is the longest set of the
-thread's, ``mb`` what a set adds to the file.
+Run with ``python -m da3_ros.cli.bench_writer``, for docs/evaluation.md. ``cpu_ms`` is processor time of that thread
+for a set (the kernel's for the file is in it), ``wall_ms`` the clock's; medians. ``largest_ms`` is the most processor
+time of a set, ``mb`` what one adds to the file.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ class BagWriter:
             (self.path / "metadata.yaml").write_text(folder_metadata(self.file.name, topics))
 
     def write(self, topic: str, receive_ns: int, message: Any) -> None:
-        """Write a message of ``message_types`` as recorded at ``receive_ns``. Its arrays are not to be changed after."""
+        """Write a message of ``message_types`` as recorded at ``receive_ns``; its arrays must not be changed later."""
         self._write(topic, message.__msgtype__, receive_ns, serialized(message), message_types())
 
     def write_raw(self, topic: str, kind: str, receive_ns: int, data: Bytes, types: Typestore) -> None:

@@ -1,8 +1,7 @@
 """Writes mcap files (https://mcap.dev/spec) whose messages are large and not compressed, without copying them.
 
-The bytes are those that the writer of the mcap library gives. That one brings each message together in memory three
-times before it is written, and goes through it twice for the checksums, which takes longer than all the rest of a replay
-beside a GPU.
+The bytes are those that the writer of the mcap library gives. That one copies each message twice in memory before it is
+written, and goes through it twice for the checksums: a replay beside a GPU would wait for it.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from mcap.records import (
 )
 from mcap.writer import MCAP0_MAGIC
 
-from da3_ros.crc32 import crc32, crc32_of_both
+from da3_ros.crc32 import crc32, crc32_combine
 
 Bytes: TypeAlias = bytes | memoryview
 
@@ -54,6 +53,7 @@ class McapFile:
             attachment_count=0, channel_count=0, channel_message_counts={}, chunk_count=0, message_count=0,
             message_end_time=0, message_start_time=0, metadata_count=0, schema_count=0,
         )  # fmt: skip
+        self._span: tuple[int, int] | None  # times of the first and the last message of the chunk
         self._begin_chunk()
         self._write(MCAP0_MAGIC)
         self._write(_record(Header(profile, library)))
@@ -77,7 +77,7 @@ class McapFile:
 
         They are kept until the chunk is written, and must not be changed before.
         """
-        start_ns, end_ns = self._span or (log_ns, 0)
+        start_ns, end_ns = self._span or (log_ns, log_ns)
         self._span = min(start_ns, log_ns), max(end_ns, log_ns)
         counts = self._counts
         counts.message_start_time = min(counts.message_start_time, log_ns) if counts.message_count else log_ns
@@ -128,7 +128,7 @@ class McapFile:
     def _begin_chunk(self) -> None:
         self._pieces: list[Bytes] = []
         self._size = self._chunk_crc = 0
-        self._span: tuple[int, int] | None = None
+        self._span = None
         self._indexes: dict[int, MessageIndex] = {}
 
     def _append(self, pieces: Sequence[Bytes]) -> None:
@@ -157,7 +157,7 @@ class McapFile:
         self._stream.write(head)
         self._stream.writelines(self._pieces)
         self._at += length
-        self._crc = crc32_of_both(crc32(head, self._crc), self._chunk_crc, size)
+        self._crc = crc32_combine(crc32(head, self._crc), self._chunk_crc, size)
         indexes_at = self._at
         for channel, messages in self._indexes.items():
             index.message_index_offsets[channel] = self._at

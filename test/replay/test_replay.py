@@ -253,7 +253,7 @@ def test_a_disk_that_is_full_is_said_in_one_line(bag, tmp_path, monkeypatch, cap
         if len(written) > 30:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("da3_ros.egress.bag.McapWriter.add_message", full)
+    monkeypatch.setattr("da3_ros.egress.bag.McapFile.add_message", full)
     assert run(bag, tmp_path / "out.mcap") == 2
     error = capsys.readouterr().err.strip()
     assert "cannot be written: No space left on device" in error and error.count("\n") == 0
