@@ -20,6 +20,7 @@ from pathlib import Path
 from da3_ros.cli.bench import parse_image_size
 from da3_ros.cli.bench_estimates import FIRST_NS, EstimatesOfSets
 from da3_ros.cli.bench_table import print_report
+from da3_ros.crc32 import crc32
 from da3_ros.egress.bag import BagWriter
 from da3_ros.egress.message_types import message_builder
 from da3_ros.errors import Da3Error
@@ -63,7 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Da3Error as error:
         print(f"bench_writer: {error}", file=sys.stderr)
         return 2
-    print_report({"cores": str(os.cpu_count()), "size": given.size}, rows, given.json)
+    machine = {"cores": str(os.cpu_count()), "size": given.size, "checksums": crc32.__module__}
+    print_report(machine, rows, given.json)
     return 0
 
 
