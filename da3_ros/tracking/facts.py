@@ -20,15 +20,14 @@ class Facts:
     row: np.ndarray  # (N,) row of the tracker's memory
     shared: np.ndarray  # (N,) 1 where the view was in the last window
     share: np.ndarray  # (N,) weight 0..1 of this window's pose of it against the remembered one
-    deep: np.ndarray  # (N,) 1 where its depth is remembered
-    group: np.ndarray  # (N,) number of the set that it belongs to
     mounted: np.ndarray  # (N,) 1 where its camera's place on the robot is known
     mount: np.ndarray  # (N, 4, 4) T_base_cam, identity where not known
     hangs: np.ndarray  # (N,) 1 for cameras of the newest set that the body's pose comes from
     even: np.ndarray  # (N,) the same over how many they are, 0 where there is none
     arm: np.ndarray  # (M,) row of Memory.arms to remember the newest views' cameras in
-    given: np.ndarray  # (N,) 1 where the robot's odometry had the base at its stamp
-    T_given_base: np.ndarray  # (N, 4, 4) there, else identity
+    pairs: np.ndarray  # (2, K) see known_ways
+    partners: np.ndarray  # (2,) likewise
+    T_given_base: np.ndarray  # (N, 4, 4) where the robot's odometry had the base at its stamp, else identity
     content: np.ndarray  # (M, 4) top, left, height, width of the newest views' content
     ranges: np.ndarray  # (MOST_RANGES, 4) index into the newest views, pixel u, v, metres; NaN where there is none
     turnover: np.ndarray  # () share of the shared views that have just become established
@@ -62,8 +61,8 @@ class FactsLayout:
     def __init__(self, views: int, newest: int):
         N, M = views, newest
         self._shapes: dict[str, tuple[int, ...]] = {
-            "row": (N,), "shared": (N,), "share": (N,), "deep": (N,), "group": (N,), "mounted": (N,),
-            "mount": (N, 4, 4), "hangs": (N,), "even": (N,), "arm": (M,), "given": (N,), "T_given_base": (N, 4, 4),
+            "row": (N,), "shared": (N,), "share": (N,), "mounted": (N,), "mount": (N, 4, 4), "hangs": (N,),
+            "even": (N,), "arm": (M,), "pairs": (2, N * (N - 1) // 2), "partners": (2,), "T_given_base": (N, 4, 4),
             "content": (M, 4), "ranges": (MOST_RANGES, 4), "turnover": (), "elapsed_s": (), "started": (),
             "connected": (), "alone": (), "chief": (2,), "chief_mount": (2, 4, 4), "chief_arm": (),
             "armed": (), "kept": (2, 4, 4), "hung": (), "hung_lever": (3,), "error_growth": (), "pace": (),
@@ -74,3 +73,17 @@ class FactsLayout:
         """Name -> view of ``packed`` (n,)."""
         parts = packed.split([math.prod(shape) for shape in self._shapes.values()])
         return {name: part.view(shape) for (name, shape), part in zip(self._shapes.items(), parts, strict=True)}
+
+
+def known_ways(group: np.ndarray, mounted: np.ndarray, given: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which displacements between N views are known, by the rig and by the robot's odometry.
+
+    ``group`` (N,): number of the set that a view belongs to; ``mounted`` and ``given`` (N,): 1 where its camera's place
+    on the robot, and where the robot's place at its stamp are known. (2, K): 1 for those of the K pairs of an earlier
+    view with a later one; (2,): how many views take part.
+    """
+    first, second = np.triu_indices(len(group), 1)
+    same_set, given = group[first] == group[second], given * mounted
+    companions = ((group[:, None] == group) * mounted).sum(1) * mounted > 1
+    pairs = np.stack([mounted[first] * mounted[second] * same_set, given[first] * given[second] * ~same_set])
+    return pairs, np.array([companions.sum(), given.sum()])

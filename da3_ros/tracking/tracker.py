@@ -21,7 +21,7 @@ from da3_ros.geometry.se3 import IDENTITY, invert
 from da3_ros.streaming.device import pinned, pinned_indices
 from da3_ros.streaming.programs import Programs
 from da3_ros.tracking.body import Body
-from da3_ros.tracking.facts import MOST_RANGES, Facts, FactsLayout
+from da3_ros.tracking.facts import MOST_RANGES, Facts, FactsLayout, known_ways
 from da3_ros.tracking.pose_noise import UNLEARNT
 from da3_ros.tracking.scale_filter import ScaleFilter, unknown_scale
 from da3_ros.tracking.scale_sources import SOURCES
@@ -148,14 +148,15 @@ class Tracker:
         has_body = bool(hung["hangs"].any())
         comes_from_last = connected and T_new_old is None and not hung["kept"].any()
         pace, predicted = self._pace.step(stamp_ns, has_body, comes_from_last)
+        group = np.unique([self._set.get(key, key[1]) for key in keys], return_inverse=True)[1]
+        pairs, partners = known_ways(group, mounted, np.array([key in self._given for key in keys], dtype=np.float64))
         facts = Facts(
             row=np.array([self._row[key] for key in keys]),
             shared=shared,
             share=1.0 / np.array(counts, dtype=np.float64),
-            deep=shared,
-            group=np.unique([self._set.get(key, key[1]) for key in keys], return_inverse=True)[1],
             mounted=mounted,
-            given=np.array([key in self._given for key in keys], dtype=np.float64),
+            pairs=pairs,
+            partners=partners,
             T_given_base=np.stack([self._given.get(key, IDENTITY) for key in keys]),
             content=np.array([view.view.content for view in views[newest:]], dtype=np.float64),
             ranges=_padded(ranges),

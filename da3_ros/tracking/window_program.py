@@ -280,7 +280,7 @@ def _coarse(
         none = numbers(depth.device).zero
         return _Coarse(thumbs, weights, unit_depth, None, none, none > 0)
     depth_old = memory.depth.index_select(0, row[:old])
-    deep = (facts["deep"] * facts["shared"])[:old]
+    deep = facts["shared"][:old]
     weight_old = memory.weight.index_select(0, row[:old]) * deep[:, None].float()
     metres_old = weighted_median(depth_old.flatten(), weight_old.flatten()).double()
     views = OldViews(depth_old, weight_old, _rays(K[:old], *depth.shape[-2:]))
@@ -330,18 +330,14 @@ class _Ways(NamedTuple):
 
 def _compare_ways(facts: dict[str, Tensor], T_world_cam: Tensor, stored: Tensor) -> _Ways:
     """The displacements of every earlier view with every later one, the three kinds of them in one go."""
-    device, shared, mounted, group = stored.device, facts["shared"], facts["mounted"], facts["group"]
-    first, second, equally_noisy = _pairs(len(stored), device)
+    shared = facts["shared"]
+    first, second, equally_noisy = _pairs(len(stored), stored.device)
     placed = facts["T_given_base"] @ facts["mount"]
     apart = _apart(torch.stack([T_world_cam, stored, facts["mount"], placed]), first, second)
-    given = facts["given"] * mounted
-    flags = torch.stack([shared, mounted, given])
-    same_set = group.index_select(0, first) == group.index_select(0, second)
-    kind = torch.stack([torch.ones_like(same_set), same_set, ~same_set])
-    both = (flags.index_select(1, first) * flags.index_select(1, second) * kind)[..., None]
+    both = shared.index_select(0, first) * shared.index_select(0, second)
+    both = torch.cat([both[None], facts["pairs"]])[..., None]
     known, predicted = apart[1:] * both, apart[0] * both
-    companions = ((group[:, None] == group) * mounted).sum(-1) * mounted > 1
-    independent = (torch.stack([shared, companions.double(), given]).sum(-1) - 1).clamp(min=1.0)
+    independent = (torch.cat([shared.sum()[None], facts["partners"]]) - 1).clamp(min=1.0)
     baselines, rig, odometry = scale_from_vectors(known, predicted, independent, equally_noisy).unbind()
     lengths = F.pad(torch.stack([known[0], predicted[2]]).norm(dim=-1), (0, 1))  # 0 where there is but one view
     longest_baseline, longest_way = lengths.amax(-1).unbind()
