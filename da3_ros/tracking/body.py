@@ -14,8 +14,6 @@ import numpy as np
 
 from da3_ros.geometry.se3 import IDENTITY, T_BODY_OPTICAL, invert
 
-SPARE = 0  # the row of Memory.arms that nobody reads
-
 
 class Body:
     """From one start of odom to the next. Not thread-safe."""
@@ -23,7 +21,7 @@ class Body:
     def __init__(self) -> None:
         self._alone: str | None = None  # the camera that the body is at while none has a place on the robot
         self._row: dict[str, int] = {}  # of Memory.arms
-        self._armed: set[str] = set()
+        self._armed: set[str] = set()  # of windows that were usable, which the host does not know yet
         self._hung = ""  # the camera that the last body hung on
 
     def comes_late(self, mounted: np.ndarray) -> bool:
@@ -48,7 +46,7 @@ class Body:
     ) -> dict[str, np.ndarray]:
         """Of a window with views of ``cameras``, the newest set's from index ``newest`` on: those of Facts that say on
         what the body hangs."""
-        rows = [self._row.setdefault(camera, len(self._row) + 1) for camera in cameras]
+        rows = [self._row.setdefault(camera, len(self._row)) for camera in cameras]
         lead = None
         if first:
             lead = next((index for index, camera in enumerate(cameras) if camera in T_base_cam), 0)
@@ -61,8 +59,6 @@ class Body:
         hanging = [index for index, hung in enumerate(hangs) if hung]
         # Where on the body these are is known: what was seen there, or the one that the body is at.
         known = self._armed or {self._hung}
-        # What is remembered stays as it was first seen: written anew in each step, its error would add up.
-        new = [rows[index] if cameras[index] not in self._armed else SPARE for index in range(newest, len(cameras))]
         chief = max(hanging, key=lambda index: (cameras[index] in known, -index), default=newest)
         chiefs = [chief if lead is None else lead, chief]
         kept = np.zeros((2, 4, 4))
@@ -74,13 +70,15 @@ class Body:
         found = {
             "mount": np.stack([T_base_cam.get(camera, IDENTITY) for camera in cameras]),
             "hangs": np.array(hangs, dtype=np.float64),
-            "arm": np.array(new),
+            "arm": np.array(rows[newest:]),
+            # What is remembered of these stays as it was first seen: written anew in each step, its error would add up.
+            "armed": np.array([camera in self._armed for camera in cameras], dtype=np.float64),
             "even": np.array(hangs) / max(1, len(hanging)),
             "alone": np.array(float(len(hanging) < 2)),
             "chief": np.array(chiefs),
             "chief_mount": np.stack([T_base_cam.get(cameras[index], T_BODY_OPTICAL) for index in chiefs]),
             "chief_arm": np.array(rows[chief]),
-            "armed": np.array(float(cameras[chief] in self._armed)),
+            "chief_armed": np.array(float(cameras[chief] in self._armed)),
             "kept": kept,
             "hung": np.array(self._row[self._hung]),
             "hung_lever": lever,

@@ -17,14 +17,14 @@ MOST_RANGES = 64
 class Facts:
     """Of N views, of which the last M are the newest set. Float64 arrays on the host, tensors on the device."""
 
-    row: np.ndarray  # (N,) row of the tracker's memory
-    shared: np.ndarray  # (N,) 1 where the view was in the last window
-    share: np.ndarray  # (N,) weight 0..1 of this window's pose of it against the remembered one
+    row: np.ndarray  # (N + 1,) row of the tracker's memory, and that of the frame itself
+    shared: np.ndarray  # (N + 1,) 1 where the view was in the last window, usable or not, and for the frame
     mounted: np.ndarray  # (N,) 1 where its camera's place on the robot is known
     mount: np.ndarray  # (N, 4, 4) T_base_cam, identity where not known
     hangs: np.ndarray  # (N,) 1 for cameras of the newest set that the body's pose comes from
     even: np.ndarray  # (N,) the same over how many they are, 0 where there is none
-    arm: np.ndarray  # (M,) row of Memory.arms to remember the newest views' cameras in
+    arm: np.ndarray  # (M,) row of Memory.arms of the newest views' cameras
+    armed: np.ndarray  # (N,) 1 where that of the view's camera is not to be written any more
     pairs: np.ndarray  # (2, K) see known_ways
     partners: np.ndarray  # (2,) likewise
     T_given_base: np.ndarray  # (N, 4, 4) where the robot's odometry had the base at its stamp, else identity
@@ -32,13 +32,11 @@ class Facts:
     ranges: np.ndarray  # (MOST_RANGES, 4) index into the newest views, pixel u, v, metres; NaN where there is none
     turnover: np.ndarray  # () share of the shared views that have just become established
     elapsed_s: np.ndarray  # () since the last window
-    started: np.ndarray  # () 1 if there was one
-    connected: np.ndarray  # () 1 if it shared a view
     alone: np.ndarray  # () 1 where it is not more than one
     chief: np.ndarray  # (2,) indices of the views by which an unconnected window is placed, and that the body is at
     chief_mount: np.ndarray  # (2, 4, 4) T_body_cam of the two
     chief_arm: np.ndarray  # () row of Memory.arms of the second one's camera
-    armed: np.ndarray  # () 1 where that row says where on the body it is
+    chief_armed: np.ndarray  # () 1 where that row says where on the body it is
     kept: np.ndarray  # (2, 4, 4) 1 for what the body keeps of its last pose, without metres and with
     hung: np.ndarray  # () row of Memory.arms of the camera that the last body was at
     hung_lever: np.ndarray  # (3,) from the base to it in metres, in its axes; 0 for the first window
@@ -61,12 +59,12 @@ class FactsLayout:
     def __init__(self, views: int, newest: int):
         N, M = views, newest
         self._shapes: dict[str, tuple[int, ...]] = {
-            "row": (N,), "shared": (N,), "share": (N,), "mounted": (N,), "mount": (N, 4, 4), "hangs": (N,),
-            "even": (N,), "arm": (M,), "pairs": (2, N * (N - 1) // 2), "partners": (2,), "T_given_base": (N, 4, 4),
-            "content": (M, 4), "ranges": (MOST_RANGES, 4), "turnover": (), "elapsed_s": (), "started": (),
-            "connected": (), "alone": (), "chief": (2,), "chief_mount": (2, 4, 4), "chief_arm": (),
-            "armed": (), "kept": (2, 4, 4), "hung": (), "hung_lever": (3,), "error_growth": (), "pace": (),
-            "noise": (2, 2), "free": (), "motion": (4, 4),
+            "row": (N + 1,), "shared": (N + 1,), "mounted": (N,), "mount": (N, 4, 4), "hangs": (N,), "even": (N,),
+            "arm": (M,), "armed": (N,), "pairs": (2, N * (N - 1) // 2), "partners": (2,), "T_given_base": (N, 4, 4),
+            "content": (M, 4), "ranges": (MOST_RANGES, 4), "turnover": (), "elapsed_s": (), "alone": (),
+            "chief": (2,), "chief_mount": (2, 4, 4), "chief_arm": (), "chief_armed": (), "kept": (2, 4, 4),
+            "hung": (), "hung_lever": (3,), "error_growth": (), "pace": (), "noise": (2, 2), "free": (),
+            "motion": (4, 4),
         }  # fmt: skip
 
     def unpack(self, packed: Tensor) -> dict[str, Tensor]:

@@ -40,7 +40,10 @@ _UNPREDICTED = np.full(2, np.nan)
 
 @dataclass
 class PendingStep:
-    """A step that was submitted; ``result`` is there once it was settled. ``sets``: stamp of each view's set."""
+    """A step that was submitted; ``result`` is there once it was settled. ``sets``: stamp of each view's set.
+
+    ``first`` and ``connected`` are what the host took for true, which did not know which windows had been usable.
+    """
 
     history: TrackHistory
     step: int
@@ -52,7 +55,6 @@ class PendingStep:
     connected: bool
     bridged: bool
     T_new_old: np.ndarray | None  # see TrackedWindow
-    shared: np.ndarray  # (N,) which views were in the last window, too
     error_growth: float  # by which views counted, see pose_noise
     predicted: bool  # whether the body's last motion says anything of this one
     canvas_hw: tuple[int, int]
@@ -100,7 +102,8 @@ class TrackHistory:
         self._camera = CarriedCamera()
         self._last: np.ndarray | None = None  # body pose
         self._based = self._metric = False  # whether the body was ever the base, and lengths were metres
-        self.latest: TrackedStep | None = None
+        self._stamp_ns: int | None = None  # of the last usable window of this odom
+        self._anew: np.ndarray | None = None  # T_new_old of which no usable window has told yet
 
     def submit(self, pending: PendingStep) -> None:
         """Another step is under way."""
@@ -120,7 +123,9 @@ class TrackHistory:
         ``stamps``: of the sets in the window, oldest first; those newer than that step stay.
         """
         with self._lock:
-            then = next((one for one in self._settled if one.result.step == step), None)
+            # Of a window that was not usable nobody knows what it shows.
+            seen = (one for one in self._settled if one.result.step <= step and one.result.report.usable)
+            then = max(seen, key=lambda one: one.result.step, default=None)
             if then is None:
                 return None
             # As it was then, whatever was settled since: when that happens depends on who asks for results.
@@ -151,16 +156,66 @@ class TrackHistory:
     def _settle(self, pending: PendingStep) -> None:
         arrays = pending.arrays()
         report = TrackReport.of(arrays["track_report"], len(pending.views))
+        self._begin(pending)
+        if report.usable:
+            first, connected = self._stamp_ns is None, bool(report.shared.any())
+            predicted = pending.predicted and connected
+            known = replace(pending, first=first, connected=connected, T_new_old=self._anew, predicted=predicted)
+            record = self._take(known, arrays, report)
+            self._stamp_ns, self._anew = pending.stamp_ns, None
+        else:
+            record = self._leave_out(pending, arrays, report)
+        pending.result = record
+        self._settled.append(_Settled(record, pending.sets, self._keyframes, self._growth.value, self._noise.value))
+
+    def _begin(self, pending: PendingStep) -> None:
+        """Odom starts, or starts once more, whether or not the window is usable."""
+        T = pending.T_new_old
+        if pending.first:
+            self._stamp_ns = None
+        if T is None:
+            return
+        self._anew = T
+        # As the device does it (realigned): without metres no lever of the rig has a length.
+        T = T_from(T[:3, :3], T[:3, 3] * self._metric)
+        self._last_keyframe = None
+        if self._last is None or np.isnan(T).any():
+            self._covariance, self._errors = OdometryCovariance(self._time_constant_s), ViewErrors()
+            self._repeated, self._noise = RepeatedErrors(), MotionNoise()
+        else:  # from the camera's place to that of the base: T is also that of the camera's body in it
+            last = T @ self._last @ invert(T @ T_BODY_OPTICAL)
+            self._covariance.realign(T[:3, :3], last[:3, 3])
+            self._repeated.realign(T[:3, :3], last)
+
+    def _leave_out(self, pending: PendingStep, arrays: Mapping[str, np.ndarray], report: TrackReport) -> TrackedStep:
+        """A window that says nothing, and of which nothing is learnt."""
+        return TrackedStep(
+            step=pending.step,
+            stamp_ns=pending.stamp_ns,
+            views=self._views(pending, arrays),
+            T_odom_base=None,
+            keyframe=False,
+            status="unusable",
+            source=self._source(pending.stamp_ns) if self._metric else "none",
+            report=report,
+            covariance=None,
+            view_variance=self._errors.views,
+            moved={},
+        )
+
+    def _take(self, pending: PendingStep, arrays: Mapping[str, np.ndarray], report: TrackReport) -> TrackedStep:
+        """A usable window; ``pending`` as it is now known to be."""
         # Views count by the inverse squares of their errors, as the step has counted them.
         worth = 1 / (1 + pending.error_growth * report.motion)
         off = np.square(report.angle) + np.square(report.distance / max(report.median_depth, 1e-9))
-        self._growth.learn(report.motion, off, pending.shared * worth)
+        self._growth.learn(report.motion, off, report.shared * worth)
         innovation = report.innovation if pending.predicted else _UNPREDICTED
         self._noise.enlarge(report.growth)
-        self._noise.learn(report.angle, report.distance, pending.shared * worth, innovation)
-        views = self._views(pending, arrays, report.growth)
+        self._noise.learn(report.angle, report.distance, report.shared * worth, innovation)
+        self._keep_maps(pending, arrays, report.growth)
+        views = self._views(pending, arrays)
         T_odom_base = arrays["T_odom_base"].astype(np.float64) if "T_odom_base" in arrays else None
-        body = self._body(pending, views, T_odom_base, report)
+        body = self._body(views, T_odom_base, report)
         # Which sets are keyframes goes by where they are kept, so that it does not hang on what is told of it.
         T_kept_told = invert(report.T_told_kept)
         newest = _geometry([replace(v, T_odom_cam=T_kept_told @ v.T_odom_cam) for v in views if v.newest])
@@ -192,14 +247,11 @@ class TrackHistory:
         )
         self._last = body
         self._based, self._metric = self._based or T_odom_base is not None, report.metric
-        pending.result = self.latest = record
-        self._settled.append(_Settled(record, pending.sets, self._keyframes, self._growth.value, self._noise.value))
+        return record
 
-    def _views(self, pending: PendingStep, arrays: Mapping[str, np.ndarray], growth: float) -> tuple[TrackedView, ...]:
-        """The window's views; coarse maps of the newest ones are new, and those of older ones are remembered."""
-        height, width = pending.canvas_hw
-        rows, columns = thumbnail_grid(height, width)
-        shape = len(range(height)[rows]), len(range(width)[columns])
+    def _keep_maps(self, pending: PendingStep, arrays: Mapping[str, np.ndarray], growth: float) -> None:
+        """Coarse maps of the newest views are new, and those of older ones are remembered."""
+        shape = _coarse_shape(*pending.canvas_hw)
         first_new = len(pending.views) - len(arrays["track_depth"])
         keys = [(view.camera, view.stamp_ns) for view in pending.views]
         # The device's memory follows corrections of the scale (window_program), and so do these copies. Where odom
@@ -210,6 +262,10 @@ class TrackHistory:
         for row, key in enumerate(keys[first_new:]):
             depth, weight = (arrays[name][row].reshape(shape).copy() for name in ("track_depth", "track_weight"))
             self._maps[key] = depth, weight, None if features is None else features[row].astype(np.float32)
+
+    def _views(self, pending: PendingStep, arrays: Mapping[str, np.ndarray]) -> tuple[TrackedView, ...]:
+        """The window's views, with the maps that are kept of them."""
+        rows, columns = thumbnail_grid(*pending.canvas_hw)
         T_odom_cam, K = arrays["T_odom_cam"].astype(np.float64), arrays["K"].astype(np.float64)
         K_coarse = K.copy()
         K_coarse[:, :2, 2] -= columns.start, rows.start
@@ -217,27 +273,15 @@ class TrackHistory:
         return tuple(
             TrackedView(
                 view.camera, view.stamp_ns, view.frame_id, view.newest, view.view, *found,
-                *self._maps.get(key, (None, None, None)),
+                *self._maps.get((view.camera, view.stamp_ns), (None, None, None)),
             )
-            for view, key, *found in zip(pending.views, keys, T_odom_cam, K, K_coarse, strict=True)
+            for view, *found in zip(pending.views, T_odom_cam, K, K_coarse, strict=True)
         )  # fmt: skip
 
     def _body(
-        self, pending: PendingStep, views: Sequence[TrackedView], T_odom_base: np.ndarray | None, report: TrackReport
+        self, views: Sequence[TrackedView], T_odom_base: np.ndarray | None, report: TrackReport
     ) -> np.ndarray:
         """T_odom_body (4, 4): of the base, as last seen; without a rig of a camera."""
-        T = pending.T_new_old
-        if T is not None:
-            # As the device does it (realigned): without metres no lever of the rig has a length.
-            T = T_from(T[:3, :3], T[:3, 3] * self._metric)
-            self._last_keyframe = None
-            if self._last is None or np.isnan(T).any():
-                self._covariance, self._errors = OdometryCovariance(self._time_constant_s), ViewErrors()
-                self._repeated, self._noise = RepeatedErrors(), MotionNoise()
-            else:  # from the camera's place to that of the base: T is also that of the camera's body in it
-                last = T @ self._last @ invert(T @ T_BODY_OPTICAL)
-                self._covariance.realign(T[:3, :3], last[:3, 3])
-                self._repeated.realign(T[:3, :3], last)
         if T_odom_base is not None:
             return T_odom_base
         if self._based and self._last is not None:
@@ -334,7 +378,7 @@ class TrackHistory:
         if len(old):
             apart = new.mean(0) - old.mean(0)
             own[:3, :3] += scale * np.outer(apart, apart)
-        elapsed_s = 0.0 if self.latest is None else (pending.stamp_ns - self.latest.stamp_ns) / 1e9
+        elapsed_s = 0.0 if self._stamp_ns is None else (pending.stamp_ns - self._stamp_ns) / 1e9
         frame_variance = report.frame_scale_variance if report.metric else 0.0
         covariance = self._covariance.step(body, elapsed_s, rotation, translation, frame_variance, own)
         spread = _spread([view.T_odom_cam[:3, 3] for view in views if view.newest and view.camera in pending.placed])
@@ -354,6 +398,11 @@ class TrackHistory:
         """The extrinsics were published anew."""
         with self._lock:
             self._monitor.reset()
+
+
+def _coarse_shape(height: int, width: int) -> tuple[int, int]:
+    rows, columns = thumbnail_grid(height, width)
+    return len(range(height)[rows]), len(range(width)[columns])
 
 
 def _geometry(views: Sequence[TrackedView]) -> SetGeometry:

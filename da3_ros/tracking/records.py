@@ -77,5 +77,6 @@ TRACKING = {
     "scale_kept": "neither depth nor distances connect the scale of this window with the last one: it is kept",
     "bridged": "no view is shared with the last window: the robot's own odometry fills the gap",
     "no_base": "no camera of the newest set has a known place on the robot: the base's pose waits for one that has",
+    "unusable": "the network's poses or intrinsics are not finite: the window says nothing and is left out",
     "lost": "no view is shared with the last window: where the robot went meanwhile is not known",
 }

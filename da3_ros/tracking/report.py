@@ -21,7 +21,9 @@ class TrackReport:
     ``misfit`` (M, 6): of each newest view's camera against the body, see rigid.misfit; NaN where it is not placed, and
     for lengths that are no metres. ``motion`` (N,): squares of each view's motion against the newest ones, see
     gauge.squared_motion; ``angle`` (N,) radians and ``distance`` (N,): by what each shared view is off after the window
-    was laid on the poses of all of them, and the ``weight`` (N,) that it had in that; 0 for others.
+    was laid on the poses of all of them, and the ``weight`` (N,) that it had in that; 0 for others. ``shared`` (N,): 1
+    for these, 0 for others. ``usable``: false where the network's numbers were not finite, so that the window says
+    nothing and all else here is without meaning but for the scale.
     ``innovation`` (2,): by what the body was off its prediction, see steady_motion; ``T_told_kept`` (4, 4): from odom
     as it is remembered for the next windows to odom as it is told in this step.
     """
@@ -47,6 +49,8 @@ class TrackReport:
     angle: np.ndarray
     distance: np.ndarray
     weight: np.ndarray
+    shared: np.ndarray
+    usable: bool
     innovation: np.ndarray
     T_told_kept: np.ndarray
 
@@ -54,14 +58,14 @@ class TrackReport:
     def of(values: np.ndarray, views: int) -> TrackReport:
         """From ``Step.report`` (n,) of a window of so many views."""
         numbers = dict(zip(REPORT, values[: len(REPORT)].tolist(), strict=True))
-        ends = 3 * len(SOURCES), -18 - 4 * views, -18, -16
-        flags, misfit, of_views, innovation, told = np.split(values[len(REPORT) :], ends)
-        motion, angle, distance, weight = of_views.reshape(4, views).copy()
+        ends = 3 * len(SOURCES), -19 - 5 * views, -19, -18, -16
+        flags, misfit, of_views, usable, innovation, told = np.split(values[len(REPORT) :], ends)
+        motion, angle, distance, weight, shared = of_views.reshape(5, views).copy()
         named = [tuple(s for s, flag in zip(SOURCES, row, strict=True) if flag) for row in flags.reshape(3, -1)]
         carried, misfit = bool(numbers.pop("carried")), misfit.reshape(-1, 6).copy()
         report = TrackReport(
             **numbers, carried=carried, used=named[0], jumped=named[1], rejected=named[2], misfit=misfit,
-            motion=motion, angle=angle, distance=distance, weight=weight,
+            motion=motion, angle=angle, distance=distance, weight=weight, shared=shared, usable=bool(usable[0]),
             innovation=innovation.copy(), T_told_kept=told.reshape(4, 4).copy(),
         )  # fmt: skip
         if not report.metric:

@@ -78,25 +78,36 @@ class ScaleFilter:
         self._jump_after = jump_after
 
     def carry(
-        self, state: ScaleState, ratio: ScaleRatio, elapsed_s: Tensor | float, inherited: Tensor | float = 1.0
+        self,
+        state: ScaleState,
+        ratio: ScaleRatio,
+        elapsed_s: Tensor | float,
+        inherited: Tensor | float = 1.0,
+        usable: Tensor | float = 1.0,
     ) -> ScaleState:
         """To the next window, whose unit is ``ratio`` of the last one's; without a valid ratio the scale is kept.
 
         ``inherited``: share of the ratio's variance that later windows inherit, for most compare with the same views.
+        ``usable``: 0 for a window that nothing will be compared with, so that the scale is that of the last one.
         """
-        added = torch.where(ratio.valid, ratio.variance * inherited, _KEPT_STDDEV**2) + _DRIFT_PER_S * elapsed_s
+        added = torch.where(ratio.valid, ratio.variance * inherited, usable * _KEPT_STDDEV**2)
+        added = added + _DRIFT_PER_S * elapsed_s
         log = torch.where(ratio.valid, state.log + ratio.log, state.log)
         return replace(state, log=log, variance=state.variance + added)
 
     def correct(
-        self, state: ScaleState, measured: Sequence[ScaleMeasurement | None], elapsed_s: Tensor | float
+        self,
+        state: ScaleState,
+        measured: Sequence[ScaleMeasurement | None],
+        elapsed_s: Tensor | float,
+        usable: Tensor | bool = True,
     ) -> ScaleState:
         """With measurements of the same window, one of each of SOURCES or None, ``elapsed_s`` after those before.
 
         The first valid one is taken over as it is. A later one counts for as little as one of time_constant_s (or the
         time since the first one) / elapsed_s that repeat each other; one that does not fit is left out, and the
         ``jump_after``-th in a row is taken over with ``jumped`` set. A source that was refused is left out until it was
-        not for ``jump_after`` times.
+        not for ``jump_after`` times. In a window that is not ``usable`` none has said anything.
         """
         elapsed = torch.as_tensor(elapsed_s, dtype=torch.float64, device=state.log.device).clamp(min=1e-3)
         age = state.age + elapsed
@@ -107,6 +118,7 @@ class ScaleFilter:
         all_ = [nothing if one is None else one for one in measured]
         logs, variances, valid = (torch.stack([getattr(one, n) for one in all_]) for n in ("log", "variance", "valid"))
         refused = torch.stack([no if one.refused is None else one.refused for one in all_])
+        valid, refused = torch.stack([valid, refused]) & usable
         said, valid = valid, valid & (state.misfits >= 0)
         variances = torch.where(valid, variances, some.one)  # any: it counts nothing
         repeated = (1.0 + settled / elapsed) * variances

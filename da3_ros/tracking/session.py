@@ -140,7 +140,6 @@ class WindowTracking:
             connected=tracked.connected,
             bridged=tracked.bridged,
             T_new_old=tracked.T_new_old,
-            shared=tracked.shared,
             error_growth=tracked.error_growth,
             predicted=tracked.predicted,
             canvas_hw=(prediction.depth.shape[-2], prediction.depth.shape[-1]),

@@ -102,20 +102,27 @@ class Weighed(NamedTuple):
 
 
 def weigh(
-    body: Tensor, last: Tensor, motion: Tensor, pace: Tensor, growth: Tensor, noise: Tensor, free: Tensor
+    body: Tensor,
+    last: Tensor,
+    motion: Tensor,
+    pace: Tensor,
+    growth: Tensor,
+    noise: Tensor,
+    free: Tensor,
+    usable: Tensor,
 ) -> Weighed:
     """The pose that a window gives the ``body`` (4, 4), weighed against the prediction from its ``last`` one (4, 4).
 
     ``motion`` (4, 4): of the body in its own axes, over the step before; ``pace`` (): how many times as long this one
     took; ``growth`` (): by which lengths have grown since; ``noise`` (2, 2) see MotionNoise; ``free`` (): 1 where
-    there is nothing to predict from.
+    there is nothing to predict from; ``usable`` (): 0 where the window says nothing, so that the prediction is all.
     """
     some, fixed = numbers(body.device), _constants(body.device)
-    predicted = last @ torch.lerp(fixed.identity, motion, pace * torch.where(fixed.place, growth, some.one))
+    predicted = last @ torch.lerp(some.eye, motion, pace * torch.where(fixed.place, growth, some.one))
     # Two rotations that are a small angle apart differ by the square root of 2 times that angle in all.
     innovation = (body - predicted).square().sum(0) @ fixed.by_axis
     usual = torch.maximum(noise[1], innovation / _BEYOND).clamp(min=_SMALLEST)
-    taken = torch.maximum((1 - noise[0] / usual).clamp(min=_LEAST_TAKEN), free)
+    taken = torch.maximum((1 - noise[0] / usual).clamp(min=_LEAST_TAKEN), free) * usable
     speed = taken.square() / (2 - taken)  # after Benedict and Bordner, 1962
     both = torch.lerp(predicted, body, (torch.stack([taken, speed]) @ fixed.columns)[:, None])
     orthonormalize(both)
@@ -124,7 +131,6 @@ def weigh(
 
 
 class _Constants(NamedTuple):
-    identity: Tensor  # (4, 4)
     place: Tensor  # (4,) bool, which column of a pose is its place
     by_axis: Tensor  # (4, 2) what squares in a pose's columns count for those of turns and of displacements
     columns: Tensor  # (2, 4) which columns are of turns and of displacements
@@ -136,6 +142,5 @@ def _constants(device: torch.device) -> _Constants:
     place = 1 - turn
     by_axis = torch.stack([turn / 6, place / 3], dim=1)
     return _Constants(
-        torch.eye(4, dtype=torch.float64, device=device), place.to(device) > 0, by_axis.to(device),
-        torch.stack([turn, place]).to(device),
-    )  # fmt: skip
+        place.to(device) > 0, by_axis.to(device), torch.stack([turn, place]).to(device)
+    )

@@ -39,17 +39,17 @@ class TrackedWindow:
 
     Tensors are on the window's device, float64; they may be buffers that the next step overwrites. Where
     ``connected`` is false no view was shared with the window before: its newest body pose is taken to be the last one
-    known, moved by the robot's odometry if there is any (``bridged``), and the scale is kept.
+    known, moved by the robot's odometry if there is any (``bridged``), and the scale is kept. ``first`` and
+    ``connected`` take windows for usable, which the host does not know yet: the report does (see TrackReport).
     """
 
-    T_odom_cam: Tensor  # (N, 4, 4)
+    T_odom_cam: Tensor  # (N, 4, 4), NaN where the window is not usable
     T_odom_base: Tensor | None  # (4, 4) of the newest set; None where no camera's place on the robot is known in it
     metres_per_unit: Tensor  # ()
     metric: Tensor  # () bool: whether any source has ever given metres
     depth: Tensor  # (M, P) float32 metres, coarse maps of the newest views
     weight: Tensor  # (M, P) float32, 0 where depth has no meaning
     report: Tensor  # see TrackReport
-    shared: np.ndarray  # (N,) 1 where the view was in the last window, else 0
     error_growth: float  # as given to the step
     predicted: bool  # whether the body's last motion says anything of this one
     first: bool
@@ -151,9 +151,8 @@ class Tracker:
         group = np.unique([self._set.get(key, key[1]) for key in keys], return_inverse=True)[1]
         pairs, partners = known_ways(group, mounted, np.array([key in self._given for key in keys], dtype=np.float64))
         facts = Facts(
-            row=np.array([self._row[key] for key in keys]),
-            shared=shared,
-            share=1.0 / np.array(counts, dtype=np.float64),
+            row=np.array([*(self._row[key] for key in keys), self._rows]),
+            shared=np.append(shared, 1.0),
             mounted=mounted,
             pairs=pairs,
             partners=partners,
@@ -162,8 +161,6 @@ class Tracker:
             ranges=_padded(ranges),
             turnover=np.array(turnover),
             elapsed_s=np.array(0.0 if first else (stamp_ns - self._stamp_ns) / 1e9),
-            started=np.array(float(not first)),
-            connected=np.array(float(connected)),
             error_growth=np.array(error_growth),
             pace=np.array(pace),
             noise=noise,
@@ -197,12 +194,11 @@ class Tracker:
             step.depth,
             step.weight,
             step.report,
-            shared,
             error_growth,
             predicted,
             first,
             connected,
-            bridged and not connected,
+            bridged,
             given,
             T_new_old,
         )
@@ -248,7 +244,7 @@ class Tracker:
         return Memory(
             poses=poses, **self._maps(depth), body=identity, steady=identity.clone(),
             motion=identity.clone(), centre=identity[:3, 3].clone(),
-            arms=identity.repeat(self._rows + 1, 1, 1),
+            arms=torch.zeros_like(identity).repeat(self._rows, 1, 1), windows=identity.new_zeros(self._rows + 1),
             log=scale.log, variance=scale.variance, misfits=scale.misfits, idle=scale.idle,
             age=scale.age,
         )  # fmt: skip

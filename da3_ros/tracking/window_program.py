@@ -53,7 +53,8 @@ class Memory(NamedTuple):
     steady: Tensor  # (4, 4) float64 T_odom_base as it was told
     motion: Tensor  # (4, 4) float64 T_last_now of that over the last step, as evenly as it moves
     centre: Tensor  # (3,) float64 of the newest set's cameras that the body's pose comes from
-    arms: Tensor  # (R + 1, 4, 4) float64 T_body_cam as first seen, by camera: what holds the body without metres
+    arms: Tensor  # (R, 4, 4) float64 T_body_cam as first seen, by camera, 0 before: holds the body without metres
+    windows: Tensor  # (R + 1,) float64 how many usable windows a view's pose comes from; the last entry, how many were
     log: Tensor  # of ScaleState, as are the next four
     variance: Tensor
     misfits: Tensor
@@ -70,7 +71,7 @@ class Step(NamedTuple):
     metric: Tensor  # () bool: whether any source has ever given metres
     depth: Tensor  # (M, P) float32 metres, thumbnails of the newest views
     weight: Tensor  # (M, P) float32
-    report: Tensor  # (len(REPORT) + 3 S + 6 M + 4 N + 18,), see TrackReport
+    report: Tensor  # (len(REPORT) + 3 S + 1 + 6 M + 5 N + 18,), see TrackReport
 
 
 REPORT = (
@@ -102,6 +103,8 @@ def advance(
 ) -> tuple[Memory, Step]:
     """Place a window of N views, T_cam_world (N, 4, 4), with depth (M, H, W) of its newest ones.
 
+    Where a number of T_cam_world or K is not finite the window is not usable and says nothing: what is remembered
+    stays, the body goes on as it did, and no view is placed (T_odom_cam is NaN).
     ``beside``: calls two functions that do not need each other, and may have the device do both at once. ``K``
     (N, 3, 3) canvas pixels; ``confidence`` (M, H, W) >= 1; depth that is not finite has no meaning; ``colours``
     (M, 3, H, W) uint8; ``metres`` (2,): metres per unit and its deviation from a metric network, NaN without.
@@ -109,23 +112,29 @@ def advance(
     """
     facts, indices = layout.unpack(packed), layout.unpack(packed.long())
     device, newest = T_cam_world.device, slice(len(T_cam_world) - len(depth), None)
-    row, shared = indices["row"], facts["shared"]
-    T_world_cam = invert_rigid(T_cam_world.double())
+    row, eye = indices["row"][:-1], numbers(device).eye
+    T_cam_world = T_cam_world.double()
+    usable = (T_cam_world.sum() + K.sum(dtype=torch.float64)).abs() < torch.inf
+    T_world_cam = invert_rigid(torch.where(usable, T_cam_world, eye))
     orthonormalize(T_world_cam)
+    # The host does not know yet which windows were usable, so what it takes for shared may not be.
+    windows = memory.windows.index_select(0, indices["row"]) * facts["shared"]
+    shared, known, started = torch.minimum(windows, usable)[:-1], windows[:-1] > 0, windows[-1] > 0
+    connected = shared.any()
+    share = (usable / (windows + 1))[:-1]  # of the means that views' poses are
     stored = memory.poses.index_select(0, row)
 
     # Scale: from the last window by common depth and baselines, then corrected by the sources.
     (coarse, by_ranges), (ways, texture) = beside(
-        lambda: (_coarse(memory, facts, row, K, depth, confidence), _by_ranges(sources, facts, depth)),
-        lambda: (_compare_ways(facts, T_world_cam, stored), _texture(colours)),
+        lambda: (_coarse(memory, facts, row, shared, K, depth, confidence, usable), _by_ranges(sources, facts, depth)),
+        lambda: (_compare_ways(facts, shared, T_world_cam, stored), _texture(colours)),
     )
     thumbs, weights = coarse.depth, coarse.weight
     ratio, seen, baseline, typical = _carry(memory, facts, T_world_cam, ways, K, depth, coarse, newest)
     ratio = replace(ratio, valid=ratio.valid & (texture >= LEAST_TEXTURE))
-    flags = torch.zeros(len(SOURCES), dtype=torch.bool, device=device)
+    flags = usable.expand(len(SOURCES))  # any: of this step they are still to come
     state = ScaleState(memory.log, memory.variance, memory.misfits, memory.idle, memory.age, flags, flags, flags)
-    started = facts["started"] > 0
-    carried = scale_filter.carry(state, _relative(ratio, memory.log), facts["elapsed_s"], facts["turnover"])
+    carried = scale_filter.carry(state, _relative(ratio, memory.log), facts["elapsed_s"], facts["turnover"], usable)
     scale = _choose(started, carried, state)
     before = scale.log
     unit_depth = typical * torch.exp(-before)
@@ -133,7 +142,7 @@ def advance(
 
     def corrected() -> ScaleState:
         measured = _measure(sources, ways, by_ranges, metres, unit_depth)
-        return scale_filter.correct(scale, measured, facts["elapsed_s"])
+        return scale_filter.correct(scale, measured, facts["elapsed_s"], usable)
 
     def turned() -> tuple[RotationFit, Tensor]:
         # Views count by the inverse squares of their errors against the newest ones.
@@ -147,7 +156,7 @@ def advance(
     # rotations while the sources of scale are heard, their places when there are lengths.
     scale, (rotations, motion) = beside(corrected, turned)
     unit, metric = scale.metres_per_unit, scale.metric
-    T_world_cam[:, :3, 3] *= unit
+    T_world_cam[:, :3, 3].mul_(unit)
 
     # What is remembered follows a correction, about the cameras that the body hangs on by a lever in metres, whatever
     # the scale: so the body's place in odom does not move. Where the lever comes with the first metres, the cameras do.
@@ -162,41 +171,43 @@ def advance(
     T_cam_body = invert_rigid(torch.cat([mount, _chief_arms(facts, known_arm, metric)]))
     bodies = T_world_cam @ T_cam_body[: len(T_world_cam)]
     fits = fit_centres(
-        rotations, torch.stack([T_world_cam, numbers(device).eye.expand_as(bodies)]), torch.stack([stored, bodies])
+        rotations, torch.stack([T_world_cam, eye.expand_as(bodies)]), torch.stack([stored, bodies])
     )
     expected = memory.steady @ facts["motion"]  # nothing shared hangs on where it was before
     at_chief = T_world_cam.index_select(0, chief) @ T_cam_body[len(T_world_cam) :]
     together = metric > facts["alone"]  # the rig is in metres
     T_apart = expected @ invert_rigid(torch.where(started & together, fits.T_b_a[1], at_chief[0]))
-    T_odom_world = torch.where(facts["connected"] > 0, fits.T_b_a[0], T_apart)
+    T_odom_world = torch.where(connected, fits.T_b_a[0], T_apart)
     T_odom_cam, bodies = T_odom_world @ T_world_cam, T_odom_world @ bodies[newest]
     body = T_odom_world @ torch.where(together, fits.T_b_a[1], at_chief[1])
-    body = torch.lerp(body, memory.body, facts["kept"].index_select(0, metric.long()[None])[0])
+    body = torch.lerp(body, memory.body, torch.where(metric, facts["kept"][1], facts["kept"][0]))
+    body = torch.where(usable, body, memory.body)
     from_body, from_last = invert_rigid(torch.stack([body, memory.steady]))
-    arms = memory.arms.index_copy(0, indices["arm"], from_body @ T_odom_cam[newest])
+    arms = _first_seen(memory.arms, indices["arm"], from_body @ T_odom_cam[newest], facts["armed"][newest], usable)
     T_odom_cam, misfits = _on_body(facts, T_odom_cam, bodies, body, metric, newest)
     places = T_odom_cam[:, :3, 3]
     middle = facts["even"] @ places
     centre = torch.where(together, middle, places.index_select(0, chief[1:])[0])
     # A view's pose is the mean of what its windows say: one window's noise then moves the frame by little.
-    T_odom_cam = torch.where((shared > 0)[:, None, None], blend(stored, T_odom_cam, facts["share"]), T_odom_cam)
+    T_odom_cam = torch.where(known[:, None, None], blend(stored, T_odom_cam, share), T_odom_cam)
 
     # What is told. What is remembered stays as the windows have it: with the told poses in it, what is left out of one
     # step would change the unit of the next window.
     free = torch.maximum(facts["free"], found)  # what the body did was in another unit
-    steady = weigh(body, memory.steady, memory.motion, facts["pace"], growth, facts["noise"], free)
+    steady = weigh(body, memory.steady, memory.motion, facts["pace"], growth, facts["noise"], free, usable)
     thumbs = thumbs * unit.float()
     after = Memory(
         memory.poses.index_copy(0, row, T_odom_cam),
         (memory.depth * growth.float()).index_copy(0, row[newest], thumbs),
         memory.weight.index_copy(0, row[newest], weights),
         body, steady.body, from_last @ steady.ahead, centre, arms,
+        memory.windows.index_copy(0, indices["row"], windows + usable),
         scale.log, scale.variance, scale.misfits, scale.idle, scale.age,
     )  # fmt: skip
     told = steady.body @ from_body
     report = _report(scale, ratio, seen, baseline, texture, typical * growth, fits, growth, shift, misfits, motion)
-    report = torch.cat([report, steady.innovation, told.flatten()])
-    T_odom_cam = told @ T_odom_cam
+    report = torch.cat([report, shared, usable[None], steady.innovation, told.flatten()])
+    T_odom_cam = torch.where(usable, told, numbers(device).nan) @ T_odom_cam
     orthonormalize(T_odom_cam)
     return after, Step(T_odom_cam, steady.body, unit, metric, thumbs, weights, report)
 
@@ -218,8 +229,9 @@ def realigned(memory: Memory, T_new_old: Tensor) -> Memory:
     )
 
 
-def _thumbnails(depth: Tensor, confidence: Tensor, content: Tensor) -> tuple[Tensor, Tensor]:
-    """Coarse depth (M, P) in the window's unit and weights (M, P), 0 where depth has no meaning."""
+def _thumbnails(depth: Tensor, confidence: Tensor, content: Tensor, usable: Tensor) -> tuple[Tensor, Tensor]:
+    """Coarse depth (M, P) in the window's unit and weights (M, P), 0 where depth has no meaning, in a window that is
+    not ``usable`` () everywhere."""
     height, width = depth.shape[-2:]
     rows, columns = thumbnail_grid(height, width)
     y, x = _pixels(height, width, depth.device)
@@ -227,7 +239,7 @@ def _thumbnails(depth: Tensor, confidence: Tensor, content: Tensor) -> tuple[Ten
     (top, left), (bottom, right) = start.unbind(1), (start + extent).unbind(1)
     inside = ((y >= top) & (y < bottom))[:, :, None] & ((x >= left) & (x < right))[:, None]
     z, c = depth[:, rows, columns].float(), confidence[:, rows, columns].float()
-    valid = inside & (z > 0) & (z < torch.inf) & (c.abs() < torch.inf)
+    valid = inside & (z > 0) & (z < torch.inf) & (c.abs() < torch.inf) & usable
     # Confidence is 1 + exp(...): what is above 1 is what the network is sure of.
     some = numbers(depth.device)
     weight = torch.where(valid, (c - 1.0).clamp(min=_LEAST_WEIGHT), some.zero32)
@@ -249,7 +261,7 @@ def _rays(K: Tensor, height: int, width: int) -> Tensor:
     x = (x - K[:, 0, 2, None]) / K[:, 0, 0, None]
     y = (y - K[:, 1, 2, None]) / K[:, 1, 1, None]
     x, y = x[:, None, :].expand(-1, y.shape[1], -1), y[:, :, None].expand(-1, -1, x.shape[1])
-    return torch.stack([x, y, torch.ones_like(x)], dim=-1).flatten(1, 2)
+    return torch.stack([x, y, numbers(K.device).one32.expand_as(x)], dim=-1).flatten(1, 2)
 
 
 def _texture(colours: Tensor) -> Tensor:
@@ -271,17 +283,23 @@ class _Coarse(NamedTuple):
 
 
 def _coarse(
-    memory: Memory, facts: dict[str, Tensor], row: Tensor, K: Tensor, depth: Tensor, confidence: Tensor
+    memory: Memory,
+    facts: dict[str, Tensor],
+    row: Tensor,
+    shared: Tensor,
+    K: Tensor,
+    depth: Tensor,
+    confidence: Tensor,
+    usable: Tensor,
 ) -> _Coarse:
-    thumbs, weights = _thumbnails(depth, confidence, facts["content"])
+    thumbs, weights = _thumbnails(depth, confidence, facts["content"], usable)
     unit_depth = weighted_median(thumbs.flatten(), weights.flatten()).double()
     old = len(K) - len(depth)
     if not old:
         none = numbers(depth.device).zero
         return _Coarse(thumbs, weights, unit_depth, None, none, none > 0)
     depth_old = memory.depth.index_select(0, row[:old])
-    deep = facts["shared"][:old]
-    weight_old = memory.weight.index_select(0, row[:old]) * deep[:, None].float()
+    weight_old = memory.weight.index_select(0, row[:old]) * shared[:old, None].float()
     metres_old = weighted_median(depth_old.flatten(), weight_old.flatten()).double()
     views = OldViews(depth_old, weight_old, _rays(K[:old], *depth.shape[-2:]))
     return _Coarse(thumbs, weights, unit_depth, views, metres_old, weight_old.sum() > 0)
@@ -312,7 +330,7 @@ def _carry(
     typical = coarse.typical * guess.exp()
     baseline = ways.longest_baseline / typical.clamp(min=1e-9)
     measured = measured.unless(baseline < SHORTEST_BASELINE)
-    by_baseline = ScaleRatio(measured.log, measured.variance, measured.valid, torch.ones_like(measured.log))
+    by_baseline = ScaleRatio(measured.log, measured.variance, measured.valid, numbers(depth.device).one)
     # Without depth to compare, nothing is known of moving objects.
     by_depth = replace(by_depth, steady=torch.where(by_depth.valid, by_depth.steady, numbers(depth.device).one))
     return combine([by_depth, by_baseline]), seen, baseline, typical
@@ -328,9 +346,8 @@ class _Ways(NamedTuple):
     longest_way: Tensor  # () in the window's unit, of those that odometry has
 
 
-def _compare_ways(facts: dict[str, Tensor], T_world_cam: Tensor, stored: Tensor) -> _Ways:
+def _compare_ways(facts: dict[str, Tensor], shared: Tensor, T_world_cam: Tensor, stored: Tensor) -> _Ways:
     """The displacements of every earlier view with every later one, the three kinds of them in one go."""
-    shared = facts["shared"]
     first, second, equally_noisy = _pairs(len(stored), stored.device)
     placed = facts["T_given_base"] @ facts["mount"]
     apart = _apart(torch.stack([T_world_cam, stored, facts["mount"], placed]), first, second)
@@ -395,8 +412,18 @@ def _chief_arms(facts: dict[str, Tensor], seen: Tensor, metric: Tensor) -> Tenso
     Without metres no lever of the rig has a length: the body is at its camera, or where that was last ``seen`` from it.
     """
     level = facts["chief_mount"].clone()
-    level[:, :3, 3] *= metric
-    return torch.where(facts["armed"] > metric, seen, level)
+    level[:, :3, 3].mul_(metric)
+    return torch.where(facts["chief_armed"] * seen[:, 3:, 3:] > metric, seen, level)
+
+
+def _first_seen(arms: Tensor, row: Tensor, seen: Tensor, armed: Tensor, usable: Tensor) -> Tensor:
+    """``arms`` with those of the newest views' cameras, as ``seen`` (M, 4, 4), in their rows (M,).
+
+    What the host takes for ``armed`` (M,) stays as it was first seen, in a window that was ``usable`` ().
+    """
+    before = arms.index_select(0, row)
+    write = before[:, 3, 3] * armed < usable
+    return arms.index_copy(0, row, torch.where(write[:, None, None], seen, before))
 
 
 def _on_body(
@@ -455,7 +482,7 @@ def _nothing(device: torch.device) -> ScaleRatio:
 def _grown(T: Tensor, shift: Tensor, growth: Tensor) -> Tensor:
     """Poses (N, 4, 4) whose places p have become ``growth`` () p + ``shift`` (3,)."""
     grown = T.clone()
-    grown[:, :3, 3] = torch.addcmul(shift, growth, T[:, :3, 3])
+    torch.addcmul(shift, growth, T[:, :3, 3], out=grown[:, :3, 3])
     return grown
 
 

@@ -71,7 +71,7 @@ def test_the_search_for_what_moves_keeps_to_its_device_and_asks_for_no_value():
         assert found.device == META and found.shape == depth.shape
 
 
-@pytest.mark.parametrize("rig, most", [(sim.FRONT, 1170), (sim.RING, 1170)], ids=["one camera", "ring"])
+@pytest.mark.parametrize("rig, most", [(sim.FRONT, 1176), (sim.RING, 1176)], ids=["one camera", "ring"])
 def test_a_step_is_few_operations(rig, most):
     """On CUDA each costs one or two microseconds, whatever it does; a step has 3 ms (docs/tracking.md)."""
     tracker, counted = Tracker(ScaleFilter(5.0, 5), CPU, 8), Operations()

@@ -21,8 +21,8 @@ ROUGH = sim.Noise(depth=0.05, rotation_rad=0.01, translation=0.05)
 STEP = T_from(sim.yaw(0.05), np.array([0.1, 0.02, 0.0]))
 
 
-def weighed(body, last, motion=STEP, pace=1.0, growth=1.0, noise=((0.0, 0.0), (0.0, 0.0)), free=0.0):
-    numbers = (torch.tensor(value, dtype=torch.float64) for value in (pace, growth, noise, free))
+def weighed(body, last, motion=STEP, pace=1.0, growth=1.0, noise=((0.0, 0.0), (0.0, 0.0)), free=0.0, usable=1.0):
+    numbers = (torch.tensor(value, dtype=torch.float64) for value in (pace, growth, noise, free, usable))
     poses = (torch.from_numpy(np.asarray(T)) for T in (body, last, motion))
     return [tensor.numpy() for tensor in weigh(*poses, *numbers)]
 
@@ -85,6 +85,13 @@ def test_nothing_is_weighed_where_nothing_is_known_or_predicted():
     for more in ({"noise": UNKNOWN}, {"noise": half, "free": 1.0}):
         np.testing.assert_allclose(weighed(body, np.eye(4), **more)[0], body, atol=1e-12)
     assert np.abs(weighed(STEP, np.eye(4), np.eye(4), noise=half)[0] - STEP).max() > 0.01
+
+
+def test_where_the_window_says_nothing_the_body_goes_on_as_it_did():
+    body, last = T_from(sim.yaw(0.4), np.array([1.0, -2.0, 0.3])), T_from(sim.yaw(1.0), np.array([3.0, 1.0, 0.0]))
+    found, ahead, _ = weighed(body, last, usable=0.0)
+    np.testing.assert_allclose(found, last @ STEP, atol=1e-9)
+    np.testing.assert_allclose(ahead, last @ STEP, atol=1e-9)
 
 
 def test_a_step_that_took_twice_as_long_is_expected_to_lead_twice_as_far():

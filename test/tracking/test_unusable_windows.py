@@ -1,0 +1,203 @@
+"""One window whose numbers are not finite is left out, and the next ones go on as if it had not been there."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import window_simulation as sim
+
+from da3_ros.datatypes import Frame, FrameSet, WindowPrediction
+from da3_ros.geometry.se3 import invert, rotation_angle
+from da3_ros.tracking import TrackingSettings, WindowTracking
+from da3_ros.tracking.map_session import DynamicStep
+
+CPU, NO_IMAGE = torch.device("cpu"), np.empty((0, 0, 3))
+
+
+class Arrays:
+    """On their way to the host."""
+
+    def __init__(self, named):
+        self._named = {name: tensor.numpy().copy() for name, tensor in named.items()}
+
+    def wait(self):
+        return self._named
+
+
+class Drive:
+    """``steps`` of a drive and where they are to be, ``true`` (n, 4, 4), the base of step ``start`` being odom.
+
+    ``spoil``: step -> what becomes of its prediction. ``metres``: step from which on a network gives them, instead of
+    the rig.
+    """
+
+    def __init__(self, way, rig, spoil, noise=None, sets=4, lag=0, metres=None, start=0, missing=None):
+        sources = ("rig",) if metres is None else ("metric_model",)
+        tracking = WindowTracking(TrackingSettings(sources, sets, len(rig), repeats=False), CPU)
+        tracking._lag = lag  # as on CUDA, where a step is not known yet when the next one is submitted
+        tracking.reset()
+        tracking.set_rig(rig)
+        moving, pending, self.masked, self.units = DynamicStep(0.15, CPU, "eager"), [], [], []
+        windows = sim.windows(way, rig, sets, noise, 0, missing, tracking.leaving)
+        for number, window in enumerate(windows):
+            newest = [view for view in window.views if view.newest]
+            first, stamp_ns = len(window.views) - len(newest), newest[-1].stamp_ns
+            tracking.note(FrameSet(stamp_ns, tuple(Frame(v.camera, v.stamp_ns, NO_IMAGE) for v in newest)))
+            prediction = WindowPrediction(
+                window.views, tuple(range(first, len(window.views))), window.depth, torch.full_like(window.depth, 2.0),
+                window.T_cam_world, window.K, None, sim.colours(window),
+            )  # fmt: skip
+            if metres is not None and number >= metres:
+                scale = torch.tensor(window.metres_per_unit)
+                prediction = replace(prediction, metres_per_unit=scale, metres_stddev=scale * 1e-3)
+            prediction = spoil.get(number, lambda good: good)(prediction)
+            tracked = tracking.place(prediction, prediction.K)
+            dynamic = moving.step(stamp_ns, prediction, prediction.K, tracked)
+            tracking.exclude(dynamic)
+            self.units.append(window.metres_per_unit)
+            self.masked.append(dynamic.double().mean().item())
+            named = {
+                "track_report": tracked.report, "track_depth": tracked.depth, "track_weight": tracked.weight,
+                "T_odom_cam": tracked.T_odom_cam, "K": prediction.K, "T_odom_base": tracked.T_odom_base,
+            }  # fmt: skip
+            pending.append(tracking.submit(number, stamp_ns, prediction, tracked, Arrays(named)))
+        self.steps = [one.settle() for one in pending]
+        self.history = tracking._history
+        self.true = invert(way[start]) @ np.stack(way)
+
+    def off(self, number):
+        """Metres and radians by which the base is from where it is to be."""
+        off = invert(self.true[number]) @ self.steps[number].T_odom_base
+        return np.linalg.norm(off[:3, 3]), rotation_angle(off[:3, :3])
+
+    def statuses(self, *numbers):
+        return [self.steps[number].status for number in numbers]
+
+
+def poses(value, which=slice(None)):
+    def spoilt(prediction):
+        T = prediction.T_cam_world.clone()
+        T[which] = value
+        return replace(prediction, T_cam_world=T)
+
+    return spoilt
+
+
+def intrinsics(value):
+    return lambda prediction: replace(prediction, K=torch.full_like(prediction.K, value))
+
+
+def depth(value):
+    return lambda prediction: replace(prediction, depth=torch.full_like(prediction.depth, value))
+
+
+def confidence(value):
+    return lambda prediction: replace(prediction, depth_conf=torch.full_like(prediction.depth_conf, value))
+
+
+NAN, INF = float("nan"), float("inf")
+UNUSABLE = {
+    "poses NaN": poses(NAN),
+    "one pose NaN": poses(NAN, -1),
+    "one number infinite": poses(INF, (0, 1, 3)),
+    "intrinsics NaN": intrinsics(NAN),
+}
+WITHOUT_DEPTH = {"depth NaN": depth(NAN), "depth infinite": depth(INF), "confidence NaN": confidence(NAN)}
+
+
+def assert_finite(step):
+    numbers = [step.T_odom_base, step.view_variance, step.report.innovation, step.report.T_told_kept]
+    numbers += [] if step.covariance is None else [step.covariance]
+    numbers += [np.array([step.report.log_scale, step.report.scale_variance, step.report.median_depth])]
+    for one in [*numbers, *(view.T_odom_cam for view in step.views)]:
+        assert np.isfinite(one).all()
+
+
+FEW = {("one pose NaN", 1), ("intrinsics NaN", 0), ("depth NaN", 1)}
+ALL = [(name, lag) for name in (*UNUSABLE, *WITHOUT_DEPTH) for lag in (0, 1)]
+
+
+@pytest.mark.parametrize(("name", "lag"), [pytest.param(*one, marks=[] if one in FEW else pytest.mark.slow) for one in ALL])
+def test_after_one_window_that_is_not_finite_all_goes_on(name, lag):
+    drive = Drive(sim.circle(12), sim.STEREO, {6: {**UNUSABLE, **WITHOUT_DEPTH}[name]}, lag=lag)
+    assert set(drive.statuses(*range(1, 6), *range(7, 12))) == {"tracking"}
+    for number, step in enumerate(drive.steps):
+        if number == 6 and name in UNUSABLE:
+            continue
+        assert_finite(step)
+        assert step.covariance is not None
+        assert drive.off(number) == (pytest.approx(0, abs=1e-4), pytest.approx(0, abs=1e-4))
+        assert step.report.rejected == () and step.source == "rig"
+    assert all(np.isclose(drive.steps[n].report.metres_per_unit, drive.units[n], rtol=1e-3) for n in range(7, 12))
+    assert max(drive.masked) < 0.01
+
+
+def test_a_window_that_is_not_finite_says_so_and_places_nothing():
+    step = Drive(sim.circle(6), sim.STEREO, {5: poses(NAN, -1)}).steps[5]
+    assert step.status == "unusable" and not step.report.usable
+    assert step.T_odom_base is None and step.covariance is None and not step.keyframe
+    assert all(np.isnan(view.T_odom_cam).all() for view in step.views)
+    assert step.report.used == step.report.rejected == step.report.jumped == ()
+
+
+def test_nothing_is_learnt_from_it():
+    noise = sim.Noise(depth=0.05, rotation_rad=0.004, translation=0.01)
+    drive = Drive(sim.circle(12), sim.STEREO, {10: poses(NAN)}, noise=noise)
+    before, at, after = drive.steps[9:12]
+    np.testing.assert_array_equal(at.view_variance, before.view_variance)
+    assert at.report.log_scale == before.report.log_scale
+    added = at.report.frame_scale_variance - before.report.frame_scale_variance
+    assert 0 <= added < 1e-4  # what the time adds
+    assert "rig" in after.report.used
+    assert after.report.scale_variance < 1.5 * before.report.scale_variance
+
+
+@pytest.mark.parametrize("metres", [0, 99], ids=["metric", "own unit"])
+@pytest.mark.parametrize("lag", [0, 1])
+def test_odom_starts_with_the_first_window_that_is_finite(lag, metres):
+    drive = Drive(sim.circle(9), sim.STEREO, {0: poses(NAN), 1: poses(NAN)}, lag=lag, metres=metres, start=2)
+    there = Drive(sim.circle(9)[2:], sim.STEREO, {}, lag=lag, metres=metres)
+    assert drive.statuses(0, 1, 2) == ["unusable", "unusable", "started"]
+    assert not any(step.anew for step in drive.steps)
+    for step, other in zip(drive.steps[2:], there.steps, strict=True):
+        assert_finite(step)
+        R, R_other = step.T_odom_base[:3, :3], other.T_odom_base[:3, :3]
+        np.testing.assert_allclose(R, R_other, atol=1e-3)  # level, as the robot has it
+        assert (step.covariance is None) == (other.covariance is None)
+    if not metres:
+        assert max(drive.off(number)[0] for number in range(2, 9)) < 1e-4
+
+
+@pytest.mark.parametrize("lag", [0, 1])
+def test_where_nothing_else_is_shared_the_next_window_is_lost_and_says_so(lag):
+    drive = Drive(sim.straight(10), sim.STEREO, {6: poses(NAN)}, sets=2, lag=lag)
+    assert drive.statuses(5, 6, 7, 8) == ["tracking", "unusable", "lost", "tracking"]
+    assert [step.covariance is None for step in drive.steps] == [number >= 6 for number in range(10)]
+    for number in range(7, 10):
+        assert_finite(drive.steps[number])
+    moved = drive.steps[7].T_odom_base[:3, 3] - drive.steps[5].T_odom_base[:3, 3]
+    assert np.linalg.norm(moved) < 0.06  # where it was, or was to be: a step is 5 cm
+
+
+@pytest.mark.parametrize("lag", [pytest.param(0, marks=pytest.mark.slow), 1])
+def test_a_camera_that_comes_with_it_is_as_good_as_one_that_comes_with_the_next(lag):
+    """Without metres others carry the base on by where they were first seen."""
+    missing = {step: {"right"} if step < 4 else {"left"} if step > 6 else set() for step in range(10)}
+    later = {**missing, 4: {"right"}}
+    drive = Drive(sim.circle(10), sim.STEREO, {4: poses(NAN)}, lag=lag, metres=99, missing=missing)
+    there = Drive(sim.circle(10), sim.STEREO, {}, lag=lag, metres=99, missing=later)
+    for step, other in zip(drive.steps[5:], there.steps[5:], strict=True):
+        np.testing.assert_allclose(step.T_odom_base, other.T_odom_base, atol=1e-3)
+
+
+def test_windows_that_are_never_finite_are_no_start():
+    drive = Drive(sim.circle(4), sim.STEREO, {number: poses(NAN) for number in range(4)})
+    assert set(drive.statuses(*range(4))) == {"unusable"}
+
+
+def test_which_sets_leave_does_not_hang_on_it():
+    """All are keyframes; the choice goes by the last window that showed something."""
+    drive = Drive(sim.straight(7, 8.0), sim.STEREO, {6: poses(NAN)})
+    stamps = sorted({view.stamp_ns for view in drive.steps[5].views})
+    assert drive.history.leaving(6, stamps) == drive.history.leaving(5, stamps) is not None
