@@ -57,6 +57,7 @@ class PendingStep:
     T_new_old: np.ndarray | None  # see TrackedWindow
     error_growth: float  # by which views counted, see pose_noise
     predicted: bool  # whether the body's last motion says anything of this one
+    larger: np.ndarray  # (2,) by what squares of its innovations are larger than usual, see at_pace
     canvas_hw: tuple[int, int]
     arrays: Callable[[], Mapping[str, np.ndarray]]  # waits for the device
     result: TrackedStep | None = None
@@ -209,7 +210,7 @@ class TrackHistory:
         worth = 1 / (1 + pending.error_growth * report.motion)
         off = np.square(report.angle) + np.square(report.distance / max(report.median_depth, 1e-9))
         self._growth.learn(report.motion, off, report.shared * worth)
-        innovation = report.innovation if pending.predicted else _UNPREDICTED
+        innovation = report.innovation / pending.larger if pending.predicted else _UNPREDICTED
         self._noise.enlarge(report.growth)
         self._noise.learn(report.angle, report.distance, report.shared * worth, innovation)
         self._keep_maps(pending, arrays, report.growth)

@@ -142,6 +142,7 @@ class WindowTracking:
             T_new_old=tracked.T_new_old,
             error_growth=tracked.error_growth,
             predicted=tracked.predicted,
+            larger=tracked.larger,
             canvas_hw=(prediction.depth.shape[-2], prediction.depth.shape[-1]),
             arrays=download.wait,
         )

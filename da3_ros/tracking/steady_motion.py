@@ -71,6 +71,21 @@ class MotionNoise:
             self._value[row] += max(1 - _KEPT, 1 / self._heard[row]) * (squares - self._value[row])
 
 
+def at_pace(noise: np.ndarray, pace: float) -> tuple[np.ndarray, np.ndarray]:
+    """``noise`` (2, 2), see MotionNoise, of a step that takes ``pace`` times as long as the one before, and by what its
+    squares of innovations are larger, (2,).
+
+    Beyond errors of views an innovation is what the speed has changed by, over a longer time: it grows with the square
+    of the pace, and what errors of views are in it does not. So a prediction counts the less the farther it reaches.
+    """
+    if pace == 1:
+        return noise, np.ones(2)
+    errors, innovations = noise
+    usual = np.maximum(innovations, errors / (1 - _LEAST_TAKEN)).clip(min=_SMALLEST)
+    larger = (1 + (1 - errors / usual) * (pace**2 - 1)).clip(min=_SMALLEST)
+    return np.stack([errors, larger * usual]), larger
+
+
 class Pace:
     """How the body's steps follow each other in time, from one reset to the next. Not thread-safe."""
 

@@ -25,7 +25,7 @@ from da3_ros.tracking.facts import MOST_RANGES, Facts, FactsLayout, known_ways
 from da3_ros.tracking.pose_noise import UNLEARNT
 from da3_ros.tracking.scale_filter import ScaleFilter, unknown_scale
 from da3_ros.tracking.scale_sources import SOURCES
-from da3_ros.tracking.steady_motion import UNKNOWN, Pace
+from da3_ros.tracking.steady_motion import UNKNOWN, Pace, at_pace
 from da3_ros.tracking.window_program import Memory, advance, realigned, thumbnail_grid
 
 ViewKey = tuple[str, int]  # camera, stamp_ns
@@ -52,6 +52,7 @@ class TrackedWindow:
     report: Tensor  # see TrackReport
     error_growth: float  # as given to the step
     predicted: bool  # whether the body's last motion says anything of this one
+    larger: np.ndarray  # (2,) by what squares of innovations are larger for the time that has passed, see at_pace
     first: bool
     connected: bool
     bridged: bool
@@ -120,7 +121,7 @@ class Tracker:
         (4, 4) of the cameras whose place is known. ``sources``: those of SOURCES that may give metres; ``metres``
         (2,): metres per unit and its deviation from a metric network; ``ranges`` (K, 4): index into the newest views,
         pixel u, v of the canvas, and measured depth in metres. ``error_growth``: see pose_noise; ``noise``
-        (2, 2): see MotionNoise.
+        (2, 2): see MotionNoise, of steps as long as the last one.
         """
         keys = [(view.camera, view.stamp_ns) for view in views]
         newest = len(views) - len(depth)
@@ -148,6 +149,7 @@ class Tracker:
         has_body = bool(hung["hangs"].any())
         comes_from_last = connected and T_new_old is None and not hung["kept"].any()
         pace, predicted = self._pace.step(stamp_ns, has_body, comes_from_last)
+        noise, larger = at_pace(noise, pace)
         group = np.unique([self._set.get(key, key[1]) for key in keys], return_inverse=True)[1]
         pairs, partners = known_ways(group, mounted, np.array([key in self._given for key in keys], dtype=np.float64))
         facts = Facts(
@@ -196,6 +198,7 @@ class Tracker:
             step.report,
             error_growth,
             predicted,
+            larger,
             first,
             connected,
             bridged,

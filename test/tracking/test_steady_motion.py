@@ -1,6 +1,7 @@
 """Windows that place their newest views wrongly do not make odom jump, and a robot that turns or stops is followed."""
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,9 +13,9 @@ from da3_ros.evaluation import simulated_drives
 from da3_ros.evaluation.simulated_drives import Drive, Scenario
 from da3_ros.geometry.se3 import T_from, invert
 from da3_ros.pipeline import tracking_settings
-from da3_ros.tracking import TrackingSettings, WindowTracking
+from da3_ros.tracking import ScaleFilter, TrackingSettings, WindowTracking
 from da3_ros.tracking.steady_motion import _ERRORS as ERRORS
-from da3_ros.tracking.steady_motion import UNKNOWN, MotionNoise, Pace, weigh
+from da3_ros.tracking.steady_motion import UNKNOWN, MotionNoise, Pace, at_pace, weigh
 from da3_ros.tracking.tracker import Tracker
 
 ROUGH = sim.Noise(depth=0.05, rotation_rad=0.01, translation=0.05)
@@ -114,6 +115,65 @@ def test_the_pace_is_that_of_the_bodys_steps():
     assert [pace.step(*one)[1] for one in [(1000, True, False), (1100, True, True), (1200, True, True)]] == [
         False, False, True,
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("errors", [0.004, 0.0098, 0.02])
+def test_a_prediction_counts_the_less_the_more_time_has_passed(errors):
+    """From what a step of the usual length leaves out, for one that takes ten times as long."""
+    noise, body = np.array([[errors] * 2, [0.01] * 2]), T_from(np.eye(3), np.array([0.0, 0.1, 0.0]))
+    left = []
+    for pace in (0.5, 1.0, 2.0, 10.0):
+        told = weighed(body, np.eye(4), np.eye(4), pace=pace, noise=at_pace(noise, pace)[0])[0]
+        left.append(1 - told[1, 3] / 0.1)
+    assert left[1] == pytest.approx(min(errors / 0.01, 0.9))
+    assert left[0] >= left[1] > left[2] > left[3]
+    assert left[3] < 0.2
+    np.testing.assert_array_equal(at_pace(noise, 1.0)[0], noise)
+
+
+def test_where_nothing_is_known_or_no_time_has_passed_noise_is_a_number():
+    for noise in (UNKNOWN, np.zeros((2, 2)), np.full((2, 2), 0.01)):
+        for pace in (0.0, 0.5, 1.0, 100.0):
+            found, larger = at_pace(noise, pace)
+            assert not np.isnan(found).any() and np.isfinite(larger).all() and (larger > 0).all()
+
+
+def gap_of_a_second(way, at):
+    """Windows of ``way`` before whose step ``at`` a second has passed, instead of a tenth."""
+    for window in sim.windows(way, sim.FRONT):
+        late = [view.stamp_ns >= 10**9 + at * 10**8 for view in window.views]
+        stamps = [view.stamp_ns + 900_000_000 * after for view, after in zip(window.views, late, strict=True)]
+        views = [replace(view, stamp_ns=stamp) for view, stamp in zip(window.views, stamps, strict=True)]
+        yield replace(window, views=tuple(views))
+
+
+def test_after_a_gap_the_robot_is_where_it_is_seen():
+    """It has stopped meanwhile."""
+    tracker, way = Tracker(ScaleFilter(5.0, 5), torch.device("cpu"), 4), sim.straight(8)
+    way[7] = way[6]
+    noise = np.array([[0.7] * 2, [1.0] * 2])  # an innovation is errors of views for the most part
+    for number, window in enumerate(gap_of_a_second(way, 7)):
+        metres = torch.tensor([window.metres_per_unit, 1e-3 * window.metres_per_unit])
+        known = noise if number > 5 else UNKNOWN
+        found = sim.step(tracker, window, sim.FRONT, metres=metres, noise=known)
+    told, true = found.T_odom_base.numpy()[:3, 3], (invert(way[0]) @ way[7])[:3, 3]
+    assert found.predicted
+    assert np.linalg.norm(told - true) < 0.05  # 0.5 m were predicted
+
+
+def test_what_a_gap_adds_to_an_innovation_is_not_learnt_as_usual(monkeypatch):
+    learnt, learn = [], MotionNoise.learn
+
+    def spy(self, angle, distance, counted, innovation):
+        learnt.append(innovation)
+        learn(self, angle, distance, counted, innovation)
+
+    monkeypatch.setattr(MotionNoise, "learn", spy)
+    monkeypatch.setattr(simulated_drives.sim, "windows", lambda way, *_: gap_of_a_second(way, 9))
+    way = sim.straight(10)
+    way[9] = way[8]
+    steps = Drive(Scenario("", way, sim.FRONT, "metric_model")).steps
+    np.testing.assert_allclose(learnt[9][1], steps[9].report.innovation[1] / 100, rtol=0.2)
 
 
 def test_what_views_are_off_is_learnt_as_it_is_whatever_they_counted():
