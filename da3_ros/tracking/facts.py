@@ -43,7 +43,7 @@ class Facts:
     error_growth: np.ndarray  # () see pose_noise
     pace: np.ndarray  # () how many times as long as the body's last step this one took
     noise: np.ndarray  # (2, 2) see steady_motion
-    free: np.ndarray  # () 1 where the body's last motion says nothing of this one
+    unforeseen: np.ndarray  # () 1 where the body's last motion says nothing of this one
     motion: np.ndarray  # (4, 4) of the body since the last window, as the robot's odometry has it, else identity
 
     def pack(self, device: torch.device) -> Tensor:
@@ -63,7 +63,7 @@ class FactsLayout:
             "arm": (M,), "armed": (N,), "pairs": (2, N * (N - 1) // 2), "partners": (2,), "T_given_base": (N, 4, 4),
             "content": (M, 4), "ranges": (MOST_RANGES, 4), "turnover": (), "elapsed_s": (), "alone": (),
             "chief": (2,), "chief_mount": (2, 4, 4), "chief_arm": (), "chief_armed": (), "kept": (2, 4, 4),
-            "hung": (), "hung_lever": (3,), "error_growth": (), "pace": (), "noise": (2, 2), "free": (),
+            "hung": (), "hung_lever": (3,), "error_growth": (), "pace": (), "noise": (2, 2), "unforeseen": (),
             "motion": (4, 4),
         }  # fmt: skip
 

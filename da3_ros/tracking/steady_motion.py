@@ -120,6 +120,8 @@ def weigh(
     body: Tensor,
     last: Tensor,
     motion: Tensor,
+    went: Tensor,
+    unforeseen: Tensor,
     pace: Tensor,
     growth: Tensor,
     noise: Tensor,
@@ -129,11 +131,14 @@ def weigh(
     """The pose that a window gives the ``body`` (4, 4), weighed against the prediction from its ``last`` one (4, 4).
 
     ``motion`` (4, 4): of the body in its own axes, over the step before; ``pace`` (): how many times as long this one
-    took; ``growth`` (): by which lengths have grown since; ``noise`` (2, 2) see MotionNoise; ``free`` (): 1 where
-    there is nothing to predict from; ``usable`` (): 0 where the window says nothing, so that the prediction is all.
+    took; ``growth`` (): by which lengths have grown since. ``unforeseen`` (): 1 where that motion says nothing of this
+    one; the prediction is then by how the windows had the body go, ``went`` (4, 4), so that what was left out before is
+    left out still and fades as it does otherwise. ``noise`` (2, 2) see MotionNoise; ``free`` (): 1 where all is taken
+    in; ``usable`` (): 0 where the window says nothing, so that the prediction is all.
     """
     some, fixed = numbers(body.device), _constants(body.device)
-    predicted = last @ torch.lerp(some.eye, motion, pace * torch.where(fixed.place, growth, some.one))
+    goes_on = torch.lerp(some.eye, motion, pace * torch.where(fixed.place, growth, some.one))
+    predicted = last @ torch.lerp(goes_on, went, unforeseen)
     # Two rotations that are a small angle apart differ by the square root of 2 times that angle in all.
     innovation = (body - predicted).square().sum(0) @ fixed.by_axis
     usual = torch.maximum(noise[1], innovation / _BEYOND).clamp(min=_SMALLEST)

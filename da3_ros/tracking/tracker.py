@@ -88,6 +88,7 @@ class Tracker:
         self._last_given: np.ndarray | None = None  # of the last window's body
         self._body = Body()
         self._pace = Pace()
+        self._mounts: dict[str, np.ndarray] = {}  # T_base_cam by which the cameras last carried the body
 
     def note(self, frame_set: FrameSet) -> None:
         """Of a set that enters the window: which views belong together, and where the robot's own odometry had them.
@@ -147,7 +148,9 @@ class Tracker:
         settled = min(_ESTABLISHED, max(counts))
         turnover = sum(count == settled for count in counts) / max(1, int(shared.sum()))
         has_body = bool(hung["hangs"].any())
-        comes_from_last = connected and T_new_old is None and not hung["kept"].any()
+        carriers = [views[index].camera for index in np.flatnonzero(hung["hangs"])]
+        in_place = self._in_place({camera: T_base_cam[camera] for camera in carriers if camera in T_base_cam})
+        comes_from_last = connected and T_new_old is None and in_place and not hung["kept"].any()
         pace, predicted = self._pace.step(stamp_ns, has_body, comes_from_last)
         noise, larger = at_pace(noise, pace)
         group = np.unique([self._set.get(key, key[1]) for key in keys], return_inverse=True)[1]
@@ -166,7 +169,7 @@ class Tracker:
             error_growth=np.array(error_growth),
             pace=np.array(pace),
             noise=noise,
-            free=np.array(float(not predicted)),
+            unforeseen=np.array(float(not predicted)),
             motion=motion,
             **hung,
         )
@@ -222,6 +225,13 @@ class Tracker:
         assert self._memory is not None
         self._memory = realigned(self._memory, pinned(T_new_old, self._device).to(self._device, non_blocking=True))
         return T_new_old
+
+    def _in_place(self, mounts: Mapping[str, np.ndarray]) -> bool:
+        """Whether the cameras that carry the body are where they were when they last did; else the body has moved by
+        what was published anew, and they have not."""
+        same = all(np.array_equal(T, self._mounts.get(camera, T)) for camera, T in mounts.items())
+        self._mounts.update(mounts)
+        return same
 
     def _index(self, rows: Sequence[int]) -> Tensor:
         return pinned_indices(tuple(rows), self._device).to(self._device, non_blocking=True)

@@ -182,7 +182,7 @@ def advance(
     body = T_odom_world @ torch.where(together, fits.T_b_a[1], at_chief[1])
     body = torch.lerp(body, memory.body, torch.where(metric, facts["kept"][1], facts["kept"][0]))
     body = torch.where(usable, body, memory.body)
-    from_body, from_last = invert_rigid(torch.stack([body, memory.steady]))
+    from_body, from_before, from_last = invert_rigid(torch.stack([body, memory.body, memory.steady]))
     arms = _first_seen(memory.arms, indices["arm"], from_body @ T_odom_cam[newest], facts["armed"][newest], usable)
     T_odom_cam, misfits = _on_body(facts, T_odom_cam, bodies, body, metric, newest)
     places = T_odom_cam[:, :3, 3]
@@ -193,8 +193,11 @@ def advance(
 
     # What is told. What is remembered stays as the windows have it: with the told poses in it, what is left out of one
     # step would change the unit of the next window.
-    free = torch.maximum(facts["free"], found)  # what the body did was in another unit
-    steady = weigh(body, memory.steady, memory.motion, facts["pace"], growth, facts["noise"], free, usable)
+    free = connected <= found  # what the body did was in another unit, or is not known
+    steady = weigh(
+        body, memory.steady, memory.motion, from_before @ body, facts["unforeseen"], facts["pace"], growth,
+        facts["noise"], free, usable,
+    )  # fmt: skip
     thumbs = thumbs * unit.float()
     after = Memory(
         memory.poses.index_copy(0, row, T_odom_cam),

@@ -22,9 +22,12 @@ ROUGH = sim.Noise(depth=0.05, rotation_rad=0.01, translation=0.05)
 STEP = T_from(sim.yaw(0.05), np.array([0.1, 0.02, 0.0]))
 
 
-def weighed(body, last, motion=STEP, pace=1.0, growth=1.0, noise=((0.0, 0.0), (0.0, 0.0)), free=0.0, usable=1.0):
-    numbers = (torch.tensor(value, dtype=torch.float64) for value in (pace, growth, noise, free, usable))
-    poses = (torch.from_numpy(np.asarray(T)) for T in (body, last, motion))
+def weighed(
+    body, last, motion=STEP, pace=1.0, growth=1.0, noise=((0.0, 0.0), (0.0, 0.0)), free=0.0, usable=1.0, went=None
+):
+    rest = (float(went is not None), pace, growth, noise, free, usable)
+    numbers = (torch.tensor(value, dtype=torch.float64) for value in rest)
+    poses = (torch.from_numpy(np.asarray(T)) for T in (body, last, motion, np.eye(4) if went is None else went))
     return [tensor.numpy() for tensor in weigh(*poses, *numbers)]
 
 
