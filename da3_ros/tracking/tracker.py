@@ -258,6 +258,7 @@ class Tracker:
             poses=poses, **self._maps(depth), body=identity, steady=identity.clone(),
             motion=identity.clone(), centre=identity[:3, 3].clone(),
             arms=torch.zeros_like(identity).repeat(self._rows, 1, 1), windows=identity.new_zeros(self._rows + 1),
+            found=torch.zeros((), dtype=torch.bool, device=self._device),
             log=scale.log, variance=scale.variance, misfits=scale.misfits, idle=scale.idle,
             age=scale.age,
         )  # fmt: skip

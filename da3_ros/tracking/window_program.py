@@ -55,6 +55,7 @@ class Memory(NamedTuple):
     centre: Tensor  # (3,) float64 of the newest set's cameras that the body's pose comes from
     arms: Tensor  # (R, 4, 4) float64 T_body_cam as first seen, by camera, 0 before: holds the body without metres
     windows: Tensor  # (R + 1,) float64 how many usable windows a view's pose comes from; the last entry, how many were
+    found: Tensor  # () bool: the last window had the first metres
     log: Tensor  # of ScaleState, as are the next four
     variance: Tensor
     misfits: Tensor
@@ -188,12 +189,14 @@ def advance(
     places = T_odom_cam[:, :3, 3]
     middle = facts["even"] @ places
     centre = torch.where(together, middle, places.index_select(0, chief[1:])[0])
+    centre = torch.where(usable, centre, memory.centre)
     # A view's pose is the mean of what its windows say: one window's noise then moves the frame by little.
     T_odom_cam = torch.where(known[:, None, None], blend(stored, T_odom_cam, share), T_odom_cam)
 
     # What is told. What is remembered stays as the windows have it: with the told poses in it, what is left out of one
     # step would change the unit of the next window.
-    free = connected <= found  # what the body did was in another unit, or is not known
+    # What the body did was in another unit, in which noise may be known for one step more, or it is not known.
+    free = (connected <= found) | memory.found
     steady = weigh(
         body, memory.steady, memory.motion, from_before @ body, facts["unforeseen"], facts["pace"], growth,
         facts["noise"], free, usable,
@@ -204,7 +207,7 @@ def advance(
         (memory.depth * growth.float()).index_copy(0, row[newest], thumbs),
         memory.weight.index_copy(0, row[newest], weights),
         body, steady.body, from_last @ steady.ahead, centre, arms,
-        memory.windows.index_copy(0, indices["row"], windows + usable),
+        memory.windows.index_copy(0, indices["row"], windows + usable), found,
         scale.log, scale.variance, scale.misfits, scale.idle, scale.age,
     )  # fmt: skip
     told = steady.body @ from_body

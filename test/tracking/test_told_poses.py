@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import window_simulation as sim
 from test_body import RIG, Drive
+from test_unusable_windows import Drive as Later
 
 from da3_ros.geometry.se3 import T_from, invert
 
@@ -46,3 +47,13 @@ def test_extrinsics_that_are_published_anew_move_the_base_and_no_camera(seed):
     there = Drive(sim.circle(17), {0: RIG}, noise=ROUGH, seed=seed)
     moved = invert(there.bases[14]) @ drive.bases[14]
     np.testing.assert_allclose(moved[:3, 3], [-0.2, 0.0, 0.0], atol=0.1)
+
+
+@pytest.mark.parametrize("lag", [0, 1])
+def test_by_noise_in_the_old_unit_nothing_is_left_out(lag):
+    """With the first metres; with a lag, as on CUDA, the step after them is submitted before the host knows of them."""
+    drive = Later(sim.circle(15), sim.FRONT, {}, noise=ROUGH, lag=lag, metres=12)
+    assert drive.statuses(12, 13, 14) == ["scale_found", "tracking", "tracking"]
+    assert np.linalg.norm(drive.steps[11].report.T_told_kept[:3, 3]) > 1e-3
+    for number in (12, 13, 14):
+        np.testing.assert_allclose(drive.steps[number].report.T_told_kept, np.eye(4), atol=1e-6)

@@ -9,7 +9,7 @@ import window_simulation as sim
 
 from da3_ros.datatypes import Frame, FrameSet, WindowPrediction
 from da3_ros.geometry.se3 import invert, rotation_angle
-from da3_ros.tracking import TrackingSettings, WindowTracking
+from da3_ros.tracking import ScaleFilter, Tracker, TrackingSettings, WindowTracking
 from da3_ros.tracking.map_session import DynamicStep
 
 CPU, NO_IMAGE = torch.device("cpu"), np.empty((0, 0, 3))
@@ -131,6 +131,7 @@ def test_after_one_window_that_is_not_finite_all_goes_on(name, lag):
         assert step.report.rejected == () and step.source == "rig"
     assert all(np.isclose(drive.steps[n].report.metres_per_unit, drive.units[n], rtol=1e-3) for n in range(7, 12))
     assert max(drive.masked) < 0.01
+    assert (drive.steps[6].status == "unusable") == (name in UNUSABLE)
 
 
 def test_a_window_that_is_not_finite_says_so_and_places_nothing():
@@ -139,6 +140,26 @@ def test_a_window_that_is_not_finite_says_so_and_places_nothing():
     assert step.T_odom_base is None and step.covariance is None and not step.keyframe
     assert all(np.isnan(view.T_odom_cam).all() for view in step.views)
     assert step.report.used == step.report.rejected == step.report.jumped == ()
+
+
+def test_what_is_remembered_is_what_it_was():
+    """But for the time that passes, and for what the body is told to be, which goes on as it did."""
+    tracker, noise = Tracker(ScaleFilter(5.0, 5), CPU, 8), sim.Noise(rotation_rad=0.01, translation=0.05)
+    half = np.array([[0.5, 0.5], [1.0, 1.0]])  # of each innovation half is left out
+    for number, window in enumerate(sim.windows(sim.circle(8), sim.STEREO, 4, noise)):
+        before = tracker._memory
+        if number == 7:
+            window = replace(window, T_cam_world=torch.full_like(window.T_cam_world, NAN))
+        sim.step(tracker, window, sim.STEREO, noise=half)
+    after, known = tracker._memory, before.windows[:-1] > 0
+    known[tracker._newest] = False  # rows that the new views have now
+    assert (after.windows[:-1] > 0).tolist() == known.tolist() and known.sum() == 6
+    assert (before.steady - before.body).abs().max() > 1e-3
+    for name in ("body", "centre", "arms", "log", "misfits"):
+        torch.testing.assert_close(getattr(after, name), getattr(before, name), rtol=0, atol=1e-12)
+    for name in ("poses", "depth", "weight"):
+        torch.testing.assert_close(getattr(after, name)[known], getattr(before, name)[known], rtol=0, atol=1e-12)
+    torch.testing.assert_close(after.steady, before.steady @ before.motion, rtol=0, atol=1e-6)
 
 
 def test_nothing_is_learnt_from_it():
