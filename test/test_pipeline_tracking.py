@@ -13,7 +13,9 @@ from da3_ros.egress.estimates import EstimateMessages
 from da3_ros.egress.message_types import message_builder
 from da3_ros.geometry.se3 import T_BODY_OPTICAL, T_from
 from da3_ros.pipeline import Pipeline
+from da3_ros.streaming import StreamingDA3
 from da3_ros.tracking.map_session import DynamicStep
+from da3_ros.usable import pose_problem
 
 DEPTH = OutputRequest(depth=frozenset(CAMERAS))
 RIG = {"left": T_BODY_OPTICAL, "right": T_from(T_BODY_OPTICAL[:3, :3], np.array([0.0, -0.3, 0.0]))}
@@ -92,6 +94,28 @@ def test_a_reset_starts_odom_anew():
     again = pipeline.step(make_set(1, seed=1), DEPTH)
     assert again.tracking.status == "started"
     np.testing.assert_array_equal(again.T_odom_base, first.T_odom_base)
+
+
+@pytest.mark.parametrize("rig", [pytest.param({}, id="no rig", marks=pytest.mark.slow), pytest.param(RIG, id="rig")])
+def test_one_window_that_is_not_finite_leaves_no_trace(rig, monkeypatch):
+    """Neither in odom nor on the map, and it is not given out."""
+    pipeline, step = make_pipeline(window__sets=3), StreamingDA3.step
+    pipeline.set_rig(rig)
+
+    def spoilt(self, frame_set, *given, **named):
+        prediction = step(self, frame_set, *given, **named)
+        if frame_set.stamp_ns // 10**8 != 4:
+            return prediction
+        return replace(prediction, T_cam_world=torch.full_like(prediction.T_cam_world, torch.nan))
+
+    monkeypatch.setattr(StreamingDA3, "step", spoilt)
+    estimates = [pipeline.step(make_set(number, seed=number), DEPTH) for number in range(1, 7)]
+    assert [pose_problem(estimate) is not None for estimate in estimates] == [number == 4 for number in range(1, 7)]
+    assert [estimate.tracking.status for estimate in estimates].count("unusable") == 1
+    assert all(np.isfinite(view.T_odom_cam).all() for view in estimates[5].views)
+    stamps, poses = pipeline._mapping.keyframe_poses()
+    assert len(stamps) and 4 * 10**8 + 1 not in stamps.tolist()
+    assert np.isfinite(poses).all()
 
 
 def test_anchors_do_not_depend_on_when_results_are_taken():

@@ -220,8 +220,6 @@ class MapSession:
 
     def _maps(self, tracked: TrackedStep, arrays: Mapping[str, np.ndarray], change: OdomChange) -> StepMaps | None:
         """What the mapper takes of a step; None without depth, or where the robot's pose is not among it."""
-        if not tracked.report.usable:
-            return None
         newest = [view for view in tracked.newest if view.depth is not None]
         based = tracked.T_odom_base is not None
         if self._based and not based:  # a camera's pose would be a jump

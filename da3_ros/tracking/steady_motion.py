@@ -76,9 +76,10 @@ def at_pace(noise: np.ndarray, pace: float) -> tuple[np.ndarray, np.ndarray]:
     squares of innovations are larger, (2,).
 
     Beyond errors of views an innovation is what the speed has changed by, over a longer time: it grows with the square
-    of the pace, and what errors of views are in it does not. So a prediction counts the less the farther it reaches.
+    of that time, and what errors of views are in it does not. So a prediction counts the less the farther it reaches;
+    one that reaches less far than the step before did is as after a step like others, for gaps are the exception.
     """
-    if pace == 1:
+    if pace <= 1:
         return noise, np.ones(2)
     errors, innovations = noise
     usual = np.maximum(innovations, errors / (1 - _LEAST_TAKEN)).clip(min=_SMALLEST)
