@@ -1,6 +1,7 @@
 """Tracking on a GPU: what the CPU says, from graphs as from single operations, without a wait and in steady memory."""
 
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -103,6 +104,18 @@ def test_no_wait_in_a_step(execution):
     side = Side(CUDA, execution)
     for step, window in enumerate(sim.windows(sim.circle(14), sim.RING, 3)):
         side.step(window, sim.RING, watch=step > 6)
+
+
+@pytest.mark.parametrize("execution", ["eager", "graphs"])
+def test_a_window_that_is_not_finite_is_left_out_without_a_wait(execution):
+    cpu, cuda = Side(CPU), Side(CUDA, execution)
+    for step, window in enumerate(sim.windows(sim.circle(16), sim.STEREO, 3, NOISE)):
+        if step in (0, 9, 10):
+            window = replace(window, T_cam_world=torch.full_like(window.T_cam_world, torch.nan))
+        want, got = cpu.step(window, sim.STEREO), cuda.step(window, sim.STEREO, watch=step > 6)
+        assert got["T_odom_cam"].isnan().all() if step in (0, 9, 10) else got["T_odom_cam"].isfinite().all()
+        for name in ("T_odom_cam", "metres_per_unit", "metric"):
+            close(got[name], want[name], 2e-3, f"{name}, step {step}")
 
 
 def test_memory_is_flat_over_200_steps():

@@ -116,9 +116,10 @@ def assert_finite(step):
 
 FEW = {("one pose NaN", 1), ("intrinsics NaN", 0), ("depth NaN", 1)}
 ALL = [(name, lag) for name in (*UNUSABLE, *WITHOUT_DEPTH) for lag in (0, 1)]
+MARKED = [one if one in FEW else pytest.param(*one, marks=pytest.mark.slow) for one in ALL]
 
 
-@pytest.mark.parametrize(("name", "lag"), [pytest.param(*one, marks=[] if one in FEW else pytest.mark.slow) for one in ALL])
+@pytest.mark.parametrize(("name", "lag"), MARKED)
 def test_after_one_window_that_is_not_finite_all_goes_on(name, lag):
     drive = Drive(sim.circle(12), sim.STEREO, {6: {**UNUSABLE, **WITHOUT_DEPTH}[name]}, lag=lag)
     assert set(drive.statuses(*range(1, 6), *range(7, 12))) == {"tracking"}
