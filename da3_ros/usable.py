@@ -47,6 +47,6 @@ def pose_problem(estimate: Estimate) -> FrameError | None:
     """Why ``estimate`` must not be given out: a robot is better off without one that has no pose."""
     for view in estimate.views:
         if view.T_odom_cam is not None and not np.isfinite(view.T_odom_cam).all():
-            text = "the network's pose is not finite (or its intrinsics); with model.dtype float16 try bfloat16 or float32"
+            text = "the network's pose is not finite, or K is not; with model.dtype float16 try bfloat16 or float32"
             return FrameError(view.camera, "not finite", text)
     return None
