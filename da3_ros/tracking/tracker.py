@@ -148,7 +148,7 @@ class Tracker:
         settled = min(_ESTABLISHED, max(counts))
         turnover = sum(count == settled for count in counts) / max(1, int(shared.sum()))
         has_body = bool(hung["hangs"].any())
-        carriers = [views[index].camera for index in np.flatnonzero(hung["hangs"])]
+        carriers = [view.camera for view, hangs in zip(views, hung["hangs"], strict=True) if hangs]
         in_place = self._in_place({camera: T_base_cam[camera] for camera in carriers if camera in T_base_cam})
         comes_from_last = connected and T_new_old is None and in_place and not hung["kept"].any()
         pace, predicted = self._pace.step(stamp_ns, has_body, comes_from_last)
