@@ -128,8 +128,9 @@ def windows(
     for step, T_world_base in enumerate(way):
         stamp = 1_000_000_000 + round(step * 1e9 / RATE_HZ)
         present = [camera for camera in rig if camera not in (missing or {}).get(step, set())]
-        if len(held) == sets:
-            held.pop(_leaving(held, leaving))
+        leaves = _leaving(held, leaving, len(held) == sets)
+        if leaves is not None:
+            held.pop(leaves)
         held.append([(camera, stamp, T_world_base @ rig[camera]) for camera in present])
         members = [member for group in held for member in group]
         newest = len(held[-1])
@@ -168,12 +169,13 @@ K_SIMULATED = np.array([[FOCAL, 0, WIDTH / 2 - 0.5], [0, FOCAL, HEIGHT / 2 - 0.5
 VIEW_SIMULATED = View("any", (HEIGHT, WIDTH), (0, 0, HEIGHT, WIDTH), K_SIMULATED, True)
 
 
-def _leaving(held: list[list[tuple[str, int, np.ndarray]]], leaving: Callable) -> int:
-    """Index of the set that leaves: the one that ``leaving`` names, else the oldest."""
+def _leaving(held: list[list[tuple[str, int, np.ndarray]]], leaving: Callable, full: bool) -> int | None:
+    """Index of the set that leaves: the one that ``leaving`` names, else the oldest if the window is ``full``."""
     slots = [Slot(0, WindowView(camera, at, "", False, VIEW_SIMULATED)) for group in held for camera, at, _ in group]
     chosen = leaving(slots)
-    stamp = held[0][0][1] if chosen is None else chosen[0].view.stamp_ns
-    return next(index for index, group in enumerate(held) if group[0][1] == stamp)
+    if chosen is None:
+        return 0 if full else None
+    return next(index for index, group in enumerate(held) if group[0][1] == chosen[0].view.stamp_ns)
 
 
 def colours(window: Window) -> torch.Tensor:

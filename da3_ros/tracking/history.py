@@ -118,6 +118,13 @@ class TrackHistory:
                 self._settle(self._pending.popleft())
         return pending.result
 
+    def spoilt(self, step: int, stamps: Sequence[int]) -> int | None:
+        """The set, of those by ``stamps`` in the window, that was new when the window of step ``step`` was not usable:
+        its pictures may be why, and then no window is that holds them."""
+        with self._lock:
+            then = self._as_of(step)
+        return None if then.result.report.usable or then.sets[-1] not in stamps else then.sets[-1]
+
     def leaving(self, step: int, stamps: Sequence[int]) -> int | None:
         """Which of the window's sets, by stamp, is to leave as of step number ``step``; None: nothing is known yet.
 

@@ -71,13 +71,16 @@ class WindowTracking:
     def leaving(self, slots: Sequence[Slot]) -> list[Slot] | None:
         """The views, of those in the window's ``slots``, that leave for another set; None: the oldest set if needed.
 
+        A set with which the window became unusable leaves at once, whether or not there is need.
         Waits for the device only where a step is complete anyway.
         """
         stamps = sorted({self._sets.get(_key(slot), slot.view.stamp_ns) for slot in slots})
         decided = self._decided()
-        if len(stamps) < self._settings.sets or decided is None:
+        if decided is None:
             return None
-        leaves = self._history.leaving(decided.step, stamps)
+        leaves = self._history.spoilt(decided.step, stamps)
+        if leaves is None and len(stamps) == self._settings.sets:
+            leaves = self._history.leaving(decided.step, stamps)
         if leaves is None:
             return None
         return [slot for slot in slots if self._sets.get(_key(slot), slot.view.stamp_ns) == leaves]

@@ -191,15 +191,32 @@ def test_odom_starts_with_the_first_window_that_is_finite(lag, metres):
         assert max(drive.off(number)[0] for number in range(2, 9)) < 1e-4
 
 
-@pytest.mark.parametrize("lag", [0, 1])
-def test_where_nothing_else_is_shared_the_next_window_is_lost_and_says_so(lag):
-    drive = Drive(sim.straight(10), sim.STEREO, {6: poses(NAN)}, sets=2, lag=lag)
+def test_where_nothing_else_is_shared_the_next_window_is_lost_and_says_so():
+    """Of two sets the older one has left before anybody knows that the newer one is of no use."""
+    drive = Drive(sim.straight(10), sim.STEREO, {6: poses(NAN)}, sets=2, lag=1)
     assert drive.statuses(5, 6, 7, 8) == ["tracking", "unusable", "lost", "tracking"]
     assert [step.covariance is None for step in drive.steps] == [number >= 6 for number in range(10)]
     for number in range(7, 10):
         assert_finite(drive.steps[number])
     moved = drive.steps[7].T_odom_base[:3, 3] - drive.steps[5].T_odom_base[:3, 3]
     assert np.linalg.norm(moved) < 0.06  # where it was, or was to be: a step is 5 cm
+
+
+@pytest.mark.parametrize("at", [0, 2, pytest.param(7, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("lag", [0, 1])
+def test_pictures_that_spoil_each_window_leave_at_once(lag, at):
+    """Before all others have: what they showed would be lost."""
+    stamp = 10**9 + at * 10**8
+
+    def with_picture(prediction):
+        return poses(NAN)(prediction) if stamp in [view.stamp_ns for view in prediction.views] else prediction
+
+    drive = Drive(sim.circle(at + 5), sim.STEREO, dict.fromkeys(range(at, at + 5), with_picture), lag=lag)
+    unusable = range(at, at + 1 + lag)
+    assert set(drive.statuses(*unusable)) == {"unusable"}
+    after = drive.statuses(*range(unusable.stop, at + 5))
+    assert set(after) <= ({"tracking"} if at else {"started", "tracking"})
+    assert drive.steps[-1].covariance is not None
 
 
 @pytest.mark.parametrize("lag", [pytest.param(0, marks=pytest.mark.slow), 1])
