@@ -38,7 +38,7 @@ def choose_device(name: str) -> torch.device:
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     """The arithmetic for ``model.dtype``; ``auto`` is float16 on CUDA and float32 on the CPU.
 
-    Those are the fastest that stay within 0.5 % of float32 depth (docs/precision.md).
+    Those are the fastest that stay within 0.7 % of float32 depth, float16 within 0.2 % (docs/precision.md).
     """
     if name == "auto":
         return torch.float16 if device.type == "cuda" else torch.float32
@@ -49,7 +49,7 @@ def choose_matmul(name: str, dtype: str, device: torch.device) -> str | None:
     """The format for ``model.matmul`` beside ``model.dtype``; None: as the network's dtype is.
 
     ``auto`` is bfloat16 on a CPU that multiplies in it, where nobody asked for a dtype: a third less time within the
-    same 0.5 % of float32 depth. Raises ConfigError for fp8 on a CPU.
+    same 0.7 % of float32 depth. Raises ConfigError for fp8 on a CPU.
     """
     if name == "fp8" and device.type == "cpu":
         raise ConfigError("model.matmul is fp8, which CPUs do not multiply in: set it to auto, bfloat16 or int8")

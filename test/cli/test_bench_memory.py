@@ -57,6 +57,8 @@ def test_what_is_left_out_of_a_sequence_is_told(tmp_path, capsys):
     rows = json.loads(capsys.readouterr().out)["rows"]
     assert [row["left_out_percent"] for row in rows] == [50, 75]
     assert rows[1]["largest_change_percent"] > rows[0]["largest_change_percent"]
+    assert 0 < rows[0]["left_out_ms"] < rows[0]["used_ms"]
+    assert rows[1]["used_ms"] is None  # the one picture that is used does not fill the window
 
 
 def test_too_few_pictures_are_refused(tmp_path, capsys):

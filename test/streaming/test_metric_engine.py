@@ -12,6 +12,7 @@ from streaming_helpers import (
     record_ray_cameras,
     window_images,
 )
+from window_mirror import NAMES
 
 from da3_ros.datatypes import CameraCalibration
 from da3_ros.errors import FrameError
@@ -43,18 +44,29 @@ def test_thirty_steps_of_the_nested_network(use_ray_pose, calibration, sets, ref
     check_nested(monkeypatch, use_ray_pose, calibration, steps=30, sets=sets, ref_view=ref_view)
 
 
-def check_nested(monkeypatch, use_ray_pose, calibration, steps, sets, ref_view):
+@pytest.mark.slow
+@pytest.mark.parametrize(("sets", "cameras", "stride"), [(4, 1, 2), (2, 3, 2)])
+def test_strides_and_cameras_of_the_nested_network(sets, cameras, stride, monkeypatch):
+    check_nested(monkeypatch, False, CALIBRATION, 30, sets, "saddle_balanced", NAMES[:cameras], stride)
+
+
+def check_nested(monkeypatch, use_ray_pose, calibration, steps, sets, ref_view, cameras=CAMERAS, stride=1):
     model, solved = make_model("da3nested-giant-large"), record_ray_cameras(monkeypatch)
     rng = np.random.default_rng(1)
-    stream = make_stream(model, use_ray_pose=use_ray_pose, sets=sets, ref_view=ref_view)
-    stream.step(make_set(rng, 0, calibration=calibration))  # both cameras once, so that the canvas is known
+    stream = make_stream(
+        model, use_ray_pose=use_ray_pose, sets=sets, ref_view=ref_view, cameras=len(cameras), stride=stride
+    )
+    stream.step(make_set(rng, 0, cameras, calibration=calibration))  # each once, so that the canvas is known
     stream.reset()
     history = []
     for step in range(1, steps + 1):
-        present = CAMERAS if rng.random() < 0.6 else (CAMERAS[rng.integers(2)],)
+        present = cameras if rng.random() < 0.6 else (cameras[rng.integers(len(cameras))],)
         frame_set = make_set(rng, step, present, calibration=calibration)
         history = [*history, frame_set][-sets:]
         got = stream.step(frame_set)
+        assert (got is None) == bool(step % stride)
+        if got is None:
+            continue
         with torch.inference_mode():
             images, focal = window_images(stream, history), focal_of(got.views)
             want = model(images, use_ray_pose=use_ray_pose, ref_view=ref_view, focal=focal)
@@ -111,24 +123,36 @@ def test_padding_does_not_count_for_the_scale():
         assert model(images).scale[0] != got.metres_per_unit
 
 
+@pytest.mark.parametrize(
+    ("steps", "cameras", "stride"),
+    [(4, 2, 2), *(pytest.param(30, *case, marks=pytest.mark.slow) for case in ((1, 1), (2, 2), (4, 3)))],
+)
 @pytest.mark.parametrize("name", ["da3metric-large", "da3mono-large"])
-def test_single_view_networks_give_depth_and_sky_of_the_newest_set(name):
+def test_single_view_networks_give_depth_and_sky_of_the_newest_set(name, steps, cameras, stride):
     model = make_model(name)
+    stream = make_stream(model, cameras=cameras, stride=stride)
     rng = np.random.default_rng(5)
-    stream = make_stream(model, stride=2)
-    for step in range(4):
-        frame_set = make_set(rng, step, calibration=CALIBRATION)
+    stream.step(make_set(rng, 0, NAMES[:cameras], calibration=CALIBRATION))  # so that the canvas is known
+    stream.reset()
+    for step in range(1, steps + 1):
+        present = tuple(name for name in NAMES[:cameras] if rng.random() < 0.75) or NAMES[:1]
+        frame_set = make_set(rng, step, present, calibration=CALIBRATION)
         got = stream.step(frame_set)
-        assert (got is None) == (step % 2 == 0)
-    assert [view.newest for view in got.views] == [True, True] and got.decoded == (0, 1)
-    assert got.T_cam_world is None and got.K is None and got.depth_conf is None and got.reference_index is None
-    with torch.inference_mode():
-        maps = model.maps(window_images(stream, [frame_set]))
-    focal = focal_of(got.views)[0, :, None, None]
-    metres = maps.depth[0] * focal / 300 if name == "da3metric-large" else maps.depth[0]
-    torch.testing.assert_close(got.depth, metres, rtol=1e-5, atol=0)
-    assert torch.equal(got.sky, sky_mask(maps.sky[0]))
-    assert (got.metres_per_unit is None) == (name == "da3mono-large")
+        assert (got is None) == bool(step % stride)
+        if got is None:
+            continue
+        assert [(view.camera, view.stamp_ns, view.newest) for view in got.views] == [
+            (camera, frame_set.stamp_ns, True) for camera in present
+        ]
+        assert got.decoded == tuple(range(len(present)))
+        assert got.T_cam_world is None and got.K is None and got.depth_conf is None and got.reference_index is None
+        with torch.inference_mode():
+            maps = model.maps(window_images(stream, [frame_set]))
+        focal = focal_of(got.views)[0, :, None, None]
+        metres = maps.depth[0] * focal / 300 if name == "da3metric-large" else maps.depth[0]
+        torch.testing.assert_close(got.depth, metres, rtol=1e-5, atol=0)
+        assert torch.equal(got.sky, sky_mask(maps.sky[0]))
+        assert (got.metres_per_unit is None) == (name == "da3mono-large")
 
 
 @pytest.mark.parametrize("name", ["da3metric-large", "da3mono-large"])

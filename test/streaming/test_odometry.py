@@ -105,6 +105,8 @@ def test_random_steps_equal_the_network_with_known_cameras(monkeypatch, variant,
             assert got.metres_per_unit.isnan() and got.T_cam_world[:, :3, 3].isnan().all()
             torch.testing.assert_close(got.depth, new, rtol=1e-5, atol=0)
             continue
+        # The network's own depth is the same to 1e-5 (test_exactness_known_cameras). The scale magnifies what rounding
+        # leaves: by poses that random weights predict it is barely determined.
         torch.testing.assert_close(got.depth * got.metres_per_unit, new, rtol=1e-4 if sees else 1e-3, atol=0)
         if sees:
             assert got.metres_per_unit.item() == pytest.approx(UNIT, rel=1e-3)
