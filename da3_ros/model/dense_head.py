@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from da3_ros.model.output_stack import OutputConv, OutputStack
 from da3_ros.model.regions import region
 from da3_ros.model.tables import TableCache, UVEmbedding, uv_embedding
 from da3_ros.model.variants import PATCH, Variant
@@ -56,19 +57,6 @@ class Subdivision(nn.ConvTranspose2d):
         squares = F.linear(x.permute(0, 2, 3, 1), weight, bias).unflatten(-1, (factor, factor, -1))
         pixels = squares.transpose(2, 3).reshape(len(x), factor * height, factor * width, -1)
         return pixels.permute(0, 3, 1, 2)
-
-
-class OutputConv(nn.Conv2d):
-    """The last 1x1 convolution, in fp32: its output goes through an exponential, which turns the rounding of a
-    logit into a relative error of depth."""
-
-    keep_fp32 = True
-
-    def __init__(self, channels: int, outputs: int):
-        super().__init__(channels, outputs, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.float())
 
 
 class ResidualUnit(nn.Module):
@@ -158,7 +146,7 @@ class PyramidHead(nn.Module):
     """The part that all dense heads share: pyramid, fusion, and the output stack at image resolution.
 
     With ``half_resolution``, an approximation, the output stack runs on the map as it is fused, at 8/14 of the image,
-    and its results are enlarged instead of its input.
+    with kernels to match, and its results are enlarged instead of its input.
     """
 
     def __init__(self, variant: Variant, outputs: int):
@@ -178,7 +166,7 @@ class PyramidHead(nn.Module):
         })
         self.scratch.update(_fusion_path(features, ""))
         self.scratch["output_conv1"] = nn.Conv2d(features, features // 2, 3, padding=1)
-        self.scratch["output_conv2"] = output_stack(features // 2, outputs)
+        self.scratch["output_conv2"] = OutputStack(features // 2, outputs)
 
     def pyramid(self, tokens: Sequence[Tensor], size: tuple[int, int], uv: Sequence[UVEmbedding]) -> list[Tensor]:
         """Four maps (V, F, ., .), finest first, of 4 x (V, P, feature_dim); ``uv`` may be empty."""
@@ -193,6 +181,12 @@ class PyramidHead(nn.Module):
             levels.append(self.scratch[f"layer{level + 1}_rn"](x))
         return levels
 
+    def output_stack(self, name: str = "output_conv2") -> OutputStack:
+        """The last convolutions, by their name in the checkpoints."""
+        stack = self.scratch[name]
+        assert isinstance(stack, OutputStack)
+        return stack
+
     def fuse(self, levels: Sequence[Tensor], path: str = "") -> Tensor:
         """One map (V, F, 8h, 8w) of the four pyramid levels, through the fusion path of the given suffix."""
         sizes = [tuple(level.shape[-2:]) for level in levels]
@@ -205,11 +199,6 @@ class PyramidHead(nn.Module):
 
 def _fusion_path(features: int, path: str) -> dict[str, nn.Module]:
     return {f"refinenet{level}{path}": Fusion(features, has_lateral=level < 4) for level in (1, 2, 3, 4)}
-
-
-def output_stack(channels: int, outputs: int) -> nn.Sequential:
-    """3x3 convolution to 32 channels, ReLU, 1x1 convolution."""
-    return nn.Sequential(nn.Conv2d(channels, 32, 3, padding=1), nn.ReLU(), OutputConv(32, outputs))
 
 
 def in_chunks(
@@ -273,9 +262,9 @@ class DualHead(PyramidHead):
         levels = self.pyramid([self.norm(x) for x in tokens], size, tables.levels)
         x = self.scratch["output_conv1"](self.fuse(levels))
         if self.half_resolution:
-            logits = enlarge(self.scratch["output_conv2"](tables.ray.add_to(x)), size)
+            logits = enlarge(self.output_stack().coarse(tables.ray.add_to(x)), size)
         else:
-            logits = self.scratch["output_conv2"](tables.image.add_to(enlarge(x, size)))
+            logits = self.output_stack()(tables.image.add_to(enlarge(x, size)))
         depth, confidence = logits.exp().unbind(1)
         if not ray:
             return DenseMaps(depth, confidence + 1, None, None)
@@ -298,7 +287,7 @@ class SkyHead(PyramidHead):
 
     def __init__(self, variant: Variant):
         super().__init__(variant, outputs=1)
-        self.scratch["sky_output_conv2"] = output_stack(variant.features // 2, 1)
+        self.scratch["sky_output_conv2"] = OutputStack(variant.features // 2, 1)
 
     def forward(self, levels: Sequence[Tensor], size: tuple[int, int]) -> SkyMaps:
         """Maps of the views in ``levels``, 4 x (B, n, P, D), for images of ``size`` (H, W)."""
@@ -307,16 +296,20 @@ class SkyHead(PyramidHead):
     @region
     def _decode(self, tokens: Sequence[Tensor], size: tuple[int, int]) -> SkyMaps:
         x = self.scratch["output_conv1"](self.fuse(self.pyramid(tokens, size, ())))
-        if not self.half_resolution:
-            x = enlarge(x, size)
-        depth, sky = self.scratch["output_conv2"](x), self.scratch["sky_output_conv2"](x)
+        stacks = self.output_stack(), self.output_stack("sky_output_conv2")
         if self.half_resolution:
-            depth, sky = enlarge(depth, size), enlarge(sky, size)
+            depth, sky = (enlarge(stack.coarse(x), size) for stack in stacks)
+        else:
+            x = enlarge(x, size)
+            depth, sky = (stack(x) for stack in stacks)
         return SkyMaps(depth.exp().squeeze(1), F.relu(sky).squeeze(1))
 
 
 def set_half_resolution(model: nn.Module, half: bool) -> None:
-    """Sets ``half_resolution`` of all depth heads of ``model``."""
+    """Sets ``half_resolution`` of all depth heads of ``model``, for the weights that they have now."""
     for part in model.modules():
         if isinstance(part, (DualHead, SkyHead)):
             part.half_resolution = half
+            for stack in part.modules():
+                if isinstance(stack, OutputStack):
+                    stack.set_coarse(half)

@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from da3_ros.model.dense_head import OutputConv
 from da3_ros.model.layout import build
 from da3_ros.model.network import DepthAnything3
+from da3_ros.model.output_stack import OutputConv
 from da3_ros.model.variants import POS_GRID, Variant
 
 _STD = 0.02                     # of linear layers and tokens, as is usual for vision transformers
