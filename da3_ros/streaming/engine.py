@@ -23,7 +23,7 @@ from da3_ros.model.key_reduction import reduce_keys
 from da3_ros.model.layout import Network
 from da3_ros.streaming.cache import ViewCache
 from da3_ros.streaming.device import choose_execution, pinned_indices
-from da3_ros.streaming.memory import require_window
+from da3_ros.streaming.memory import require_window, say_when_out_of_memory
 from da3_ros.streaming.networks import WindowNetwork, make_window_network
 from da3_ros.streaming.odometry import Odometry
 from da3_ros.streaming.rig import Rig
@@ -273,21 +273,28 @@ class StreamingDA3:
         if self.canvas_hw != before:
             self._network = None  # its buffers go first
             sizes = [height * width for (height, width), _ in inputs.values()]
-            require_window(model, self.config, self.canvas_hw, sum(sizes))
-            execution = self._execution if not self._under_way else _without_compiling(self._execution)
-            self._network = make_window_network(model, replace(self.config, execution=execution), self._rig)
-            self._colours = ViewCache(self.config.views)
-            model.prepare(*self.canvas_hw)
-            reduce_keys(model, *self.canvas_hw, self.config.key_reduction)
-            if execution != self._execution:
-                height, width = self.canvas_hw
-                _log.warning(
-                    "the network's images are %dx%d now: steps run on kernels that are not compiled for them, and "
-                    "take longer, until the node is configured again", width, height,
-                )  # fmt: skip
-            elif execution != "eager" and not self._under_way:
-                self._warm_up(self._network, model.device)
+            window = model, self.config, self.canvas_hw, sum(sizes)
+            require_window(*window)
+            with say_when_out_of_memory(*window):
+                self._network = self._make_window(model)
         self.reset()
+
+    def _make_window(self, model: Network) -> WindowNetwork:
+        """An empty window for the canvas as it is planned, with its steps compiled and captured where that is wanted."""
+        execution = self._execution if not self._under_way else _without_compiling(self._execution)
+        network = make_window_network(model, replace(self.config, execution=execution), self._rig)
+        self._colours = ViewCache(self.config.views)
+        model.prepare(*self.canvas_hw)
+        reduce_keys(model, *self.canvas_hw, self.config.key_reduction)
+        if execution != self._execution:
+            height, width = self.canvas_hw
+            _log.warning(
+                "the network's images are %dx%d now: steps run on kernels that are not compiled for them, and "
+                "take longer, until the node is configured again", width, height,
+            )  # fmt: skip
+        elif execution != "eager" and not self._under_way:
+            self._warm_up(network, model.device)
+        return network
 
     def _warm_up(self, network: WindowNetwork, device: torch.device) -> None:
         """Compile and capture the steps with a full window and a complete set, for the canvas as it is planned."""
