@@ -109,14 +109,15 @@ class StreamingDA3:
         timer: StageTimer | None = None,
         *,
         dense: bool = True,
+        older: bool = True,
         evict: Collection[Slot] | None = None,
         entered: Callable[[FrameSet], None] = lambda frame_set: None,
     ) -> WindowPrediction | None:
         """Push ``frame_set`` and predict; None for sets between two network steps (``stride``), and for those that
         ``skip_below`` leaves out: they do not enter the window.
 
-        Without ``dense`` no view is decoded: poses and intrinsics alone, as when nobody listens to depth. ``evict``:
-        the views, among ``slots``, that leave for the new ones; None: the oldest set of a full window. ``entered`` is
+        Without ``dense`` no view is decoded: poses and intrinsics alone, as when nobody listens to depth. Without
+        ``older`` those of the newest set alone, even where ``decode`` is all. ``evict``: the views, among ``slots``, that leave for the new ones; None: the oldest set of a full window. ``entered`` is
         told of the set once it is in the window.
         The prediction's tensors may be buffers that the next step overwrites: whoever needs them longer copies them
         on this stream first. Raises InputError for frames that do not fit the window, FrameError for images that
@@ -143,7 +144,7 @@ class StreamingDA3:
         self._pushes += 1
         if self._pushes % self.config.stride:
             return None
-        prediction = self._predict(slots, colours, dense)
+        prediction = self._predict(slots, colours, dense, older)
         timer.mark("network")
         return prediction
 
@@ -179,12 +180,14 @@ class StreamingDA3:
             T[:, :3] = prediction.extrinsics[0].double().cpu()
             return invert(T.numpy()), prediction.depth[0].float().cpu().numpy()
 
-    def _predict(self, newest: tuple[Slot, ...], colours: torch.Tensor, dense: bool) -> WindowPrediction:
-        """Run the network for the whole window; the newest set is decoded if ``dense``."""
+    def _predict(
+        self, newest: tuple[Slot, ...], colours: torch.Tensor, dense: bool, older: bool
+    ) -> WindowPrediction:
+        """Run the network for the whole window; the newest set is decoded if ``dense``, others if ``older`` too."""
         assert self._network is not None
         slots = self._window.slots()
         first_new = len(slots) - len(newest)
-        decoded = self.config.decoded(len(slots), len(newest)) if dense else ()
+        decoded = self.config.decoded(len(slots), len(newest), older) if dense else ()
         output = self._network.predict(slots, decoded)
         if len(decoded) > len(newest):
             (colours,) = self._colours.read(_rows(slots, colours.device))

@@ -289,6 +289,7 @@ def _mend(config: WindowConfig, captured: bool) -> str:
     """What takes less memory."""
     return (
         "lower window.sets or model.process_res, choose a smaller model.variant, "
+        + ("set window.decode to newest, " if config.decode == "all" else "")
         + ("set loops.enabled to false, " if config.relates else "")
         + ("set model.execution to eager (slower), " if captured else "")
         + "or end what else runs there"
