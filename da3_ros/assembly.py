@@ -38,7 +38,7 @@ def wanted_views(prediction: WindowPrediction, request: OutputRequest) -> tuple[
 
 
 def wanted_of_window(prediction: WindowPrediction, request: OutputRequest) -> tuple[int, ...]:
-    """The decoded views, older ones too, whose maps somebody wants for themselves, as indices into the window's views."""
+    """The decoded views, older ones too, whose own maps somebody wants, as indices into the window's views."""
     cameras = request.window_depth | request.window_confidence
     return tuple(index for index in prediction.decoded if prediction.views[index].camera in cameras)
 

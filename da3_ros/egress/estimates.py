@@ -14,8 +14,8 @@ from da3_ros.egress.messages import MessageBuilder
 
 ESTIMATED_SUFFIX = "_estimated"
 MAP_POINTS = "~/map_points"
-# Below a camera's name: what has all of its views in the window, in each step anew. Topics of the newest set keep stamps
-# that only grow, which those who match topics by stamps rely on.
+# Below a camera's name: what has all of its views in the window, in each step anew. Topics of the newest set keep
+# stamps that only grow, which those who match topics by stamps rely on.
 OF_WINDOW = "window/"
 IMAGE, INFO, CLOUD = "sensor_msgs/msg/Image", "sensor_msgs/msg/CameraInfo", "sensor_msgs/msg/PointCloud2"
 

@@ -117,7 +117,8 @@ class StreamingDA3:
         ``skip_below`` leaves out: they do not enter the window.
 
         Without ``dense`` no view is decoded: poses and intrinsics alone, as when nobody listens to depth. Without
-        ``older`` those of the newest set alone, even where ``decode`` is all. ``evict``: the views, among ``slots``, that leave for the new ones; None: the oldest set of a full window. ``entered`` is
+        ``older`` those of the newest set alone, even where ``decode`` is all. ``evict``: the views,
+        among ``slots``, that leave for the new ones; None: the oldest set of a full window. ``entered`` is
         told of the set once it is in the window.
         The prediction's tensors may be buffers that the next step overwrites: whoever needs them longer copies them
         on this stream first. Raises InputError for frames that do not fit the window, FrameError for images that
@@ -283,7 +284,7 @@ class StreamingDA3:
         self.reset()
 
     def _make_window(self, model: Network) -> WindowNetwork:
-        """An empty window for the canvas as it is planned, with its steps compiled and captured where that is wanted."""
+        """An empty window for the canvas as it is planned; its steps are compiled and captured where that is wanted."""
         execution = self._execution if not self._under_way else _without_compiling(self._execution)
         network = make_window_network(model, replace(self.config, execution=execution), self._rig)
         self._colours = ViewCache(self.config.views)

@@ -245,8 +245,8 @@ def _require(
         return
     there = ", which are there" if loaded else ""
     raise ConfigError(
-        f"{_numbers(model, config, canvas_hw, need, captured)}{there}; {max(free, 0) / GIB:.1f} GiB are free on {device}: "
-        f"{_mend(config, captured)}"
+        f"{_numbers(model, config, canvas_hw, need, captured)}{there}; {max(free, 0) / GIB:.1f} GiB are free on "
+        f"{device}: {_mend(config, captured)}"
     )
 
 

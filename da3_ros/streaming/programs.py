@@ -137,7 +137,7 @@ class Programs:
         return len(self._graphs) < self._limit or self._runs - next(iter(self._graphs.values())).used > _IDLE_RUNS
 
     def _capture(self, key: tuple, program: Callable[..., Any], inputs: tuple[torch.Tensor, ...]) -> _Captured | None:
-        """The graph of ``program``; None where CUDA cannot capture it: that is said once, and nothing is captured any more.
+        """The graph of ``program``; None where CUDA cannot capture it: that is said, and nothing is captured any more.
 
         Graphs that are there stay in use. What the program itself raises is raised.
         """
@@ -156,7 +156,7 @@ class Programs:
             except torch.cuda.OutOfMemoryError:
                 raise
             except RuntimeError as error:
-                _log.warning("a step cannot be captured as a CUDA graph, so steps run eagerly, which is slower: %s", error)
+                _log.warning("a step cannot be captured as a CUDA graph, so steps run eagerly, and slower: %s", error)
                 self.execution = "eager"
                 return None
         self._graphs[key] = captured = _Captured(graph, static, outputs, self._runs)
