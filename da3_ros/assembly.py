@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -36,6 +37,12 @@ def wanted_views(prediction: WindowPrediction, request: OutputRequest) -> tuple[
     return tuple(index for index in newest if request.merged_points or prediction.views[index].camera in cameras)
 
 
+def wanted_of_window(prediction: WindowPrediction, request: OutputRequest) -> tuple[int, ...]:
+    """The decoded views, older ones too, whose own maps somebody wants, as indices into the window's views."""
+    cameras = request.window_depth | request.window_confidence
+    return tuple(index for index in prediction.decoded if prediction.views[index].camera in cameras)
+
+
 class Outputs:
     """Starts the downloads of what is published of placed windows. Not thread-safe.
 
@@ -51,6 +58,7 @@ class Outputs:
     def start(
         self,
         window: PlacedWindow,
+        whole: WindowPrediction,
         plans: Mapping[str, ViewPlan],
         request: OutputRequest,
         points: PointsConfig,
@@ -59,7 +67,7 @@ class Outputs:
         """Assemble what is in ``request``, see ``assemble``, and bring it to the host."""
 
         def tensors() -> dict[str, torch.Tensor]:
-            return assemble(window, plans, request, points, publish)
+            return assemble(window, whole, plans, request, points, publish)
 
         # Tables for the input's size are kept for the latest plans only: a graph would outlive them.
         if window.K.device.type == "cpu" or publish.depth_resolution != "network":
@@ -67,13 +75,14 @@ class Outputs:
         prediction = window.prediction
         views = tuple((view.camera, view.newest, view.view.content) for view in prediction.views)
         packed, places = self._replay.run(
-            (views, prediction.decoded, request, points, publish),
+            (views, whole.decoded, request, points, publish),
             (
                 window.T_odom_cam, window.T_odom_base, window.K, window.K_predicted, prediction.reference_index,
                 window.metres_per_unit, prediction.metres_stddev, *_tracked_tensors(window).values(),
                 prediction.depth, prediction.depth_conf, prediction.sky,
                 prediction.colours if request.points or request.merged_points else None,
                 window.dynamic if request.dynamic else None,
+                *((whole.depth, whole.depth_conf, whole.sky) if request.of_window else ()),
             ),
             lambda: pack(tensors()),
             after=None if self._last is None else self._last.done,  # it may still be on its way from the same buffer
@@ -84,6 +93,7 @@ class Outputs:
 
 def assemble(
     window: PlacedWindow,
+    whole: WindowPrediction,
     plans: Mapping[str, ViewPlan],
     request: OutputRequest,
     points: PointsConfig,
@@ -91,11 +101,14 @@ def assemble(
 ) -> dict[str, torch.Tensor]:
     """Everything that goes to the host, by name; only what is in ``request``. No host synchronization.
 
+    ``window`` has the maps of the newest set, ``whole`` those of all decoded views. ``plans``: of all cameras of the
+    window.
     Of the window: ``K``, ``T_odom_cam``, ``T_odom_base``, ``K_predicted``, ``reference``, ``metres_per_unit``,
     ``metres_stddev``, ``points`` with ``points_count``. Of a tracked one ``track_report`` (see TrackReport), and of its
     newest views ``track_depth``, ``track_weight`` (see TrackedWindow) and ``track_features`` (M, D). Of a camera:
     ``depth/<c>`` or ``sky/<c>`` with ``image_K/<c>``, ``confidence/<c>``, ``points/<c>``, ``dynamic/<c>``. Of a view:
-    ``median/<index>``, its confidence's.
+    ``median/<index>``, its confidence's, and of the whole window ``window_depth/<index>`` with ``window_K/<index>``,
+    ``window_confidence/<index>``.
     """
     prediction = window.prediction
     optional = {
@@ -137,9 +150,32 @@ def assemble(
             poses.extend(_T_merged_cam(window, index, points.frame) for index in indices)
             if request.points.intersection(cameras):
                 _add(out, "points", request.points, cameras, pack_points(*cloud))
+    out |= _of_window(replace(window, prediction=whole), plans, request, publish)
     known = [pose for pose in poses if pose is not None]
     if request.merged_points and clouds and len(known) == len(poses):
         out["points"], out["points_count"] = merge_points(clouds, known, points.voxel_m)
+    return out
+
+
+def _of_window(
+    window: PlacedWindow, plans: Mapping[str, ViewPlan], request: OutputRequest, publish: PublishConfig
+) -> dict[str, torch.Tensor]:
+    """What ``assemble`` has of the whole window's views."""
+    out = {}
+    prediction = window.prediction
+    for indices in _groups(wanted_of_window(prediction, request), window):
+        cameras = [prediction.views[index].camera for index in indices]
+        views = _dense_views(window, indices)
+        depths, Ks = resize_depth(views, [plans[camera] for camera in cameras], publish.depth_resolution)
+        medians = None if views.confidence is None else lower_median(views.confidence)
+        for row, (index, camera) in enumerate(zip(indices, cameras, strict=True)):
+            if camera in request.window_depth:
+                out[f"window_depth/{index}"] = encode_depth(depths[row], publish.depth_encoding)
+                out[f"window_K/{index}"] = Ks[row]
+            if views.confidence is not None and medians is not None:
+                out[f"median/{index}"] = medians[row]
+                if camera in request.window_confidence:
+                    out[f"window_confidence/{index}"] = views.confidence[row]
     return out
 
 

@@ -11,7 +11,7 @@ camera frames are OpenCV optical frames (x right, y down, z forward; REP 103).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -153,10 +153,28 @@ class WindowPrediction:
     metres_stddev: torch.Tensor | None = None  # () float32, NaN where it is not known
     features: torch.Tensor | None = None  # (N, D) mean over the patches of each image alone, see tracking.places
 
+    def of_newest(self) -> WindowPrediction:
+        """The same with the dense maps of the newest set alone; itself where there are no others."""
+        older = sum(not self.views[index].newest for index in self.decoded)
+        if not older:
+            return self
+        return replace(
+            self,
+            decoded=self.decoded[older:],
+            depth=self.depth[older:],
+            depth_conf=None if self.depth_conf is None else self.depth_conf[older:],
+            colours=self.colours[older:],
+            sky=None if self.sky is None else self.sky[older:],
+        )
+
 
 @dataclass(frozen=True)
 class OutputRequest:
-    """Which outputs somebody listens to; what is not asked for is not computed. Sets hold camera names."""
+    """Which outputs somebody listens to; what is not asked for is not computed. Sets hold camera names.
+
+    ``window_depth``, ``window_confidence``: of every view of the window, with ``window.decode`` all; all else is of the
+    newest set.
+    """
 
     depth: frozenset[str] = frozenset()
     confidence: frozenset[str] = frozenset()
@@ -165,15 +183,23 @@ class OutputRequest:
     dynamic: frozenset[str] = frozenset()
     merged_points: bool = False
     map_points: bool = False
+    window_depth: frozenset[str] = frozenset()
+    window_confidence: frozenset[str] = frozenset()
+
+    @property
+    def of_window(self) -> bool:
+        """Whether maps of older views are asked for."""
+        return bool(self.window_depth or self.window_confidence)
 
     @property
     def dense(self) -> bool:
         """Whether anything is asked for that comes from a depth map."""
-        return bool(self.depth or self.confidence or self.points or self.sky or self.merged_points)
+        of_newest = self.depth or self.confidence or self.points or self.sky or self.merged_points
+        return bool(of_newest) or self.of_window
 
     @staticmethod
     def everything(cameras: tuple[str, ...]) -> OutputRequest:
-        """All outputs of all ``cameras``."""
+        """All outputs of the newest set of all ``cameras``, and the map."""
         names = frozenset(cameras)
         return OutputRequest(
             depth=names, confidence=names, points=names, sky=names, dynamic=names, merged_points=True, map_points=True
@@ -194,7 +220,7 @@ class PointBuffer:
 
 @dataclass(frozen=True)
 class CameraOutput:
-    """Everything that is published for one view of the newest set (arrays on the host).
+    """Everything that is published for one view (arrays on the host); of the newest set, where nothing else is said.
 
     ``depth``: (H, W) float32 metres or network units, NaN invalid, +Inf beyond range (sky); or uint16 millimetres,
     0 invalid. ``sky``: (H, W) uint8, 255 where the network sees sky, of the size of depth. ``dynamic``: (H, W) uint8,
@@ -311,6 +337,8 @@ class Estimate:
     timings_ms: Mapping[str, float] = field(default_factory=dict)  # stage -> milliseconds
     tracking: TrackingEstimate | None = None
     mapping: MapEstimate | None = None
+    # Depth and confidence of every view of the window, oldest set first, where they are asked for.
+    window_outputs: tuple[CameraOutput, ...] = ()
 
     @property
     def has_poses(self) -> bool:

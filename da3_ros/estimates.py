@@ -67,13 +67,15 @@ class PendingEstimate:
 class StepRecord:
     """What the host knows of a step when it is submitted; the next steps and settings do not change it.
 
-    ``dense``: indices into ``views`` of those that have outputs. ``plans``: of the newest views, by camera.
+    ``dense``: indices into ``views`` of those of the newest set that have outputs; ``of_window``: of all that have maps
+    of their own. ``plans``: of the views, by camera.
     """
 
     stamp_ns: int
     step: int
     views: tuple[WindowView, ...]
     dense: tuple[int, ...]
+    of_window: tuple[int, ...]
     plans: Mapping[str, ViewPlan]
     points_frame_id: str
     config: PipelineConfig
@@ -97,7 +99,7 @@ class StepRecord:
         contents = [view.view.content for view in self.views]
         K = _crop_K(arrays["K"], contents)
         predicted = _crop_K(arrays["K_predicted"], contents) if "K_predicted" in arrays else [None] * len(self.views)
-        views, outputs = [], []
+        views, outputs, of_window = [], [], []
         for index, view in enumerate(self.views):
             estimate = ViewEstimate(
                 camera=view.camera,
@@ -114,6 +116,8 @@ class StepRecord:
             views.append(estimate)
             if index in self.dense:
                 outputs.append(_camera_output(estimate, arrays))
+            if index in self.of_window:
+                of_window.append(_window_output(index, estimate, arrays))
         base = arrays.get("T_odom_base") if posed else None
         merged = arrays.get("points") if posed and not unknown else None
         return Estimate(
@@ -121,6 +125,7 @@ class StepRecord:
             step=self.step,
             views=tuple(views),
             outputs=tuple(outputs),
+            window_outputs=tuple(of_window),
             T_odom_base=None if base is None else base.astype(np.float64),
             scale=scale,
             merged_points=None
@@ -223,6 +228,19 @@ def _no_scale(config: PipelineConfig) -> str:
         return _NO_SCALE[config.scale_sources[0]]
     waited = "; or ".join(_WAITED_FOR[source] for source in config.scale_sources)
     return f"no metric scale yet, so no depth and no poses in this step: {waited}"
+
+
+def _window_output(index: int, view: ViewEstimate, arrays: Mapping[str, np.ndarray]) -> CameraOutput:
+    depth = arrays.get(f"window_depth/{index}")
+    return CameraOutput(
+        camera=view.camera,
+        stamp_ns=view.stamp_ns,
+        frame_id=view.frame_id,
+        K=view.K if depth is None else arrays[f"window_K/{index}"].astype(np.float64),
+        size_hw=view.size_hw if depth is None else (depth.shape[0], depth.shape[1]),
+        depth=depth,
+        confidence=arrays.get(f"window_confidence/{index}"),
+    )
 
 
 def _camera_output(view: ViewEstimate, arrays: Mapping[str, np.ndarray]) -> CameraOutput:

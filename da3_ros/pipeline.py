@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from da3_ros.assembly import Outputs, wanted_views
+from da3_ros.assembly import Outputs, wanted_of_window, wanted_views
 from da3_ros.config import RANDOM_CHECKPOINT, PipelineConfig, PointsConfig
 from da3_ros.datatypes import CameraCalibration, Estimate, FrameSet, OutputRequest
 from da3_ros.estimates import PendingEstimate, StepRecord
@@ -59,6 +59,7 @@ class Pipeline:
             sets=config.window.sets,
             cameras=len(config.cameras),
             stride=config.window.stride,
+            decode=config.window.decode,
             process_res=config.model.process_res,
             process_res_method=config.model.process_res_method,
             ref_view=config.model.ref_view,
@@ -172,15 +173,18 @@ class Pipeline:
         if tracking is not None:
             # Depth carries the scale: what the tracker gives must not depend on who listens.
             dense, evict = True, tracking.leaving(self._stream.slots)
-        prediction = self._stream.step(frame_set, timer, dense=dense, evict=evict, entered=self._note)
-        if prediction is None:
+        whole = self._stream.step(
+            frame_set, timer, dense=dense, older=request.of_window, evict=evict, entered=self._note
+        )
+        if whole is None:
             return None
+        prediction = whole.of_newest()  # all that tracking, map and masks go by
         window = self._placement.place(prediction, frame_set.ranges, frame_set.ranges_frame)
         masks = self._mask(frame_set, window) if request.dynamic else None
         timer.mark("tracking")
-        plans = {camera: self._stream.plan(camera) for camera in frame_set.cameras}
+        plans = {view.camera: self._stream.plan(view.camera) for view in whole.views}
         download = self._outputs.start(
-            replace(window, dynamic=masks), plans, request, self._points, self.config.publish
+            replace(window, dynamic=masks), whole, plans, request, self._points, self.config.publish
         )
         timer.mark("output", download.ready)
         timer.mark("download", download.done)
@@ -201,6 +205,7 @@ class Pipeline:
             step=self._steps,
             views=prediction.views,
             dense=wanted_views(prediction, request),
+            of_window=wanted_of_window(whole, request),
             plans=plans,
             points_frame_id=frames.odom if self._points.frame == "odom" else frames.base,
             config=self.config,

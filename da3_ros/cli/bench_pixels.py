@@ -106,7 +106,7 @@ def _outputs(
     placement, downloader = Placement(device), Downloader(device)
 
     def assembled() -> dict[str, torch.Tensor]:
-        return assemble(placement.place(prediction), plans, request, points, PublishConfig())
+        return assemble(placement.place(prediction), prediction, plans, request, points, PublishConfig())
 
     @torch.inference_mode()
     def submit() -> object:

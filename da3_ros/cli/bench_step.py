@@ -69,7 +69,7 @@ class NodeTimes:
     steps_per_s: float  # with the next step handed over before the last one is fetched
     stages: Mapping[str, float]  # medians of what the pipeline reports
     start_s: float  # from nothing to the first step of a full window: loading, compiling, choosing kernels
-    memory_gib: float | None  # most that torch has reserved on the GPU
+    memory_gib: float | None  # most that torch has reserved on the GPU, beside what it had before the pipeline was made
 
 
 @dataclass(frozen=True)
@@ -131,9 +131,7 @@ def measure_engine(case: Case, repeats: Repeats) -> EngineTimes:
 
 def measure_node(case: Case, repeats: Repeats) -> NodeTimes:
     """Time ``Pipeline.step`` as the node runs it; raises as ``measure_engine``."""
-    if case.device.type == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(case.device)
+    reserved = reserved_from_now_on(case.device)
     source = Source(case.cameras, case.image_hw)
     wanted, everything = _wanted(case), OutputRequest.everything(case.cameras)
     stages: list[Mapping[str, float]] = []
@@ -163,8 +161,21 @@ def measure_node(case: Case, repeats: Repeats) -> NodeTimes:
         steps_per_s=steps_per_s,
         stages=medians,
         start_s=start_s,
-        memory_gib=torch.cuda.max_memory_reserved(case.device) / _GIB if case.device.type == "cuda" else None,
+        memory_gib=reserved(),
     )
+
+
+def reserved_from_now_on(device: torch.device) -> Callable[[], float | None]:
+    """Gives the most GiB that torch reserves on ``device`` from now on beside what is in use now; None on the CPU.
+
+    Networks that were made before, as the reference of ``--reference``, are not part of it.
+    """
+    if device.type != "cuda":
+        return lambda: None
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_reserved(device)
+    return lambda: (torch.cuda.max_memory_reserved(device) - before) / _GIB
 
 
 def _wanted(case: Case) -> OutputRequest:

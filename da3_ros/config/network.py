@@ -131,6 +131,12 @@ class WindowParameters:
         4, "synchronized sets in the window; views = sets x cameras; no effect with single-view variants", ge=1, le=64
     )
     stride: int = param(1, "sets by which the window advances between two network steps", ge=1, le=64)
+    decode: str = param(
+        "newest",
+        "views of which depth and confidence are made. newest: those of the newest set; all: older ones too, anew in "
+        "each step, for <c>/window/depth/image_rect and <c>/window/confidence; no effect with single-view variants",
+        choices=("newest", "all"),
+    )
     skip_below: float = param(
         0.0,
         "leave out sets that barely differ from the last one that was used: nowhere in an image have squares of 14 "

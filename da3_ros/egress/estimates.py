@@ -14,6 +14,9 @@ from da3_ros.egress.messages import MessageBuilder
 
 ESTIMATED_SUFFIX = "_estimated"
 MAP_POINTS = "~/map_points"
+# Below a camera's name: what has all of its views in the window, in each step anew. Topics of the newest set keep
+# stamps that only grow, which those who match topics by stamps rely on.
+OF_WINDOW = "window/"
 IMAGE, INFO, CLOUD = "sensor_msgs/msg/Image", "sensor_msgs/msg/CameraInfo", "sensor_msgs/msg/PointCloud2"
 
 
@@ -30,6 +33,12 @@ def output_topics(config: Config) -> dict[str, str]:
             (publish.confidence and model.has_poses, f"{camera}/confidence", IMAGE),
             (publish.dynamic and config.tracks, f"{camera}/dynamic", IMAGE),
         ]
+        if config.window.decode == "all" and model.has_poses:
+            topics += [
+                (publish.depth, f"{camera}/{OF_WINDOW}depth/image_rect", IMAGE),
+                (publish.camera_info, f"{camera}/{OF_WINDOW}depth/camera_info", INFO),
+                (publish.confidence, f"{camera}/{OF_WINDOW}confidence", IMAGE),
+            ]
     if model.has_poses:
         topics += [
             (publish.merged_points, "points", CLOUD),
@@ -56,6 +65,8 @@ def output_request(cameras: Sequence[str], heard: Callable[[str], bool]) -> Outp
         dynamic=of("dynamic"),
         merged_points=heard("points"),
         map_points=heard(MAP_POINTS),
+        window_depth=of(f"{OF_WINDOW}depth/image_rect", f"{OF_WINDOW}depth/camera_info"),
+        window_confidence=of(f"{OF_WINDOW}confidence"),
     )
 
 
@@ -72,11 +83,14 @@ class EstimateMessages:
     def of(self, estimate: Estimate, description: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[], Any]]]:
         """Topics and what makes their messages, whether they are in ``output_topics`` or not.
 
+        Topics below ``<c>/window`` have one message for each view of the camera, oldest first; all others have one.
         ``description`` is ``Pipeline.description``.
         """
         build, odom, stamp_ns = self._build, self._config.frames.odom, estimate.stamp_ns
         for output in estimate.outputs:
             yield from self._of_camera(output)
+        for output in estimate.window_outputs:
+            yield from self._of_camera(output, OF_WINDOW)
         if estimate.merged_points is not None:
             cloud = estimate.merged_points
             yield "points", lambda: build.cloud(cloud, stamp_ns)
@@ -135,16 +149,16 @@ class EstimateMessages:
         self._poses.clear()
         self._followed = FollowedPose(self._config)
 
-    def _of_camera(self, output: CameraOutput) -> Iterator[tuple[str, Callable[[], Any]]]:
-        build, name, stamp_ns, frame_id = self._build, output.camera, output.stamp_ns, output.frame_id
+    def _of_camera(self, output: CameraOutput, below: str = "") -> Iterator[tuple[str, Callable[[], Any]]]:
+        build, stamp_ns, frame_id, name = self._build, output.stamp_ns, output.frame_id, output.camera
         depth, confidence, sky, points = output.depth, output.confidence, output.sky, output.points
         if depth is not None:
-            yield f"{name}/depth/image_rect", lambda: build.image(depth, stamp_ns, frame_id)
+            yield f"{name}/{below}depth/image_rect", lambda: build.image(depth, stamp_ns, frame_id)
             # A rectified pinhole image of exactly the depth's size.
             pinhole = CameraCalibration(output.size_hw[1], output.size_hw[0], output.K)
-            yield f"{name}/depth/camera_info", lambda: build.camera_info(pinhole, stamp_ns, frame_id)
+            yield f"{name}/{below}depth/camera_info", lambda: build.camera_info(pinhole, stamp_ns, frame_id)
         if confidence is not None:
-            yield f"{name}/confidence", lambda: build.image(confidence, stamp_ns, frame_id)
+            yield f"{name}/{below}confidence", lambda: build.image(confidence, stamp_ns, frame_id)
         if sky is not None:
             yield f"{name}/sky", lambda: build.image(sky, stamp_ns, frame_id)
         if output.dynamic is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,7 +12,15 @@ from rclpy.lifecycle import LifecycleNode, LifecyclePublisher
 
 from da3_ros.config import Config
 from da3_ros.datatypes import Estimate, OutputRequest
-from da3_ros.egress.estimates import CLOUD, IMAGE, MAP_POINTS, EstimateMessages, output_request, output_topics
+from da3_ros.egress.estimates import (
+    CLOUD,
+    IMAGE,
+    MAP_POINTS,
+    OF_WINDOW,
+    EstimateMessages,
+    output_request,
+    output_topics,
+)
 from da3_ros.ros import rcl, to_msg
 from da3_ros.ros.occasional import Occasional
 from da3_ros.ros.path_message import PathMessage
@@ -43,7 +51,8 @@ class EstimatePublishers:
         try:
             get_ready()
             for topic, kind in output_topics(config).items():
-                profile = latched_profile() if topic == MAP_POINTS else publication_profile()
+                views = config.window.sets * len(config.cameras) if f"/{OF_WINDOW}" in topic else 1
+                profile = latched_profile() if topic == MAP_POINTS else publication_profile(views)
                 with clear_topic_errors(node, topic):
                     self._publishers[topic] = node.create_lifecycle_publisher(
                         message_class(kind),
@@ -70,18 +79,20 @@ class EstimatePublishers:
 
         ``meanwhile`` is called while images and clouds are on their way.
         """
-        makers = {topic: make for topic, make in self._messages.of(estimate, description) if self._heard(topic)}
+        makers = [(topic, make) for topic, make in self._messages.of(estimate, description) if self._heard(topic)]
         # What has pixels is on its way while the rest, which takes Python's time and not the middleware's, is made.
         # Cameras side by side, the topics of each one after the other: every change of threads may have to wait for
         # the interpreter's lock. What is of all cameras is the largest, and would be left over in the end.
-        parts: dict[str, dict[str, Callable[[], PixelMessage]]] = defaultdict(dict)
-        for topic in self._large & makers.keys():
-            parts[topic.partition("/")[0]][topic] = makers.pop(topic)
+        parts: dict[str, list[tuple[str, Callable[[], PixelMessage]]]] = defaultdict(list)
+        for topic, make_message in makers:
+            if topic in self._large:
+                parts[topic.partition("/")[0]].append((topic, make_message))
         of_all_first = sorted(parts, key=lambda name: name in self._config.cameras)
         sent = [self._senders.submit(self._send_all, parts[name]) for name in of_all_first]
         meanwhile()
-        for topic, make_message in makers.items():
-            self._send(topic, make_message())
+        for topic, make_message in makers:
+            if topic not in self._large:
+                self._send(topic, make_message())
         for future in sent:
             future.result()
 
@@ -101,8 +112,8 @@ class EstimatePublishers:
             self._node.destroy_lifecycle_publisher(publisher)
         self._publishers.clear()
 
-    def _send_all(self, makers: Mapping[str, Callable[[], PixelMessage]]) -> None:
-        for topic, make_message in makers.items():
+    def _send_all(self, makers: Sequence[tuple[str, Callable[[], PixelMessage]]]) -> None:
+        for topic, make_message in makers:
             self._send(topic, make_message())
 
     def _send(self, topic: str, message: Any) -> None:

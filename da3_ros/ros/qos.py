@@ -33,9 +33,9 @@ def subscription_profile() -> QoSProfile:
     return _profile(ReliabilityPolicy.BEST_EFFORT)
 
 
-def publication_profile() -> QoSProfile:
-    """Reliable, volatile, the last five: matches every subscriber."""
-    return _profile(ReliabilityPolicy.RELIABLE)
+def publication_profile(messages: int = 1) -> QoSProfile:
+    """Reliable, volatile, the last five, or as many ``messages`` as are sent at once: matches every subscriber."""
+    return _profile(ReliabilityPolicy.RELIABLE, max(_DEPTH, messages))
 
 
 def latched_profile() -> QoSProfile:
@@ -48,10 +48,10 @@ def latched_profile() -> QoSProfile:
     )
 
 
-def _profile(reliability: ReliabilityPolicy) -> QoSProfile:
+def _profile(reliability: ReliabilityPolicy, depth: int = _DEPTH) -> QoSProfile:
     return QoSProfile(
         history=HistoryPolicy.KEEP_LAST,
-        depth=_DEPTH,
+        depth=depth,
         reliability=reliability,
         durability=DurabilityPolicy.VOLATILE,
     )

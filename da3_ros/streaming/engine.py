@@ -23,7 +23,7 @@ from da3_ros.model.key_reduction import reduce_keys
 from da3_ros.model.layout import Network
 from da3_ros.streaming.cache import ViewCache
 from da3_ros.streaming.device import choose_execution, pinned_indices
-from da3_ros.streaming.memory import require_window
+from da3_ros.streaming.memory import require_window, say_when_out_of_memory
 from da3_ros.streaming.networks import WindowNetwork, make_window_network
 from da3_ros.streaming.odometry import Odometry
 from da3_ros.streaming.rig import Rig
@@ -109,14 +109,16 @@ class StreamingDA3:
         timer: StageTimer | None = None,
         *,
         dense: bool = True,
+        older: bool = True,
         evict: Collection[Slot] | None = None,
         entered: Callable[[FrameSet], None] = lambda frame_set: None,
     ) -> WindowPrediction | None:
         """Push ``frame_set`` and predict; None for sets between two network steps (``stride``), and for those that
         ``skip_below`` leaves out: they do not enter the window.
 
-        Without ``dense`` no view is decoded: poses and intrinsics alone, as when nobody listens to depth. ``evict``:
-        the views, among ``slots``, that leave for the new ones; None: the oldest set of a full window. ``entered`` is
+        Without ``dense`` no view is decoded: poses and intrinsics alone, as when nobody listens to depth. Without
+        ``older`` those of the newest set alone, even where ``decode`` is all. ``evict``: the views,
+        among ``slots``, that leave for the new ones; None: the oldest set of a full window. ``entered`` is
         told of the set once it is in the window.
         The prediction's tensors may be buffers that the next step overwrites: whoever needs them longer copies them
         on this stream first. Raises InputError for frames that do not fit the window, FrameError for images that
@@ -143,7 +145,7 @@ class StreamingDA3:
         self._pushes += 1
         if self._pushes % self.config.stride:
             return None
-        prediction = self._predict(slots, colours, dense)
+        prediction = self._predict(slots, colours, dense, older)
         timer.mark("network")
         return prediction
 
@@ -179,12 +181,14 @@ class StreamingDA3:
             T[:, :3] = prediction.extrinsics[0].double().cpu()
             return invert(T.numpy()), prediction.depth[0].float().cpu().numpy()
 
-    def _predict(self, newest: tuple[Slot, ...], colours: torch.Tensor, dense: bool) -> WindowPrediction:
-        """Run the network for the whole window; the newest set is decoded if ``dense``."""
+    def _predict(
+        self, newest: tuple[Slot, ...], colours: torch.Tensor, dense: bool, older: bool
+    ) -> WindowPrediction:
+        """Run the network for the whole window; the newest set is decoded if ``dense``, others if ``older`` too."""
         assert self._network is not None
         slots = self._window.slots()
         first_new = len(slots) - len(newest)
-        decoded = self.config.decoded(len(slots), len(newest)) if dense else ()
+        decoded = self.config.decoded(len(slots), len(newest), older) if dense else ()
         output = self._network.predict(slots, decoded)
         if len(decoded) > len(newest):
             (colours,) = self._colours.read(_rows(slots, colours.device))
@@ -273,21 +277,28 @@ class StreamingDA3:
         if self.canvas_hw != before:
             self._network = None  # its buffers go first
             sizes = [height * width for (height, width), _ in inputs.values()]
-            require_window(model, self.config, self.canvas_hw, sum(sizes))
-            execution = self._execution if not self._under_way else _without_compiling(self._execution)
-            self._network = make_window_network(model, replace(self.config, execution=execution), self._rig)
-            self._colours = ViewCache(self.config.views)
-            model.prepare(*self.canvas_hw)
-            reduce_keys(model, *self.canvas_hw, self.config.key_reduction)
-            if execution != self._execution:
-                height, width = self.canvas_hw
-                _log.warning(
-                    "the network's images are %dx%d now: steps run on kernels that are not compiled for them, and "
-                    "take longer, until the node is configured again", width, height,
-                )  # fmt: skip
-            elif execution != "eager" and not self._under_way:
-                self._warm_up(self._network, model.device)
+            window = model, self.config, self.canvas_hw, sum(sizes)
+            require_window(*window)
+            with say_when_out_of_memory(*window):
+                self._network = self._make_window(model)
         self.reset()
+
+    def _make_window(self, model: Network) -> WindowNetwork:
+        """An empty window for the canvas as it is planned; its steps are compiled and captured where that is wanted."""
+        execution = self._execution if not self._under_way else _without_compiling(self._execution)
+        network = make_window_network(model, replace(self.config, execution=execution), self._rig)
+        self._colours = ViewCache(self.config.views)
+        model.prepare(*self.canvas_hw)
+        reduce_keys(model, *self.canvas_hw, self.config.key_reduction)
+        if execution != self._execution:
+            height, width = self.canvas_hw
+            _log.warning(
+                "the network's images are %dx%d now: steps run on kernels that are not compiled for them, and "
+                "take longer, until the node is configured again", width, height,
+            )  # fmt: skip
+        elif execution != "eager" and not self._under_way:
+            self._warm_up(network, model.device)
+        return network
 
     def _warm_up(self, network: WindowNetwork, device: torch.device) -> None:
         """Compile and capture the steps with a full window and a complete set, for the canvas as it is planned."""

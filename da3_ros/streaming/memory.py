@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from da3_ros.model.layers import low_precision_parameters
 from da3_ros.model.layout import Network, build
 from da3_ros.model.matmul import set_matmul_format
 from da3_ros.model.variants import PATCH
+from da3_ros.streaming.device import choose_execution
 from da3_ros.streaming.networks import make_window_network
 from da3_ros.streaming.rig import Rig
 from da3_ros.streaming.window import SlidingWindow, WindowConfig
@@ -35,7 +37,10 @@ from da3_ros.streaming.window import SlidingWindow, WindowConfig
 GIB = 2**30
 _BYTES_PER_INPUT_PIXEL = 40  # as it arrives, in float, and resized on its way
 _MARGIN = 1.5  # of a window's memory: what allocators and libraries take on top (docs/performance.md)
-_ROUGH_FACTOR = 150  # more than the memory of a window in units of one fp32 activation of all its tokens
+# Steps that the allocator holds besides the one that runs, where steps are captured: the one before the capture, on the
+# capture's own stream, and the one in the pool of the graphs. It shares no memory between the three.
+_CAPTURED_STEPS = 2
+_ROUGH_FACTOR = 150  # more than the memory of a window in units of one fp32 activation of all its tokens, run once
 
 
 class TensorBytes(TorchDispatchMode):
@@ -110,6 +115,16 @@ class MemoryNeed:
     def total(self) -> int:
         """All of it."""
         return self.weights + self.window
+
+    def wanted(self, captured: bool) -> int:
+        """Bytes, beside the weights, without which a window is refused.
+
+        More than ``window``, which lives at the same time, by what torch's allocator reserves on top: a margin, and
+        where steps are ``captured`` as CUDA graphs, compiled or not, two more steps. With 8 views of 504x378, one of
+        them new, of images of 1120x840 that and the weights are 1.12, 2.33, 3.54 and 6.57 GiB for da3-small, base,
+        large and giant in float16; compiled, 0.85, 1.76, 2.68 and 5.48 were reserved on an H100 (docs/performance.md).
+        """
+        return int(_MARGIN * (self.window + (_CAPTURED_STEPS * self.step if captured else 0)))
 
 
 def make_blueprint(
@@ -219,21 +234,65 @@ def _require(
     free = free_memory(device)
     weights = sum(parameter.nbytes for parameter in model.parameters())
     height, width = canvas_hw
+    captured = choose_execution(config.execution, device) != "eager"
     rough = _ROUGH_FACTOR * (config.views + config.relates) * (height * width // PATCH**2 + 1) * model.variant.dim * 4
+    rough *= 1 + _CAPTURED_STEPS * captured
     if free is None or rough + input_pixels * _BYTES_PER_INPUT_PIXEL + weights <= free:
         return  # plainly enough; looking closely takes up to seconds
     need = predict_memory(_blueprint_of(model), config, canvas_hw, input_pixels)
-    window = int(_MARGIN * need.window)
-    wanted = window + need.weights
-    if (window if loaded else wanted) <= free:
+    window = need.wanted(captured)
+    if window + (0 if loaded else need.weights) <= free:
         return
-    dtype = str(next(low_precision_parameters(model)).dtype).removeprefix("torch.")
     there = ", which are there" if loaded else ""
     raise ConfigError(
+        f"{_numbers(model, config, canvas_hw, need, captured)}{there}; {max(free, 0) / GIB:.1f} GiB are free on "
+        f"{device}: {_mend(config, captured)}"
+    )
+
+
+@contextmanager
+def say_when_out_of_memory(
+    model: Network, config: WindowConfig, canvas_hw: tuple[int, int], input_pixels: int
+) -> Iterator[None]:
+    """For what makes a loaded network's window ready: raises ConfigError where CUDA runs out of memory all the same.
+
+    Another process may have taken what was free before, or libraries need more than was predicted. Arguments as in
+    predict_memory.
+    """
+    device = model.device
+    free = free_memory(device)
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        captured = choose_execution(config.execution, device) != "eager"
+        need = predict_memory(_blueprint_of(model), config, canvas_hw, input_pixels)
+        before = "" if free is None else f"; {max(free, 0) / GIB:.1f} GiB were free"
+        raise ConfigError(
+            f"out of memory on {device} while steps were made ready: "
+            f"{_numbers(model, config, canvas_hw, need, captured)}, by prediction{before}: {_mend(config, captured)}"
+        ) from error
+
+
+def _numbers(
+    model: Network, config: WindowConfig, canvas_hw: tuple[int, int], need: MemoryNeed, captured: bool
+) -> str:
+    """What is to run, and what that needs."""
+    height, width = canvas_hw
+    dtype = str(next(low_precision_parameters(model)).dtype).removeprefix("torch.")
+    return (
         f"{model.variant.name} with {config.views} views of {width}x{height} in {dtype} needs "
-        f"{wanted / GIB:.1f} GiB, {need.weights / GIB:.1f} of them for weights{there}; "
-        f"{max(free, 0) / GIB:.1f} GiB are free on {device}: lower window.sets or model.process_res, choose a smaller "
-        f"model.variant, {'set loops.enabled to false, ' if config.relates else ''}or end what else runs there"
+        f"{(need.wanted(captured) + need.weights) / GIB:.1f} GiB, {need.weights / GIB:.1f} of them for weights"
+    )
+
+
+def _mend(config: WindowConfig, captured: bool) -> str:
+    """What takes less memory."""
+    return (
+        "lower window.sets or model.process_res, choose a smaller model.variant, "
+        + ("set window.decode to newest, " if config.decode == "all" else "")
+        + ("set loops.enabled to false, " if config.relates else "")
+        + ("set model.execution to eager (slower), " if captured else "")
+        + "or end what else runs there"
     )
 
 

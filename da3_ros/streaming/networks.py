@@ -77,8 +77,8 @@ class AnyViewWindow:
         for row in rows.to(images.device):  # fills the window
             self._write(row[None], images[:1])
         self._programs.warm_up("write", self._write, rows[-len(images) :], images)
-        decoded = self._config.decoded(self.views, len(images))
-        for wanted in (decoded, ()):
+        all_wanted, newest = (self._config.decoded(self.views, len(images), older) for older in (True, False))
+        for wanted in dict.fromkeys((all_wanted, newest, ())):
             self._programs.warm_up("predict", self._predict, rows, self._pin(wanted), *self._stand_ins())
 
     def _rows(self, slots: Sequence[Slot]) -> torch.Tensor:

@@ -75,7 +75,10 @@ class Programs:
                 self._met.add(key)
                 with self._in_flight():
                     return program(*self._upload(inputs))
-            captured = self._capture(key, program, inputs)
+            found = self._capture(key, program, inputs)
+            if found is None:
+                return self.run(name, program, *inputs)
+            captured = found
         else:
             self._graphs.move_to_end(key)
             captured.used = self._runs
@@ -133,7 +136,11 @@ class Programs:
         """Whether another graph may be captured: there are few, or one is idle."""
         return len(self._graphs) < self._limit or self._runs - next(iter(self._graphs.values())).used > _IDLE_RUNS
 
-    def _capture(self, key: tuple, program: Callable[..., Any], inputs: tuple[torch.Tensor, ...]) -> _Captured:
+    def _capture(self, key: tuple, program: Callable[..., Any], inputs: tuple[torch.Tensor, ...]) -> _Captured | None:
+        """The graph of ``program``; None where CUDA cannot capture it: that is said, and nothing is captured any more.
+
+        Graphs that are there stay in use. What the program itself raises is raised.
+        """
         static = tuple(value.clone() for value in self._upload(inputs))
         stream = self._stream
         assert stream is not None
@@ -144,7 +151,14 @@ class Programs:
             with torch.cuda.stream(stream):
                 for _ in range(_WARM_UP_RUNS):
                     program(*static)
-            graph, outputs = capture(lambda: program(*static), stream, self._pool)
+            try:
+                graph, outputs = capture(lambda: program(*static), stream, self._pool)
+            except torch.cuda.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                _log.warning("a step cannot be captured as a CUDA graph, so steps run eagerly, and slower: %s", error)
+                self.execution = "eager"
+                return None
         self._graphs[key] = captured = _Captured(graph, static, outputs, self._runs)
         while len(self._graphs) > self._limit:
             self._graphs.popitem(last=False)

@@ -17,8 +17,8 @@ class WindowConfig:
     ``process_res``: longest (``lower_bound_*``: shortest) side of the network's images in pixels;
     ``process_res_method`` as in ``model.process_res_method``. ``ref_view`` as in ``model()``.
     ``max_fov_deg``: widest horizontal field of view of rectified views (degrees). ``metric_scale``: where a metric
-    network is nested, find the scale (the sky is found in any case). ``decode``: newest, dense maps of the newest set;
-    all, of every view of the window. ``pose_conditioning``: none; rig, which tells the network where the cameras of
+    network is nested, find the scale (the sky is found in any case). ``decode`` as in
+    ``window.decode``. ``pose_conditioning``: none; rig, which tells the network where the cameras of
     its one set stand; or odometry, which tells it where those of all sets stood (each frame's ``T_odom_base``); with
     ``scale_from_cameras`` the result is put onto these poses. ``execution``, ``max_graphs`` and
     ``key_reduction`` as in ``model.execution`` and so on, ``skip_below`` as in ``window.skip_below``. ``relates``: most
@@ -64,9 +64,12 @@ class WindowConfig:
         """Most views that the window can hold."""
         return self.sets * self.cameras
 
-    def decoded(self, views: int, new: int) -> tuple[int, ...]:
-        """Indices of the views to decode, of ``views`` in the window of which the last ``new`` are the newest set."""
-        return tuple(range(0 if self.decode == "all" else views - new, views))
+    def decoded(self, views: int, new: int, older: bool = True) -> tuple[int, ...]:
+        """Indices of the views to decode, of ``views`` in the window of which the last ``new`` are the newest set.
+
+        Without ``older`` nobody wants other ones in this step.
+        """
+        return tuple(range(0 if older and self.decode == "all" else views - new, views))
 
 
 @dataclass(frozen=True)

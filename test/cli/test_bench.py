@@ -14,7 +14,7 @@ from da3_ros.cli.bench_floor import step_gflop
 from da3_ros.cli.bench_growth import GrowthPoint
 from da3_ros.cli.bench_plot import draw_growth, write_csv
 from da3_ros.cli.bench_reference import ReferenceTimes
-from da3_ros.cli.bench_step import Case, EngineTimes, NodeTimes, make_row
+from da3_ros.cli.bench_step import Case, EngineTimes, NodeTimes, make_row, reserved_from_now_on
 from da3_ros.cli.bench_targets import find_target
 from da3_ros.cli.main import main
 from da3_ros.errors import UnavailableError
@@ -115,6 +115,18 @@ class FakeReference(torch.nn.Module):
 
     def inference(self, pictures, process_res):
         self.calls.append(("inference", len(pictures), pictures[0].shape, process_res))
+
+
+def test_memory_of_a_step_is_without_the_networks_that_were_there_before(monkeypatch):
+    """As that of the reference, which stays for the next case of its variant."""
+    gib = {"now": 3.0, "most": 9.0}
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: gib.update(now=2.0))  # what is kept of earlier work goes
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: gib.update(most=gib["now"]))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: gib["now"] * 2**30)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: gib["most"] * 2**30)
+    reserved = reserved_from_now_on(torch.device("cuda"))
+    gib["most"] = 3.5
+    assert reserved() == 1.5
 
 
 def test_the_cpu_gets_as_many_threads_as_the_node_would_take(capsys, monkeypatch):

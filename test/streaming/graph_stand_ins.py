@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from da3_ros.model.regions import compiled_regions
-from da3_ros.streaming import engine, networks, programs
+from da3_ros.streaming import engine, memory, networks, programs
 
 
 @dataclass
@@ -64,6 +64,7 @@ def made(monkeypatch):
 
     monkeypatch.setattr(engine, "choose_execution", lambda name, device: name)
     monkeypatch.setattr(networks, "choose_execution", lambda name, device: name)
+    monkeypatch.setattr(memory, "choose_execution", lambda name, device: name)
     monkeypatch.setattr(programs, "capture", capture)
     monkeypatch.setattr(programs, "compiled_regions", lambda new: compiled_regions(new=new, backend=compile_))
     monkeypatch.setattr(torch.cuda, "Stream", _Stream)

@@ -90,6 +90,66 @@ def test_where_the_compiler_fails_steps_go_on_without_it_and_it_is_said_once(mad
     assert len(said) == 1 and "torch.compile does not work here, so steps run on uncompiled kernels" in said[0]
 
 
+@pytest.fixture
+def refused(monkeypatch):
+    """From now on CUDA refuses to capture anything, with the error that is put in; how often it was asked."""
+    found = []
+
+    def refuse(error):
+        def capture(program, stream, pool):
+            found.append(program)
+            program()
+            raise error
+
+        monkeypatch.setattr(programs, "capture", capture)
+        return found
+
+    return refuse
+
+
+def warnings_of(caplog):
+    return [one.getMessage() for one in caplog.records if (one.name, one.levelname) == (programs.__name__, "WARNING")]
+
+
+@pytest.mark.parametrize("execution", ["graphs", "compiled"])
+def test_where_capturing_fails_at_the_warm_up_steps_run_eagerly_and_it_is_said_once(made, refused, caplog, execution):  # noqa: F811
+    asked = refused(RuntimeError("operation not permitted when stream is capturing"))
+    run = Programs(torch.device("cpu"), execution, 4)
+    for name in ("first", "second"):
+        run.warm_up(name, scaled, torch.ones(3))
+    for number in range(3):
+        for name in ("first", "second"):
+            assert run.run(name, scaled, torch.full((3,), float(number))).tolist() == [2 * number + 1] * 3
+    assert (run.execution, run.graphs, len(asked)) == ("eager", 0, 1)
+    (said,) = warnings_of(caplog)
+    assert "steps run eagerly" in said and "operation not permitted when stream is capturing" in said
+
+
+def test_where_capturing_fails_in_flight_steps_go_on_and_graphs_that_are_there_stay(made, refused, caplog):  # noqa: F811
+    run = Programs(torch.device("cpu"), "graphs", 4)
+    run.warm_up("scale", scaled, torch.ones(8))
+    asked = refused(RuntimeError("operation not permitted when stream is capturing"))
+    for number in range(4):
+        for size in (8, 5, 6):
+            assert run.run("scale", scaled, torch.full((size,), float(number))).tolist() == [2 * number + 1] * size
+    assert (run.execution, run.graphs, len(asked), len(warnings_of(caplog))) == ("eager", 1, 1, 1)
+
+
+def test_what_is_no_failure_to_capture_is_raised(made, refused):  # noqa: F811
+    """Out of memory is for the one who chose the window; what a program itself raises is a bug."""
+    refused(torch.cuda.OutOfMemoryError("CUDA out of memory"))
+    run = Programs(torch.device("cpu"), "graphs", 4)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        run.warm_up("scale", scaled, torch.ones(3))
+
+    def broken(x):
+        raise RuntimeError("the sizes of tensors do not match")
+
+    with pytest.raises(RuntimeError, match="do not match"):
+        run.warm_up("broken", broken, torch.ones(3))
+    assert run.execution == "graphs"
+
+
 def test_what_was_compiled_is_kept_in_the_users_cache_unless_torch_was_told_where(made, monkeypatch, tmp_path):  # noqa: F811
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     for told, kept in ((None, str(tmp_path / "da3_ros" / "inductor")), ("/elsewhere", "/elsewhere")):

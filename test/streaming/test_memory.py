@@ -7,12 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from graph_stand_ins import made  # noqa: F401
 from streaming_helpers import make_model, make_set, make_stream
 
 from da3_ros.datatypes import CameraCalibration
 from da3_ros.errors import ConfigError
 from da3_ros.model import VARIANTS
-from da3_ros.streaming import StreamingDA3, WindowConfig, memory
+from da3_ros.streaming import StreamingDA3, WindowConfig, memory, programs
 from da3_ros.streaming.memory import GIB, TensorBytes, make_blueprint, predict_memory, require_start
 
 _HW = (42, 56)
@@ -104,6 +105,51 @@ def test_start_is_refused_before_weights_are_loaded(monkeypatch):
         require_start(blueprint, WindowConfig(sets=4, cameras=2), torch.device("cpu"))
     monkeypatch.setattr(memory, "free_memory", lambda device: 5 * GIB)
     require_start(blueprint, WindowConfig(sets=4, cameras=2), torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("name", "reserved"),
+    [
+        ("da3-small", 0.85),
+        pytest.param("da3-base", 1.76, marks=pytest.mark.slow),
+        pytest.param("da3-large", 2.68, marks=pytest.mark.slow),
+        pytest.param("da3-giant", 5.48, marks=pytest.mark.slow),
+    ],
+)
+def test_a_captured_window_is_refused_where_an_h100_reserved_more_than_there_is(name, reserved, monkeypatch):
+    """``reserved``: GiB of ``da3-ros bench``, compiled, 8 views of images of 1120x840, one of them new."""
+    blueprint, hw, pixels = make_blueprint(VARIANTS[name], torch.float16), (378, 504), 1120 * 840
+    need = predict_memory(blueprint, WindowConfig(sets=8), hw, pixels)
+    assert reserved * GIB <= need.weights + need.wanted(captured=True) < 1.4 * reserved * GIB
+    monkeypatch.setattr(memory, "predict_memory", lambda *what: need)
+    monkeypatch.setattr(memory, "free_memory", lambda device: int(reserved * GIB - need.weights))
+    device = torch.device("cuda")
+    monkeypatch.setattr(type(blueprint), "device", device)
+    for execution in ("auto", "graphs", "compiled"):
+        with pytest.raises(ConfigError, match=r"set model.execution to eager \(slower\)"):
+            memory.require_window(blueprint, WindowConfig(sets=8, execution=execution), hw, pixels)
+    memory.require_window(blueprint, WindowConfig(sets=8, execution="eager"), hw, pixels)
+
+
+def test_running_out_of_memory_at_the_warm_up_is_one_error_with_the_numbers(made, monkeypatch):  # noqa: F811
+    def out_of_memory(*how):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+
+    monkeypatch.setattr(memory, "free_memory", lambda device: 3 * GIB)
+    stream = make_stream(make_model("da3-small"), execution="graphs", relates=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(programs, "capture", out_of_memory)
+        with pytest.raises(ConfigError) as error:
+            stream.warm_up(dict.fromkeys(("left", "right"), ((48, 64), None)))
+    text = str(error.value)
+    assert "\n" not in text
+    assert text.startswith(
+        "out of memory on cpu while steps were made ready: da3-small with 6 views of 56x42 in float32 needs 0.0 GiB, "
+    )
+    assert "of them for weights, by prediction; 3.0 GiB were free: lower window.sets or model.process_res" in text
+    assert "set loops.enabled to false, set model.execution to eager (slower), or end what else runs there" in text
+    stream.warm_up(dict.fromkeys(("left", "right"), ((48, 64), None)))
+    assert len(made.captured) == 3, "with room again it is made ready as if nothing had been"
 
 
 def test_free_memory_of_this_machine_is_known():
