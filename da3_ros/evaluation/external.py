@@ -22,7 +22,7 @@ from da3_ros.evaluation.truth import scaled_intrinsics
 from da3_ros.ingest.bag import Bag
 from da3_ros.replay.progress import watched_messages
 
-_DEPTH_SUFFIXES = (".png", ".npy", ".npz", ".tif", ".tiff", ".exr")
+_DEPTH_SUFFIXES = (".png", ".npy", ".npz", ".tif", ".tiff")
 
 
 class PictureStamps:

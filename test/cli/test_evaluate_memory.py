@@ -33,7 +33,7 @@ from da3_ros.evaluation import segments
 
 class StandIn:
     description = {"variant": "none"}
-    def __init__(self, config):
+    def __init__(self, config, repeatable=False):
         self.K = np.array([[100.0, 0, 79.5], [0, 100, 44.5], [0, 0, 1]])
         self.depth = np.linspace(1, 3, 90 * 160, dtype=np.float32).reshape(90, 160)
     def submit(self, frame_set, request):
