@@ -12,7 +12,8 @@ from da3_ros.config import Config, parameters, to_flat
 # Their keys in "run". Nothing in them is a score.
 EVALUATED, PARAMETERS, VERSIONS = SETTINGS = ("evaluated_with", "node_parameters", "versions")
 _PACKAGES = (
-    "da3_ros", "torch", "numpy", "opencv-python-headless", "rosbags", "mcap", "scipy", "gtsam", "evo", "open3d", "gsplat",
+    "da3_ros", "torch", "numpy", "opencv-python-headless", "rosbags", "mcap", "scipy", "gtsam", "evo", "open3d",
+    "gsplat",
 )  # fmt: skip
 _OF_CAMERAS = ("cameras", "camera.")  # of the parameters, what matters where no pipeline is run
 
