@@ -251,9 +251,9 @@ def _report(
     return 0
 
 
-def parse_image_size(text: str) -> tuple[int, int]:
-    """Height and width of WIDTHxHEIGHT, a camera's; raises ConfigError for anything else."""
+def parse_image_size(text: str, option: str = "--image-size") -> tuple[int, int]:
+    """Height and width in pixels of WIDTHxHEIGHT, given as ``option``; raises ConfigError for anything else."""
     width, separator, height = text.partition("x")
     if not separator or not width.isdigit() or not height.isdigit() or min(int(width), int(height)) < 14:
-        raise ConfigError(f"--image-size must be WIDTHxHEIGHT in pixels, such as 1280x720, not {text!r}")
+        raise ConfigError(f"{option} must be WIDTHxHEIGHT in pixels, such as 1280x720, not {text!r}")
     return int(height), int(width)

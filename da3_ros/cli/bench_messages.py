@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from da3_ros.cli.bench import parse_image_size
 from da3_ros.cli.bench_estimates import EstimatesOfSets
 from da3_ros.config import Config
 from da3_ros.datatypes import Estimate
 from da3_ros.egress.estimates import EstimateMessages
+from da3_ros.errors import ConfigError
 
 _WARM_UP = 5
 
@@ -30,9 +32,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--size", default="504x280", help="of depth")
     parser.add_argument("--repeat", type=int, default=100)
     given = parser.parse_args(arguments)
-    width, height = map(int, given.size.split("x"))
+    try:
+        size_hw = parse_image_size(given.size, "--size")
+    except ConfigError as error:
+        parser.error(str(error))
     names = tuple(f"camera{index}" for index in range(given.cameras))
-    sets = EstimatesOfSets(names, given.sets, (height, width))
+    sets = EstimatesOfSets(names, given.sets, size_hw)
     typed, sent = _by_rclpy(sets.config), _as_sent(sets.config)
     times: dict[str, list[list[float]]] = {}
     for number in range(_WARM_UP + given.repeat):

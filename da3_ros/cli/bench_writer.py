@@ -47,7 +47,7 @@ class WriterRow:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print a row."""
+    """Print a row for each number of cameras; the exit code is 2 for what the user can mend."""
     parser = argparse.ArgumentParser(prog="python -m da3_ros.cli.bench_writer", description=__doc__.splitlines()[0])
     parser.add_argument("--cameras", type=int, nargs="+", default=[1], help="cameras of the rig (default: 1)")
     parser.add_argument("--sets", type=int, default=4, help="sets in the window (default: 4)")
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", metavar="FILE", help="write rows there ('-': standard output, no table)")
     given = parser.parse_args(arguments)
     try:
-        size_hw = parse_image_size(given.size)
+        size_hw = parse_image_size(given.size, "--size")
         keep_freed_memory()  # as a replay does
         with tempfile.TemporaryDirectory(prefix="da3_ros_bench_", dir=given.folder) as folder:
             rows = [measure(Path(folder), cameras, given.sets, size_hw, given.repeat) for cameras in given.cameras]

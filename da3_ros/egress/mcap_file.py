@@ -145,9 +145,7 @@ class McapFile:
         if self._span is None:
             return
         size, length = self._size, _CHUNK.size + self._size
-        head = _CHUNK.pack(
-            Opcode.CHUNK, length - _RECORD_HEAD, *self._span, size, self._chunk_crc, 0, size
-        )  # fmt: skip
+        head = _CHUNK.pack(Opcode.CHUNK, length - _RECORD_HEAD, *self._span, size, self._chunk_crc, 0, size)
         index = ChunkIndex(
             chunk_length=length, chunk_start_offset=self._at, compression="", compressed_size=size,
             message_end_time=self._span[1], message_index_length=0, message_index_offsets={},

@@ -24,7 +24,7 @@ from da3_ros.tracking.report import TrackReport
 from da3_ros.tracking.scale_sources import SOURCES
 from da3_ros.tracking.steady_motion import MotionNoise
 from da3_ros.tracking.view_errors import ViewErrors
-from da3_ros.tracking.window_program import LEAST_TEXTURE, SHORTEST_BASELINE, thumbnail_grid
+from da3_ros.tracking.window_scale import LEAST_TEXTURE, SHORTEST_BASELINE, thumbnail_grid
 
 _log = logging.getLogger(__name__)
 

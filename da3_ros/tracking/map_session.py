@@ -29,7 +29,8 @@ from da3_ros.tracking.mapping import Mapper, MappingSettings, OdomChange, StepMa
 from da3_ros.tracking.records import TrackedStep, TrackedView
 from da3_ros.tracking.tracker import TrackedWindow
 from da3_ros.tracking.voxel_map import Cloud, VoxelMap
-from da3_ros.tracking.window_program import REPORT, T_TOLD_KEPT, thumbnail_grid
+from da3_ros.tracking.window_program import REPORT, T_TOLD_KEPT
+from da3_ros.tracking.window_scale import thumbnail_grid
 from da3_ros.worker import Worker
 
 # ``relate(pictures, contents)``: poses T_world_cam (N, 4, 4) and depth (N, H, W) of N pictures (H, W, 3) uint8 RGB

@@ -26,7 +26,8 @@ from da3_ros.tracking.pose_noise import UNLEARNT
 from da3_ros.tracking.scale_filter import ScaleFilter, unknown_scale
 from da3_ros.tracking.scale_sources import SOURCES
 from da3_ros.tracking.steady_motion import UNKNOWN, Pace, at_pace
-from da3_ros.tracking.window_program import Memory, advance, realigned, thumbnail_grid
+from da3_ros.tracking.window_program import Memory, advance, realigned
+from da3_ros.tracking.window_scale import thumbnail_grid
 
 ViewKey = tuple[str, int]  # camera, stamp_ns
 _MOST_GRAPHS = 8

@@ -53,19 +53,7 @@ def by_library(made) -> bytes:
     stream = io.BytesIO()
     writer = Writer(stream, CHUNK_BYTES, CompressionType.NONE, enable_crcs=True, enable_data_crcs=True)
     writer.start("ros2", "us")
-    for kind, *what in made:
-        if kind == "message":
-            channel, log_ns, data = what
-            writer.add_message(channel, log_ns, data, log_ns)
-        elif kind == "channel":
-            writer.register_channel(what[0], "cdr", what[1], {"qos": "none"})
-        elif kind == "schema":
-            writer.register_schema(what[0], "ros2msg", what[1])
-        elif kind == "metadata":
-            writer.add_metadata(what[0], {"data": what[1].hex()})
-        else:
-            writer.flush()
-    writer.finish()
+    _write(writer, made, lambda channel, log_ns, data: writer.add_message(channel, log_ns, data, log_ns))
     return stream.getvalue()
 
 
@@ -73,10 +61,18 @@ def by_us(made) -> bytes:
     """Messages in three pieces, one of them empty where the message is short."""
     stream = io.BytesIO()
     writer = McapFile(stream, "ros2", "us")
+
+    def add(channel, log_ns, data):
+        writer.add_message(channel, log_ns, [data[:7], memoryview(data)[7:-1], data[7:][-1:]])
+
+    _write(writer, made, add, lambda size: size == len(stream.getvalue()))
+    return stream.getvalue()
+
+
+def _write(writer, made, add_message, right_size=lambda size: True):
     for kind, *what in made:
         if kind == "message":
-            channel, log_ns, data = what
-            writer.add_message(channel, log_ns, [data[:7], memoryview(data)[7:-1], data[7:][-1:]])
+            add_message(*what)
         elif kind == "channel":
             writer.register_channel(what[0], "cdr", what[1], {"qos": "none"})
         elif kind == "schema":
@@ -84,9 +80,8 @@ def by_us(made) -> bytes:
         elif kind == "metadata":
             writer.add_metadata(what[0], {"data": what[1].hex()})
         else:
-            assert writer.flush() == len(stream.getvalue())
+            assert right_size(writer.flush())
     writer.finish()
-    return stream.getvalue()
 
 
 @pytest.mark.usefixtures("_crc")

@@ -15,7 +15,7 @@ from da3_ros.tracking import TrackingSettings, WindowTracking
 from da3_ros.tracking.carried_camera import CarriedCamera
 from da3_ros.tracking.scale_filter import ScaleFilter
 from da3_ros.tracking.tracker import Tracker
-from da3_ros.tracking.window_program import thumbnail_grid
+from da3_ros.tracking.window_scale import thumbnail_grid
 
 SOME, NO_IMAGE = torch.device("cpu"), np.empty((0, 0, 3))
 
