@@ -64,7 +64,8 @@ def _run(args: argparse.Namespace) -> int:
     if processes.device.type == "cuda":
         torch.set_num_threads(_HOST_THREADS)
     try:
-        trainer = Trainer(config, make_source(processes.device, compiled=config.compile), folder, processes)
+        source = make_source(processes.device, compiled=config.compile, textures=config.textures)
+        trainer = Trainer(config, source, folder, processes)
         begun = trainer.done
         finished = trainer.run(args.minutes)
     finally:

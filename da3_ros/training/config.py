@@ -44,6 +44,7 @@ class RunConfig:
     variant: str = "da3-nano"
     init: str = ""                  # weights to begin from (file or folder); empty: drawn from the seed
     fresh: str = ""                 # parameters that begin so are drawn all the same, such as cam_dec
+    textures: str = ""              # pictures on some surfaces: scikit-image, or a folder of them; empty: none
     seed: int = 0                   # of weights, data and everything else that is drawn
     learning_rate: float = 1.0e-3
     warmup: int = 500               # steps

@@ -1,13 +1,19 @@
 """Training samples: determined by their seeds, geometrically consistent, varied."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
+from da3_ros.errors import ConfigError
 from da3_ros.training.data import FIRST_TRAINING_SEED
+from da3_ros.training.scenes.atlas import make_atlas
 from da3_ros.training.worlds import SceneSource
+from da3_ros.training.worlds.builder import Builder
 from da3_ros.training.worlds.camera_noise import degraded
-from da3_ros.training.worlds.draws import hashed
+from da3_ros.training.worlds.draws import Draws, hashed
+from da3_ros.training.worlds.image_textures import picture_patterns
+from da3_ros.training.worlds.patterns import WORLD_PATTERNS
 from da3_ros.training.worlds.samples import intrinsics
 
 H, W = 28, 42
@@ -110,3 +116,68 @@ def test_the_gpu_shows_what_the_cpu_shows(batch):
     differs = (on_gpu.depth / batch.depth - 1).abs() > 1e-3
     assert differs.float().mean() < 5e-3 and (on_gpu.sky != batch.sky).float().mean() < 5e-3
     assert (on_gpu.images.float() - batch.images.float()).abs().mean() < 2.0
+
+
+@pytest.fixture
+def folder(tmp_path):
+    red = np.zeros((40, 60, 3), np.uint8)
+    red[..., 2] = 255  # OpenCV's order
+    cv2.imwrite(str(tmp_path / "red.png"), red)
+    ramp = np.tile(np.linspace(0, 255, 48, dtype=np.uint8)[:, None, None], (1, 48, 3))
+    cv2.imwrite(str(tmp_path / "ramp.png"), ramp)
+    return tmp_path
+
+
+def test_pictures_are_on_a_quarter_of_the_surfaces_that_have_a_choice(folder):
+    atlas = make_atlas(torch.Generator().manual_seed(0), 32, 4, {**WORLD_PATTERNS, **picture_patterns(str(folder))})
+    drawn = make_atlas(torch.Generator().manual_seed(0), 32, 4, WORLD_PATTERNS)
+    n = len(WORLD_PATTERNS) * 4 * 32 * 32
+    assert torch.equal(atlas.texels[:n], drawn.texels[:n]), "drawn patterns stay as they are"
+    red = atlas.texels[atlas.texture("picture: red") * 32 * 32 :][: 4 * 32 * 32]
+    assert torch.allclose(red, torch.tensor([1.0, 0.0, 0.0]), atol=1e-3)
+    ramp = atlas.texels[atlas.texture("picture: ramp") * 32 * 32 :][: 32 * 32].view(32, 32, 3)
+    assert ramp[0].mean() > ramp[-1].mean() + 0.2, "row 0 is the lower edge, where this picture is bright"
+
+    builder = Builder(Draws(torch.arange(200), 2000), atlas)
+    share = (builder.surface(("plain", "metal"), 20, (0.5, 1.0)).texture >= len(WORLD_PATTERNS) * 4).float().mean()
+    assert 0.22 < share < 0.28
+    assert (builder.surface(("plain",), 20, (0.5, 1.0)).texture < len(WORLD_PATTERNS) * 4).all(), "lamps, windows"
+
+
+def test_scenes_with_pictures_look_otherwise(folder, batch):
+    source = SceneSource("cpu", texture_size=64, textures=str(folder))
+    some = source.sequence(torch.arange(6), 2, 2, (H, W))
+    assert not torch.equal(some.images, batch.images[:6])
+    red, green = some.images[:, :, 0].int(), some.images[:, :, 1].int()
+    before = (batch.images[:6, :, 0].int() > 3 * batch.images[:6, :, 1].int() + 40).float().mean()
+    assert (red > 3 * green + 40).float().mean() > before + 0.005
+    again = source.sequence(torch.tensor([4]), 2, 2, (H, W))
+    assert torch.equal(again.images[0], some.images[4])
+
+
+@pytest.mark.parametrize(
+    "name, said",
+    [("nowhere", "or a folder with pictures"), ("empty", "or a folder with pictures"), ("bad", "is no picture")],
+)
+def test_pictures_that_are_none(tmp_path, name, said):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "text.png").write_text("not a picture")
+    with pytest.raises(ConfigError, match=said):
+        SceneSource("cpu", texture_size=32, textures=str(tmp_path / name))
+
+
+def test_scikit_image_is_asked_for(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="pip install scikit-image"):
+        picture_patterns("scikit-image")
+
+
+def test_the_pictures_of_scikit_image():
+    pytest.importorskip("skimage", reason="needs scikit-image (pip install scikit-image)")
+    patterns = picture_patterns("scikit-image")
+    assert len(patterns) == 16
+    for name, pattern in patterns.items():
+        squares = pattern(2, 64, torch.Generator().manual_seed(1))
+        assert squares.shape == (2, 64, 64, 3) and squares.min() >= 0 and squares.max() <= 1, name
+        assert not torch.equal(squares[0], squares[1]), name

@@ -11,7 +11,10 @@ from torch import Tensor
 
 from da3_ros.training.scenes.atlas import Atlas
 from da3_ros.training.worlds.draws import Draws, constant
+from da3_ros.training.worlds.image_textures import PREFIX
 from da3_ros.training.worlds.solids import SHAPES, Solids, Surface
+
+_PICTURED = 0.25  # of the surfaces, where there are pictures
 
 Number = float | Tensor  # one value for all, or (B, n) or (B, 1)
 
@@ -37,6 +40,7 @@ class Builder:
     def __init__(self, draws: Draws, atlas: Atlas):
         self.draws = draws
         self.atlas = atlas
+        self._pictures = tuple(atlas.texture(name) for name in atlas.patterns if name.startswith(PREFIX))
         self._parts: dict[str, list[tuple[Tensor, Tensor, Tensor, Tensor, Surface]]] = {shape: [] for shape in SHAPES}
 
     def place(self, x: Number, y: Number, z: Number, yaw: Number = 0.0) -> Place:
@@ -62,13 +66,19 @@ class Builder:
         emission: Number = 0.0,
         gloss: float = 0.15,
     ) -> Surface:
-        """n surfaces per scene with one of ``patterns`` each, squares of ``tile_m`` (least, most), random paint."""
+        """n surfaces per scene with one of ``patterns`` each, squares of ``tile_m`` (least, most), random paint.
+
+        Where there is a choice of patterns and the atlas has pictures, a quarter of the surfaces shows one of those.
+        """
         d = self.draws
         first = tuple(self.atlas.texture(pattern) for pattern in patterns)
         variant = (d.unit(n) * self.atlas.variants).long()
         detail = (d.unit(n) * len(self.atlas.patterns) * self.atlas.variants).int()
+        texture = d.one_of(first, n)
+        if self._pictures and len(first) > 1:
+            texture = torch.where(d.chance(_PICTURED, n), d.one_of(self._pictures, n), texture)
         return Surface(
-            texture=(d.one_of(first, n) + variant).int(),
+            texture=(texture + variant).int(),
             detail=detail,
             tile_m=d.log_uniform(*tile_m, n),
             tint=self.colour(n, strength),

@@ -12,6 +12,7 @@ from da3_ros.training.scenes.atlas import Atlas, make_atlas
 from da3_ros.training.worlds.camera_noise import degraded
 from da3_ros.training.worlds.captured import Captured
 from da3_ros.training.worlds.draws import Draws, constant
+from da3_ros.training.worlds.image_textures import picture_patterns
 from da3_ros.training.worlds.indoors import desks, rooms
 from da3_ros.training.worlds.motion import ways
 from da3_ros.training.worlds.outdoors import outdoors
@@ -42,13 +43,19 @@ class SceneSource:
 
     On CUDA the making of scenes is captured as a graph when a shape is seen first, and the shading compiled
     (``compiled``), which takes half a minute.
+
+    ``textures``: pictures that some surfaces show, beside drawn patterns (``image_textures.picture_patterns``, also for
+    the errors that it raises); with other ones, or none, a seed gives another sample. Held-out scenes have none.
     """
 
-    def __init__(self, device: torch.device | str, compiled: bool | None = None, texture_size: int = 256):
+    def __init__(
+        self, device: torch.device | str, compiled: bool | None = None, texture_size: int = 256, textures: str = ""
+    ):
         self.device = torch.device(device)
         self.compiled = self.device.type == "cuda" if compiled is None else compiled
         # Drawn on the CPU, so that all devices show the same textures.
-        self.atlas = make_atlas(torch.Generator().manual_seed(0), texture_size, 4, WORLD_PATTERNS).to(self.device)
+        patterns = {**WORLD_PATTERNS, **(picture_patterns(textures) if textures else {})}
+        self.atlas = make_atlas(torch.Generator().manual_seed(0), texture_size, 4, patterns).to(self.device)
         self._captured: dict[tuple, Captured[Prepared]] = {}
 
     def __call__(self, seeds: Tensor, views: int, size: tuple[int, int]) -> SceneBatch:
