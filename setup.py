@@ -58,6 +58,8 @@ setup(
         "ray": ["ray>=2.9"],
         # Recordings for the Rerun viewer (da3_ros/evaluation/rerun_file.py): 0.2 GB.
         "rerun": ["rerun-sdk>=0.24"],
+        # Pictures on the surfaces of scenes for training (da3_ros/training/worlds/image_textures.py).
+        "textures": ["scikit-image>=0.22"],
         # Surfaces fused from depth (da3_ros/evaluation/fusion.py): 0.45 GB.
         "tsdf": ["open3d>=0.19,<0.20"],
     },

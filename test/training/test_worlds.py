@@ -173,8 +173,8 @@ def test_scikit_image_is_asked_for(monkeypatch):
         picture_patterns("scikit-image")
 
 
+@pytest.mark.optional("skimage")
 def test_the_pictures_of_scikit_image():
-    pytest.importorskip("skimage", reason="needs scikit-image (pip install scikit-image)")
     patterns = picture_patterns("scikit-image")
     assert len(patterns) == 16
     for name, pattern in patterns.items():
