@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-_DEPTH_JUMP = 0.2       # of log depth between neighbours, from which on they are taken to lie on two surfaces
+_DEPTH_JUMP = 0.4       # of log depth between neighbours, from which on they are taken to lie on two surfaces
 # Squared distance of normalised colours (a deviation of 1 is about 57 grey levels), summed over three channels, by
-# which the nearest neighbour must be nearer than the farthest: four grey levels in each, which noise reaches.
-_COLOUR_DIFFERENCE = 0.015
+# which the nearest neighbour must be nearer than the farthest: ten grey levels in each, above what noise reaches.
+_COLOUR_DIFFERENCE = 0.1
 
 
 def as_guide(images: Tensor) -> Tensor:
