@@ -53,7 +53,7 @@ class ModelConfig:
     )
     guided_upsampling: bool = param(
         False,
-        "with half_resolution_head: where depth jumps, it is enlarged by the colours of the image; elsewhere interpolated",
+        "with half_resolution_head: where depth jumps, it is enlarged by the image's colours; elsewhere interpolated",
     )
     key_reduction: int = param(
         1,

@@ -321,7 +321,7 @@ class SkyHead(PyramidHead):
         self.scratch["sky_output_conv2"] = OutputStack(variant.features // 2, 1)
 
     def forward(self, levels: Sequence[Tensor], size: tuple[int, int], images: Tensor | None = None) -> SkyMaps:
-        """Maps of the views in ``levels``, 4 x (B, n, P, D), for images of ``size`` (H, W); ``images`` as in DualHead."""
+        """Maps of the views in ``levels``, 4 x (B, n, P, D), for images of size (H, W); ``images`` as in DualHead."""
         parts = self.with_guide(levels, images)
         return SkyMaps(*in_chunks(lambda part: self._decode(part[:4], size, part[4:]), parts))
 
