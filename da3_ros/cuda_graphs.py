@@ -31,8 +31,11 @@ def capture(program: Callable[[], R], stream: torch.cuda.Stream, pool: Any = Non
         finally:
             try:
                 graph.capture_end()
-            except RuntimeError:
+            except RuntimeError as error:
                 _tidy_up(stream.device, pool)
+                cause = error.__context__  # what the program raised
+                if isinstance(cause, torch.cuda.OutOfMemoryError):
+                    raise cause from None
                 raise
     torch.cuda.current_stream(stream.device).wait_stream(stream)
     return graph, outputs

@@ -1,8 +1,11 @@
 """Programs that are replayed as graphs give what they give when they run one by one."""
 
+import contextlib
+
 import pytest
 import torch
 
+from da3_ros import cuda_graphs
 from da3_ros.cuda_graphs import Replay
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -36,6 +39,37 @@ def test_what_cannot_be_captured_runs_one_by_one():
         torch.cuda.synchronize()
     torch.empty(1, device="cuda")  # memory comes back when the next is asked for
     assert torch.cuda.memory_allocated() <= before + (4 << 20)
+
+
+def test_memory_that_runs_out_is_told_even_if_the_capture_cannot_end(monkeypatch):
+    """Else a step that does not fit would be taken for one that cannot be captured, and tried again eagerly."""
+
+    class BrokenGraph:
+        def capture_begin(self, pool, capture_error_mode):
+            pass
+
+        def capture_end(self):
+            raise RuntimeError("operation failed due to a previous error during capture")
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", BrokenGraph)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: _Stream())
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(cuda_graphs, "_tidy_up", lambda device, pool: None)
+    for raised, told in ((torch.cuda.OutOfMemoryError("full"), "full"), (ValueError("other"), "previous error")):
+
+        def program(raised=raised):
+            raise raised
+
+        with pytest.raises(RuntimeError, match=told) as found:
+            cuda_graphs.capture(program, _Stream(), pool=1)
+        assert isinstance(found.value, torch.cuda.OutOfMemoryError) == (told == "full")
+
+
+class _Stream:
+    device = torch.device("cpu")
+
+    def wait_stream(self, other):
+        pass
 
 
 @pytest.mark.gpu

@@ -38,6 +38,7 @@ class Approximation:
     matmul: str | None = None  # as in set_matmul_format
     key_reduction: int = 1  # as in WindowConfig
     half_resolution_head: bool = False
+    guided_upsampling: bool = False
 
 
 APPROXIMATIONS = {
@@ -48,6 +49,7 @@ APPROXIMATIONS = {
     "keys2": Approximation(key_reduction=2),
     "keys3": Approximation(key_reduction=3),
     "half": Approximation(half_resolution_head=True),
+    "guided": Approximation(half_resolution_head=True, guided_upsampling=True),
     "fp8+keys2": Approximation("fp8", key_reduction=2),
 }
 
@@ -155,7 +157,7 @@ def measure(variant: str, views: int, args: argparse.Namespace, device: torch.de
         model = _load(variant, args, device)
         if approximation.matmul is not None:
             set_matmul_format(model, approximation.matmul)
-        set_half_resolution(model, approximation.half_resolution_head)
+        set_half_resolution(model, approximation.half_resolution_head, approximation.guided_upsampling)
         stream = StreamingDA3(model, replace(exact_window, key_reduction=approximation.key_reduction))
         prediction, step_ms = _run(stream, pictures, device, Repeats(args.seconds))
         exact = exact or prediction

@@ -51,6 +51,10 @@ class ModelConfig:
     half_resolution_head: bool = param(
         False, "approximation: the last convolutions run at 8/14 of the images' size, and depth is enlarged to it"
     )
+    guided_upsampling: bool = param(
+        False,
+        "with half_resolution_head: where depth jumps, it is enlarged by the image's colours; elsewhere interpolated",
+    )
     key_reduction: int = param(
         1,
         "approximation for windows of more than 16 views: layers across views average keys and values over squares of "

@@ -82,6 +82,10 @@ def _model_problems(config: PipelineConfig) -> list[str]:
             f"model.metric_checkpoint goes with {', '.join(ANY_VIEW_VARIANTS)}, but model.variant is {model.variant}: "
             "leave it empty"
         )
+    if model.guided_upsampling and not model.half_resolution_head:
+        problems.append(
+            "model.guided_upsampling enlarges what model.half_resolution_head makes small: set that to true as well"
+        )
     if source == "metric_model" and not model.has_metres:
         problems.append(
             f"scale.source is metric_model, but {model.variant} alone is not metric: set model.metric_checkpoint (for "

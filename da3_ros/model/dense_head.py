@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from da3_ros.errors import InputError
+from da3_ros.model.guided_upsampling import as_guide, snap_to_guide
 from da3_ros.model.output_stack import OutputConv, OutputStack
 from da3_ros.model.regions import region
 from da3_ros.model.tables import TableCache, UVEmbedding, uv_embedding
@@ -146,13 +148,15 @@ class PyramidHead(nn.Module):
     """The part that all dense heads share: pyramid, fusion, and the output stack at image resolution.
 
     With ``half_resolution``, an approximation, the output stack runs on the map as it is fused, at 8/14 of the image,
-    with kernels to match, and its results are enlarged instead of its input.
+    with kernels to match, and its results are enlarged instead of its input; if ``guided`` too, with the images as a
+    guide (see guided_upsampling).
     """
 
     def __init__(self, variant: Variant, outputs: int):
         super().__init__()
         oc, features, dim = variant.out_channels, variant.features, variant.feature_dim
         self.half_resolution = False
+        self.guided = False
         self.tables = TableCache(partial(make_dense_tables, oc, features))
         self.projects = nn.ModuleList(InputConv(dim, channels) for channels in oc)
         self.resize_layers = nn.ModuleDict({        # level 2 keeps its size
@@ -186,6 +190,22 @@ class PyramidHead(nn.Module):
         stack = self.scratch[name]
         assert isinstance(stack, OutputStack)
         return stack
+
+    def with_guide(self, levels: Sequence[Tensor], images: Tensor | None) -> list[Tensor]:
+        """``levels``, 4 x (B, n, P, C), and after them the guide (B, n, 3, H, W) if the head is guided.
+
+        Raises InputError if it is and there are no ``images``.
+        """
+        if not self.guided:
+            return list(levels)
+        if images is None:
+            raise InputError("a head with guided upsampling decodes views with their images only")
+        return [*levels, as_guide(images)]
+
+    def enlarge_logits(self, coarse: Tensor, size: tuple[int, int], guide: Sequence[Tensor]) -> Tensor:
+        """Logits (V, C, H, W) of those at 8/14, log depth first; ``guide``: none, or one (V, 3, H, W)."""
+        enlarged = enlarge(coarse, size)
+        return snap_to_guide(coarse, enlarged, guide[0]) if guide else enlarged
 
     def fuse(self, levels: Sequence[Tensor], path: str = "") -> Tensor:
         """One map (V, F, 8h, 8w) of the four pyramid levels, through the fusion path of the given suffix."""
@@ -248,21 +268,32 @@ class DualHead(PyramidHead):
         )
         self.scratch["output_conv2_aux"] = nn.ModuleList(RayStack(half, shared_norm) for _ in range(4))
 
-    def forward(self, levels: Sequence[Tensor], size: tuple[int, int], ray: bool = False) -> DenseMaps:
+    def forward(
+        self, levels: Sequence[Tensor], size: tuple[int, int], ray: bool = False, images: Tensor | None = None
+    ) -> DenseMaps:
         """Maps of the views in ``levels``, 4 x (B, n, P, feature_dim), for images of ``size`` (H, W).
 
-        The ray path, more than half of the arithmetic, runs only where ``ray`` is set.
+        The ray path, more than half of the arithmetic, runs only where ``ray`` is set. ``images`` (B, n, 3, H, W) of
+        these views are needed, normalised, where the head is guided.
         """
         tables = self.tables.get(*size, levels[0].device)
-        return DenseMaps(*in_chunks(lambda tokens: self._decode(tokens, size, tables, ray), levels))
+        parts = self.with_guide(levels, images)
+        return DenseMaps(*in_chunks(lambda part: self._decode(part[:4], size, tables, ray, part[4:]), parts))
 
     @region
-    def _decode(self, tokens: Sequence[Tensor], size: tuple[int, int], tables: DenseTables, ray: bool) -> DenseMaps:
+    def _decode(
+        self,
+        tokens: Sequence[Tensor],
+        size: tuple[int, int],
+        tables: DenseTables,
+        ray: bool,
+        guide: Sequence[Tensor],
+    ) -> DenseMaps:
         """The same for views without a batch dimension, 4 x (V, P, feature_dim)."""
         levels = self.pyramid([self.norm(x) for x in tokens], size, tables.levels)
         x = self.scratch["output_conv1"](self.fuse(levels))
         if self.half_resolution:
-            logits = enlarge(self.output_stack().coarse(tables.ray.add_to(x)), size)
+            logits = self.enlarge_logits(self.output_stack().coarse(tables.ray.add_to(x)), size, guide)
         else:
             logits = self.output_stack()(tables.image.add_to(enlarge(x, size)))
         depth, confidence = logits.exp().unbind(1)
@@ -289,27 +320,30 @@ class SkyHead(PyramidHead):
         super().__init__(variant, outputs=1)
         self.scratch["sky_output_conv2"] = OutputStack(variant.features // 2, 1)
 
-    def forward(self, levels: Sequence[Tensor], size: tuple[int, int]) -> SkyMaps:
-        """Maps of the views in ``levels``, 4 x (B, n, P, D), for images of ``size`` (H, W)."""
-        return SkyMaps(*in_chunks(lambda tokens: self._decode(tokens, size), levels))
+    def forward(self, levels: Sequence[Tensor], size: tuple[int, int], images: Tensor | None = None) -> SkyMaps:
+        """Maps of the views in ``levels``, 4 x (B, n, P, D), for images of size (H, W); ``images`` as in DualHead."""
+        parts = self.with_guide(levels, images)
+        return SkyMaps(*in_chunks(lambda part: self._decode(part[:4], size, part[4:]), parts))
 
     @region
-    def _decode(self, tokens: Sequence[Tensor], size: tuple[int, int]) -> SkyMaps:
+    def _decode(self, tokens: Sequence[Tensor], size: tuple[int, int], guide: Sequence[Tensor]) -> SkyMaps:
         x = self.scratch["output_conv1"](self.fuse(self.pyramid(tokens, size, ())))
         stacks = self.output_stack(), self.output_stack("sky_output_conv2")
         if self.half_resolution:
-            depth, sky = (enlarge(stack.coarse(x), size) for stack in stacks)
+            depth, sky = (stack.coarse(x) for stack in stacks)
+            depth, sky = self.enlarge_logits(depth, size, guide), enlarge(sky, size)
         else:
             x = enlarge(x, size)
             depth, sky = (stack(x) for stack in stacks)
         return SkyMaps(depth.exp().squeeze(1), F.relu(sky).squeeze(1))
 
 
-def set_half_resolution(model: nn.Module, half: bool) -> None:
-    """Sets ``half_resolution`` of all depth heads of ``model``, for the weights that they have now."""
+def set_half_resolution(model: nn.Module, half: bool, guided: bool = False) -> None:
+    """Sets ``half_resolution``, and with it ``guided``, of all depth heads of ``model``, for the weights of now."""
     for part in model.modules():
         if isinstance(part, (DualHead, SkyHead)):
             part.half_resolution = half
+            part.guided = half and guided
             for stack in part.modules():
                 if isinstance(stack, OutputStack):
                     stack.set_coarse(half)

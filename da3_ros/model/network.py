@@ -82,7 +82,7 @@ class DepthAnything3(nn.Module):
         else:
             camera_tokens = self.encode_cameras(extrinsics, intrinsics, state.size)
         features = self.mix_views(state, camera_tokens)
-        maps = self.decode_dense(features, ray=return_ray or use_ray_pose)
+        maps = self.decode_dense(features, ray=return_ray or use_ray_pose, images=images)
         if use_ray_pose:
             extrinsics, intrinsics = self.decode_ray_cameras(maps, state.size, as_published)
         else:
@@ -127,9 +127,12 @@ class DepthAnything3(nn.Module):
         """
         return self.backbone.mix_views(state, camera_tokens, wanted)
 
-    def decode_dense(self, features: Features, ray: bool = False) -> DenseMaps:
-        """Depth and confidence (B, n, H, W), and rays if asked, of the n views in ``features`` (see its views())."""
-        return self.head(features.levels, features.size, ray)
+    def decode_dense(self, features: Features, ray: bool = False, images: Tensor | None = None) -> DenseMaps:
+        """Depth and confidence (B, n, H, W), and rays if asked, of the n views in ``features`` (see its views()).
+
+        ``images`` (B, n, 3, H, W) are theirs, and needed only where the head enlarges depth with them as a guide.
+        """
+        return self.head(features.levels, features.size, ray, images)
 
     def decode_cameras(self, features: Features) -> tuple[Tensor, Tensor]:
         """Extrinsics (B, n, 3, 4) world to camera and intrinsics (B, n, 3, 3) of the n views in ``features``."""

@@ -55,7 +55,7 @@ class SingleViewDepth(nn.Module):
     def maps(self, images: Tensor) -> SkyMaps:
         """Depth and sky of images as for forward, as the network gives them: depth of sky has no meaning."""
         check_images(images, self.device)
-        return self.head(self.backbone.encode_single(images), (images.shape[-2], images.shape[-1]))
+        return self.head(self.backbone.encode_single(images), (images.shape[-2], images.shape[-1]), images)
 
     def prepare(self, height: int, width: int) -> None:
         """Makes the positional tables for H x W images, so that a compiled or captured forward only reads them."""

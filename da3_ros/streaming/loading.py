@@ -36,7 +36,7 @@ def load_network(
         model = NestedDepthAnything3(model, metric)
     if matmul is not None:
         set_matmul_format(model, matmul)
-    set_half_resolution(model, config.half_resolution_head)
+    set_half_resolution(model, config.half_resolution_head, config.guided_upsampling)
     return model, {role: "random (untrained)" if name == RANDOM_CHECKPOINT else name for role, name in origin.items()}
 
 

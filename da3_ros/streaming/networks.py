@@ -15,6 +15,7 @@ from da3_ros.datatypes import View
 from da3_ros.model import DepthAnything3, Features, NestedDepthAnything3, SingleViewDepth
 from da3_ros.model.camera import normalise_cameras
 from da3_ros.model.dense_head import DenseMaps
+from da3_ros.model.guided_upsampling import as_guide
 from da3_ros.model.layout import Network
 from da3_ros.model.metric_scale import in_metres
 from da3_ros.model.reference_view import select_reference
@@ -55,6 +56,7 @@ class AnyViewWindow:
         self._conditioned = config.pose_conditioning != "none"
         self._summaries = ViewCache(config.views)
         self._entries = make_entries(model, config.views, self._conditioned)
+        self._guides = ViewCache(config.views)  # images, where depth is enlarged with them
         self.sets = config.sets  # that the window is to hold
         self.views = config.views  # of a full window
 
@@ -103,19 +105,21 @@ class AnyViewWindow:
         # The mean over patches tells places apart better than the summary does (docs/tracking.md, Loops).
         self._summaries.write(rows, state.summary[0], state.tokens[0, :, 1:].mean(dim=1))
         self._entries.write(rows, state)
+        if self._model.head.guided:
+            self._guides.write(rows, as_guide(images))
 
     def _predict(self, rows: torch.Tensor, wanted: torch.Tensor, *rig: torch.Tensor) -> NetworkOutput:
         everything = len(wanted) == len(rows)
         if self._config.use_ray_pose:  # each camera comes from its own ray map
             features, reference = self._relate(rows, None, rig)
-            maps = self._model.decode_dense(features, ray=True)
+            maps = self._model.decode_dense(features, ray=True, images=self._guide(rows))
             cameras = self._model.decode_ray_cameras(maps, features.size)
             if not everything:
                 maps = DenseMaps(maps.depth[:, wanted], maps.depth_conf[:, wanted])
         else:
             features, reference = self._relate(rows, None if everything else wanted, rig)
             maps, cameras = self._programs.beside(
-                lambda: self._maps(features), lambda: self._model.decode_cameras(features)
+                lambda: self._maps(features, self._guide(rows[wanted])), lambda: self._model.decode_cameras(features)
             )
         _, means = self._summaries.read(rows)
         output = replace(_any_view_output(maps, cameras, reference), features=means)
@@ -140,9 +144,13 @@ class AnyViewWindow:
         entry = self._entries.read(rows, reference, camera_tokens)
         return self._model.backbone.mix(entry, wanted), reference
 
-    def _maps(self, features: Features) -> DenseMaps:
+    def _guide(self, rows: torch.Tensor) -> torch.Tensor | None:
+        """Images (1, n, 3, H, W) of the views in ``rows``, (n,) int64, if the head wants them."""
+        return self._guides.read(rows)[0][None] if self._model.head.guided else None
+
+    def _maps(self, features: Features, guide: torch.Tensor | None) -> DenseMaps:
         if features.levels[0].shape[1]:
-            return self._model.decode_dense(features)
+            return self._model.decode_dense(features, images=guide)
         nothing = torch.empty((1, 0, *features.size), device=features.camera.device)
         return DenseMaps(nothing, nothing)
 

@@ -100,8 +100,8 @@ def test_fp8_on_a_cpu_is_refused():
 def test_approximations_are_off_unless_asked_for():
     """On a GPU; on a CPU products are bfloat16 where the processor has them, within the same error as float16."""
     values = to_flat(Config())
-    found = [values[name] for name in ("model.half_resolution_head", "model.key_reduction", "window.skip_below")]
-    assert found == [False, 1, 0.0]
+    found = [values[f"model.{name}"] for name in ("half_resolution_head", "guided_upsampling", "key_reduction")]
+    assert (*found, values["window.skip_below"]) == (False, False, 1, 0.0)
     assert choose_matmul(values["model.matmul"], values["model.dtype"], _CUDA) is None
     defaults = WindowConfig()
     assert (defaults.key_reduction, defaults.skip_below) == (1, 0.0)

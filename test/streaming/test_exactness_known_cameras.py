@@ -11,6 +11,7 @@ from window_mirror import NAMES, Mirror, assert_same
 from da3_ros.datatypes import CameraCalibration
 from da3_ros.geometry.se3 import T_from, invert, matrix_from_quat_xyzw
 from da3_ros.model.camera import normalise_cameras
+from da3_ros.model.sky import sky_mask
 
 CALIBRATION = CameraCalibration(64, 48, np.array([[50.0, 0, 31.5], [0, 50.0, 23.5], [0, 0, 1]]))
 FORWARD = matrix_from_quat_xyzw(np.array([-0.5, 0.5, -0.5, 0.5]))  # optical to body axes
@@ -58,10 +59,32 @@ def check(variant, seed, T_world_cam, **settings):
         poses = torch.from_numpy(np.stack([invert(T_world_cam(frame)) for frame in step.frames]))[None]
         K = np.stack([view.view.K for view in step.prediction.views]) + [[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]]
         with torch.inference_mode():
-            assert_same(step, model(step.images, normalise_cameras(poses), torch.from_numpy(K).float()[None]))
+            want = model(step.images, normalise_cameras(poses), torch.from_numpy(K).float()[None])
+        if want.scale is None:
+            assert_same(step, want)
+        else:
+            assert_same_in_metres(step, want)
 
 
-VARIANTS = ("da3-nano", "da3-small", "da3-base", "da3-large", "da3-giant")
+def assert_same_in_metres(step, want):
+    """As assert_same, for a nested network: its own outputs are in metres, and depth of sky is +Inf."""
+    got = step.prediction
+    metres = got.metres_per_unit
+    torch.testing.assert_close(metres, want.scale[0], rtol=1e-5, atol=0)
+    is_sky = sky_mask(want.sky[0, step.decoded])
+    assert torch.equal(got.sky, is_sky)
+    extrinsics = want.extrinsics.clone()
+    extrinsics[..., 3] /= metres
+    depth = torch.where(is_sky, got.depth, want.depth[0, step.decoded] / metres)
+    assert_same(step, replace(want, extrinsics=extrinsics, depth=want.depth.index_put(_at(step, want), depth)))
+
+
+def _at(step, want):
+    """Index of the decoded views in maps (1, N, H, W)."""
+    return torch.tensor(0), torch.arange(want.depth.shape[1])[step.decoded]
+
+
+VARIANTS = ("da3-nano", "da3-small", "da3-base", "da3-large", "da3-giant", "da3nested-giant-large")
 
 
 @pytest.mark.slow
