@@ -226,7 +226,7 @@ class MapSession:
         if self._based and not based:  # a camera's pose would be a jump
             return None
         if based and self._based is False:
-            change = replace(change, jumped=True)
+            change = replace(change, anew=True)
         self._based = based
         T_odom_body = self._pose(tracked)
         if T_odom_body is None or not newest or len(newest) != len(arrays["colours"]):
