@@ -10,6 +10,7 @@ from da3_ros.evaluation import simulated_windows as sim
 from da3_ros.geometry.se3 import T_from
 from da3_ros.tracking.loop_closure import SharedWindow
 from da3_ros.tracking.mapping import Mapper, MappingSettings, OdomChange
+from da3_ros.tracking.places import Candidate
 from da3_ros.tracking.similarity import scale_of
 
 SETTINGS = MappingSettings(window_views=4, voxel_m=0.2, keyframe_motion=0.15, interval=4, delay=3)
@@ -197,6 +198,9 @@ def test_a_jump_of_the_scale_forgets_no_keyframes_and_compares_none_across_it():
     # Surfaces before it are half as far again as those after it: compared, the one would fade.
     assert not any(view.against.any() for keyframe in mapper.keyframes for view in keyframe.views)
     assert np.allclose(corrections[-1], np.eye(4))  # the robot does not jump on the map
+    for new in (False, True):  # nor is a place of both
+        views = mapper._search._place(Candidate(5, 6, 0, 0, 1.0), new).views
+        assert [keyframe.number for keyframe, _ in views] == ([6] if new else [5, 4])
 
 
 @pytest.mark.slow
@@ -216,4 +220,4 @@ def test_a_jump_of_the_scale_forgets_nothing_and_loops_close_across_it(factor):
     places, units = poses[:, :3, 3] / factor, [scale_of(mapper._graph.pose(k.number)) for k in mapper.keyframes]
     places -= places[0] - true[0]
     assert np.abs(np.log(np.array(units) / np.where(steps < 130, 1.0, factor))).max() < 0.1
-    assert np.sqrt(np.mean(np.square(places - true).sum(-1))) < 0.2
+    assert np.sqrt(np.mean(np.square(places - true).sum(-1))) < 0.3  # of 46 m
