@@ -74,6 +74,7 @@ REPORT = (
     "growth", "shift_x", "shift_y", "shift_z", "frame_scale_variance",
 )  # fmt: skip
 T_TOLD_KEPT = slice(-16, None)  # of a report, see TrackReport
+USABLE = -19  # likewise; ``shared`` comes before it
 
 
 def advance(

@@ -8,7 +8,7 @@ import torch
 import window_simulation as sim
 
 from da3_ros.datatypes import Frame, FrameSet, WindowPrediction
-from da3_ros.geometry.se3 import invert, rotation_angle
+from da3_ros.geometry.se3 import T_from, invert, rotation_angle
 from da3_ros.tracking import ScaleFilter, Tracker, TrackingSettings, WindowTracking
 from da3_ros.tracking.map_session import DynamicStep
 
@@ -200,6 +200,15 @@ def test_where_nothing_else_is_shared_the_next_window_is_lost_and_says_so():
         assert_finite(drive.steps[number])
     moved = drive.steps[7].T_odom_base[:3, 3] - drive.steps[5].T_odom_base[:3, 3]
     assert np.linalg.norm(moved) < 0.06  # where it was, or was to be: a step is 5 cm
+
+
+def test_masks_do_not_go_by_what_was_seen_before_it_was_lost():
+    """Where the robot came back to is not where odom has it: what stands there would seem to have moved."""
+    elsewhere = T_from(sim.yaw(2.0), np.array([2.0, 1.0, 0.0]))
+    way = sim.straight(4, 1.0) + [elsewhere @ T for T in sim.straight(6, 1.0)]
+    drive = Drive(way, sim.STEREO, {4: poses(NAN)}, sets=2, lag=1)
+    assert drive.statuses(4, 5, 6) == ["unusable", "lost", "tracking"]
+    assert max(drive.masked) < 0.01
 
 
 @pytest.mark.parametrize("at", [0, 2, pytest.param(7, marks=pytest.mark.slow)])
