@@ -306,7 +306,7 @@ class MapReport:
     refused: Mapping[str, int] = field(default_factory=dict)
     voxels: int = 0
     map_full: bool = False
-    restarts: int = 0  # for jumps of the scale, and where odom began anew
+    restarts: int = 0  # where odom began anew
     left_out: int = 0  # steps that came faster than keyframes and map were done with them
     correction_m: float = 0.0
     correction_rad: float = 0.0

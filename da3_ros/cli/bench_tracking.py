@@ -65,6 +65,8 @@ _NETWORK_COLUMNS = (
     ("way (m)", "distance_m", "{:.1f}"),
     ("ATE (cm)", "ate_m", "{:.1f}"),
     ("ATE, scaled too (cm)", "ate_scaled_m", "{:.1f}"),
+    ("on the map (cm)", "map_ate_m", "{:.1f}"),
+    ("keyframes (cm)", "keyframe_ate_m", "{:.1f}"),
     ("drift (% of way)", "drift_percent", "{:.1f}"),
     ("RPE (% a metre)", "rpe_percent", "{:.1f}"),
     ("RPE (cm in 1 s)", "rpe_second_m", "{:.1f}"),
@@ -82,7 +84,7 @@ _NETWORK_COLUMNS = (
     ("states (steps)", "statuses", "{}"),
 )
 _CENTIMETRES = (
-    "ate_m", "ate_scaled_m", "rpe_second_m", "largest_step_m", "true_step_m", "jump_m", "cloud_m",
+    "ate_m", "ate_scaled_m", "map_ate_m", "keyframe_ate_m", "rpe_second_m", "largest_step_m", "true_step_m", "jump_m", "cloud_m",
 )  # fmt: skip
 
 

@@ -15,9 +15,11 @@ import torch
 
 from da3_ros.config import Config, from_flat
 from da3_ros.datatypes import CameraCalibration, Estimate, Frame, FrameSet, MapReport, OutputRequest, WindowPrediction
+from da3_ros.errors import InputError
 from da3_ros.evaluation import simulated_windows as sim
 from da3_ros.evaluation.drive_score import MOVES_M, DriveResult, DriveScore, starting_at
 from da3_ros.evaluation.simulated_drives import Scenario, scenarios
+from da3_ros.evaluation.trajectory import Trajectory, absolute_error
 from da3_ros.geometry.se3 import T_from, invert, transform_points
 from da3_ros.pipeline import Pipeline
 from da3_ros.training import scenes
@@ -30,6 +32,8 @@ _GRID = 8  # pixels of the depth image from one that is compared with the truth 
 _CLOUD = 256  # points of a step
 _RANGES = [(x, y) for x in (0.25, 0.5, 0.75) for y in (0.25, 0.5, 0.75)]  # where in a picture
 _SAY_EVERY_S = 15.0
+_ENDING = 60  # steps after the last one, in which windows and solutions that are under way come to their end
+_FEWEST_KEYFRAMES = 3  # that a similarity is fitted to
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,8 @@ class NetworkResult(DriveResult):
     for the drive, and the body is the camera that stands for the base. ``way_percent``: by how much displacements over
     a second are too long (or, below 0, too short) along the true ones. ``silent``: steps without a pose of the base.
     ``sources``: steps in which each was taken in, ``rejected`` likewise. ``map_ate_m``: of the poses in ``map`` at
-    their own time, as ``ate_scaled_m``. ``loops``: closed ones, of the windows across two places that the network was
-    shown; ``refused``: for which reason how many were not.
+    their own time, as ``ate_scaled_m``, and ``keyframe_ate_m`` of the map's keyframes at the end. ``loops``: closed ones,
+    of the windows across two places that the network was shown; ``refused``: for which reason how many were not.
     """
 
     source: str = ""
@@ -51,6 +55,7 @@ class NetworkResult(DriveResult):
     sources: Mapping[str, int] = field(default_factory=dict)
     rejected: Mapping[str, int] = field(default_factory=dict)
     map_ate_m: float = math.nan
+    keyframe_ate_m: float = math.nan
     loops: str = ""
     refused: Mapping[str, int] = field(default_factory=dict)
 
@@ -163,7 +168,7 @@ class _Run:
         self._silent = 0
         self._used: Counter[str] = Counter()
         self._rejected: Counter[str] = Counter()
-        self._map = MapReport()
+        self._mapped = False
 
     def step(self, number: int, rendered: Rendered) -> None:
         stamp_ns = 1_000_000_000 + round(number * 1e9 / sim.RATE_HZ)
@@ -179,8 +184,7 @@ class _Run:
         assert estimate is not None and estimate.tracking is not None
         self._used.update(estimate.tracking.scale_sources)
         self._rejected.update(estimate.tracking.scale_rejected)
-        if estimate.mapping is not None:
-            self._map = estimate.mapping.report
+        self._mapped |= estimate.mapping is not None
         if estimate.T_odom_base is None:
             self._silent += 1
             return
@@ -195,6 +199,15 @@ class _Run:
             )
         )  # fmt: skip
 
+    def _end(self) -> tuple[MapReport, tuple[np.ndarray, np.ndarray]]:
+        """What the drive leaves behind: figures, and the keyframes' stamps (K,) and poses (K, 4, 4)."""
+        if not self._mapped:
+            return MapReport(), (np.empty(0, dtype=np.int64), np.empty((0, 4, 4)))
+        mapper = self._pipeline.mapper
+        for _ in range(_ENDING):
+            mapper.step(None)
+        return mapper.report(), mapper.keyframe_poses()
+
     def _points(self, estimate: Estimate) -> np.ndarray:
         merged = estimate.merged_points
         if merged is None or not merged.data.shape[1]:
@@ -203,13 +216,14 @@ class _Run:
         return points[self._random.choice(len(points), min(_CLOUD, len(points)), replace=False)]
 
     def result(self, hall: Hall) -> NetworkResult:
+        report, keyframes = self._end()
         self._pipeline.close()
         metres = any(step.metres for step in self._steps)
         kept = [step for step in self._steps if step.metres] if metres else self._steps
         told: dict[str, Any] = {
             "source": self._source, "metres": metres, "silent": self._silent, "sources": dict(self._used),
-            "rejected": dict(self._rejected), "loops": f"{self._map.loops} of {self._map.windows}",
-            "refused": dict(self._map.refused),
+            "rejected": dict(self._rejected), "loops": f"{report.loops} of {report.windows}",
+            "refused": dict(report.refused),
         }  # fmt: skip
         if len(kept) < 2:
             return NetworkResult(**{**nothing(self._scenario.name, len(kept), self._silent), **told})
@@ -238,6 +252,7 @@ class _Run:
             **told,
             way_percent=way_percent(estimated, world, score.second) if moves else math.nan,
             map_ate_m=replace(score, estimated=on_map).ate_scaled() if moves else math.nan,
+            keyframe_ate_m=_keyframe_ate(*keyframes, dict(zip(stamps.tolist(), world, strict=True))),
         )
 
 
@@ -268,6 +283,18 @@ def settings(scenario: Scenario, source: str, values: Mapping[str, Any]) -> Conf
             **values,
         }
     )
+
+
+def _keyframe_ate(stamps: np.ndarray, poses: np.ndarray, world: Mapping[int, np.ndarray]) -> float:
+    """Metres, after the best similarity; NaN where that is not determined, as on a line. ``world``: truth by stamp."""
+    known = np.array([stamp in world for stamp in stamps.tolist()], dtype=bool)
+    if known.sum() < _FEWEST_KEYFRAMES:
+        return math.nan
+    true = np.stack([world[stamp] for stamp in stamps[known].tolist()])
+    try:
+        return absolute_error(Trajectory(stamps[known], poses[known]), Trajectory(stamps[known], true), "sim3").rmse
+    except InputError:
+        return math.nan
 
 
 def way_percent(estimated: np.ndarray, true: np.ndarray, delta: int) -> float:

@@ -25,7 +25,7 @@ def map_report(sources: Sources) -> Report:
         "windows across two places": report.windows,
         "map -> odom (m)": report.correction_m,
         "map -> odom (deg)": math.degrees(report.correction_rad),
-        "restarts for jumps of the scale and of odom": report.restarts,
+        "restarts, where odom began anew": report.restarts,
         "steps left out of keyframes": report.left_out,
     }
     values |= {f"refused, {reason}": count for reason, count in report.refused.items()}

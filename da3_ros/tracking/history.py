@@ -57,7 +57,7 @@ class PendingStep:
     T_new_old: np.ndarray | None  # see TrackedWindow
     error_growth: float  # by which views counted, see pose_noise
     predicted: bool  # whether the body's last motion says anything of this one
-    larger: np.ndarray  # (2,) by what squares of its innovations are larger than usual, see at_pace
+    larger: np.ndarray  # (2, 2) by what squares of its innovations are larger than usual, see TrackedWindow
     canvas_hw: tuple[int, int]
     arrays: Callable[[], Mapping[str, np.ndarray]]  # waits for the device
     result: TrackedStep | None = None
@@ -105,6 +105,7 @@ class TrackHistory:
         self._based = self._metric = False  # whether the body was ever the base, and lengths were metres
         self._stamp_ns: int | None = None  # of the last usable window of this odom
         self._anew: np.ndarray | None = None  # T_new_old of which no usable window has told yet
+        self._missed = False  # whether the last window was not usable
 
     def submit(self, pending: PendingStep) -> None:
         """Another step is under way."""
@@ -173,6 +174,7 @@ class TrackHistory:
             self._stamp_ns, self._anew = pending.stamp_ns, None
         else:
             record = self._leave_out(pending, arrays, report)
+        self._missed = not report.usable
         pending.result = record
         self._settled.append(_Settled(record, pending.sets, self._keyframes, self._growth.value, self._noise.value))
 
@@ -217,7 +219,8 @@ class TrackHistory:
         worth = 1 / (1 + pending.error_growth * report.motion)
         off = np.square(report.angle) + np.square(report.distance / max(report.median_depth, 1e-9))
         self._growth.learn(report.motion, off, report.shared * worth)
-        innovation = report.innovation / pending.larger if pending.predicted else _UNPREDICTED
+        larger = pending.larger[int(self._missed)]
+        innovation = report.innovation / larger if pending.predicted else _UNPREDICTED
         self._noise.enlarge(report.growth)
         self._noise.learn(report.angle, report.distance, report.shared * worth, innovation)
         self._keep_maps(pending, arrays, report.growth)

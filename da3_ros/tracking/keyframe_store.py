@@ -69,7 +69,7 @@ def encode_picture(colours: np.ndarray) -> bytes:
 @dataclass(eq=False)
 class Keyframe:
     """One set of views that stays. ``T_odom_body`` (4, 4): pose in odom; ``median_depth`` in metres;
-    ``view_variance``: of StepMaps."""
+    ``view_variance``: of StepMaps; ``jumps`` of the scale before it: metres of others with as many are the same."""
 
     number: int
     stamp_ns: int
@@ -78,6 +78,7 @@ class Keyframe:
     way: float  # motion up to here, in median depths and radians
     views: tuple[KeyframeView, ...]
     view_variance: tuple[float, float]
+    jumps: int = 0
 
     @property
     def nbytes(self) -> int:

@@ -124,8 +124,9 @@ class LoopSearch:
             if not 0 <= index < len(numbers) or (new and index > limit):
                 continue
             keyframe = self._store[numbers[index]]
-            # Far away along the way it is another place.
-            if abs(keyframe.way - self._store[number].way) < _LEAST_WAY / 2:
+            # Far away along the way it is another place, and odometry across a jump of the scale is in two units.
+            own = self._store[number]
+            if abs(keyframe.way - own.way) < _LEAST_WAY / 2 and keyframe.jumps == own.jumps:
                 views += [(keyframe, view) for view in keyframe.views if view.camera == name]
         return Place(self._store[number], tuple(views[:half]))
 

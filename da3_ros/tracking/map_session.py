@@ -29,7 +29,7 @@ from da3_ros.tracking.mapping import Mapper, MappingSettings, OdomChange, StepMa
 from da3_ros.tracking.records import TrackedStep, TrackedView
 from da3_ros.tracking.tracker import TrackedWindow
 from da3_ros.tracking.voxel_map import Cloud, VoxelMap
-from da3_ros.tracking.window_program import REPORT, T_TOLD_KEPT
+from da3_ros.tracking.window_program import REPORT, T_TOLD_KEPT, USABLE
 from da3_ros.tracking.window_scale import thumbnail_grid
 from da3_ros.worker import Worker
 
@@ -226,7 +226,7 @@ class MapSession:
         if self._based and not based:  # a camera's pose would be a jump
             return None
         if based and self._based is False:
-            change = replace(change, jumped=True)
+            change = replace(change, anew=True)
         self._based = based
         T_odom_body = self._pose(tracked)
         if T_odom_body is None or not newest or len(newest) != len(arrays["colours"]):
@@ -295,6 +295,10 @@ class DynamicStep:
         T_kept_told = invert_rigid(tracked.report[T_TOLD_KEPT].view(4, 4))
         T_odom_cam = T_kept_told @ tracked.T_odom_cam[newest]
         growth, first = tracked.report[REPORT.index("growth")], REPORT.index("shift_x")
+        # The host does not know which windows were usable: one that shares nothing with any of those before that were
+        # lies anywhere, and what was seen before says nothing of it.
+        usable, shared = tracked.report[USABLE], tracked.report[USABLE - len(K) : USABLE]
+        growth = torch.where(usable > shared.amax(), torch.nan, growth)
         shift = tracked.report[first : first + 3]
         return self._filter.step(stamp_ns, depth, K_coarse, T_odom_cam, growth, shift).flatten(1)
 

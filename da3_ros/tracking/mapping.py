@@ -29,7 +29,7 @@ _SHARE_OF_LENGTH, _SHARE_OF_TURN = 0.01, 0.02
 _LEAST_LENGTH, _LEAST_TURN_RAD = 0.002, 0.002
 _SCALE_STDDEV = 0.002
 _LOST_TURN_RAD, _LOST_LENGTH = 1.0, 3.0  # where the robot went while tracking was lost; the latter in median depths
-# A correction of the scale by more in one step makes what was kept useless: keyframes and map start again.
+# A correction of the scale by more in one step: what was seen before and after it is not compared pixel by pixel.
 _LARGEST_GROWTH = 1.05
 
 
@@ -75,27 +75,29 @@ class StepView:
 class OdomChange:
     """What steps did to all that is remembered in odom: a place p has become growth p + shift.
 
-    ``jumped``: one of them has changed the scale by so much that what was kept is useless, or has begun odom anew.
-    ``lost``: nothing tells how the robot came from where it was before them to where it is after.
+    ``jumps``: how many of them have changed the scale much. ``lost``: nothing tells how the robot came from where it
+    was before them to where it is after. ``anew``: one of them has begun odom anew, so that what was kept is useless.
     """
 
     growth: float = 1.0
     shift: np.ndarray = field(default_factory=lambda: np.zeros(3))
-    jumped: bool = False
+    jumps: int = 0
     lost: bool = False
+    anew: bool = False
 
     @staticmethod
     def of(growth: float, shift: np.ndarray, anew: bool = False, lost: bool = False) -> OdomChange:
-        """Of one step; ``anew``: odom has begun anew with it."""
-        return OdomChange(growth, shift, anew or not 1 / _LARGEST_GROWTH <= growth <= _LARGEST_GROWTH, lost)
+        """Of one step."""
+        return OdomChange(growth, shift, int(not 1 / _LARGEST_GROWTH <= growth <= _LARGEST_GROWTH), lost, anew)
 
     def then(self, later: OdomChange) -> OdomChange:
         """Both, one after the other."""
         return OdomChange(
             self.growth * later.growth,
             later.growth * self.shift + later.shift,
-            self.jumped or later.jumped,
+            self.jumps + later.jumps,
             self.lost or later.lost,
+            self.anew or later.anew,
         )
 
 
@@ -138,7 +140,8 @@ class Mapper:
         self._agreement = LoopAgreement()
         self._steps = self._numbered = self._dropped = 0
         self._T_odom_last = np.eye(4)  # the newest keyframe's body, where odom has it now
-        self._lost = False
+        self._since = OdomChange()  # the newest keyframe
+        self._jumps = 0
         self.T_map_odom = np.eye(4)
 
     def reset(self) -> None:
@@ -237,14 +240,15 @@ class Mapper:
 
     def _follow(self, change: OdomChange) -> None:
         """Take in what happened to odom."""
-        if self._store.last is not None and change.jumped:
+        if self._store.last is not None and change.anew:
             self._restarts += 1
             self.reset()
             return
         grown = self._T_odom_last.copy()
         grown[:3, 3] = change.growth * grown[:3, 3] + change.shift
         self._T_odom_last = grown
-        self._lost |= change.lost
+        self._since = self._since.then(change)
+        self._jumps += change.jumps
 
     def _consider(self, maps: StepMaps) -> None:
         """Make the set a keyframe if it has moved enough since the last one."""
@@ -256,16 +260,21 @@ class Mapper:
         if last is not None:
             T = invert(self._T_odom_last) @ maps.T_odom_body
             length, turn = float(np.linalg.norm(T[:3, 3])) / median, rotation_angle(T)
-            if length + turn < self._settings.keyframe_motion and not self._lost:
+            if length + turn < self._settings.keyframe_motion and not self._since.lost:
                 return
-            if self._lost:
+            if self._since.lost:
                 length, turn = max(length, _LOST_LENGTH / _SHARE_OF_LENGTH), max(turn, _LOST_TURN_RAD / _SHARE_OF_TURN)
-            odometry = Constraint(last.number, self._numbered, T, _odometry_variance(length, turn, median, maps))
+            variance = _odometry_variance(length, turn, median, maps)
+            # Whether what was kept or what comes was in wrong metres, loops will tell.
+            variance[6] += np.log(self._since.growth) ** 2
+            odometry = Constraint(last.number, self._numbered, T, variance)
             way = last.way + length + turn
         views = tuple(_keyframe_view(view) for view in maps.views)
-        keyframe = Keyframe(self._numbered, maps.stamp_ns, maps.T_odom_body, median, way, views, maps.view_variance)
+        keyframe = Keyframe(
+            self._numbered, maps.stamp_ns, maps.T_odom_body, median, way, views, maps.view_variance, self._jumps
+        )
         self._numbered += 1
-        self._T_odom_last, self._lost = maps.T_odom_body, False
+        self._T_odom_last, self._since = maps.T_odom_body, OdomChange()
         if odometry is None:
             self._graph.begin(keyframe.number, maps.T_odom_body)
         else:
@@ -285,8 +294,9 @@ class Mapper:
             self._store.remove(redundant)
 
     def _near(self, keyframe: Keyframe) -> Sequence[Keyframe]:
-        """Keyframes that may show what this one shows: those just behind, and the nearest others on the map."""
-        kept = list(self._store)
+        """Keyframes that may show what this one shows: those just behind, and the nearest others on the map, none from
+        before a jump of the scale."""
+        kept = [other for other in self._store if other.jumps == keyframe.jumps]
         behind, older = kept[-_NEAR_KEYFRAMES:], kept[:-_NEAR_KEYFRAMES]
         here = self._graph.pose(keyframe.number)[:3, 3]
         reach = keyframe.median_depth

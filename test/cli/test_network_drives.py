@@ -38,7 +38,8 @@ def test_the_command_gives_every_figure(monkeypatch, capsys, tmp_path):
     drive = Scenario("a way", way, sim.STEREO, missing={4: {"left"}}, noise=sim.Noise(outliers=0.2), sets=2)
     monkeypatch.setattr(network_drives, "network_scenarios", lambda steps: [drive])
     path = tmp_path / "figures.json"
-    given = ["--network", "--device", "cpu", "--sources", "auto", "range", "--json", str(path)]
+    keyframes = "loops.keyframe_motion:=0.01"
+    given = ["--network", "--device", "cpu", "--sources", "auto", "range", "--json", str(path), "-p", keyframes]
     assert bench_tracking.main(given) == 0
     rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
     assert [row[1] for row in rows[1:]] == ["auto", "range"] and len({len(row) for row in rows}) == 1
@@ -102,11 +103,15 @@ def test_a_network_that_is_never_wrong_has_no_errors(monkeypatch, sources):
     NeverWrong(monkeypatch)
     hall = network_drives.Hall(torch.device("cpu"))
     drive = Scenario("", sim.circle(8, per_step=0.1), sim.STEREO, missing={4: {"left"}}, sets=2)
-    values = {"model.variant": "da3-nano", "model.device": "cpu", "model.cpu_threads": 1, "loops.enabled": False}
+    values = {
+        "model.variant": "da3-nano", "model.device": "cpu", "model.cpu_threads": 1, "loops.enabled": False,
+        "loops.keyframe_motion": 0.02,
+    }  # fmt: skip
     for result in network_drives.drive(hall, drive, sources, values):
         assert result.metres == (result.source != "auto")
         assert result.silent == (result.source == "odometry")  # one moment alone shows no way
         assert result.ate_m < 0.01 and result.ate_scaled_m < 0.01 and result.rotation_deg < 0.1, result
+        assert result.map_ate_m < 0.01 and result.keyframe_ate_m < 0.01
         assert result.scale_median_percent < 1 and abs(result.way_percent) < 1
         assert result.jump_m < 0.01 and result.largest_step_m == pytest.approx(0.2, abs=0.02)
         assert result.cloud_m < 0.02

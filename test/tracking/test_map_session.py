@@ -301,8 +301,8 @@ def test_changes_of_odom_add_up():
     for change, centre in ((first, (1.0, 2.0, 3.0)), (second, (-4.0, 0.0, 1.0))):
         p = np.array(centre) + change.growth * (p - np.array(centre))
     assert np.allclose(both.growth * np.array([5.0, -6.0, 7.0]) + both.shift, p)
-    assert both.lost and not both.jumped
-    assert about(p, 1.06).then(first).jumped and first.then(about(p, 1.0, anew=True)).jumped
+    assert both.lost and not both.jumps and not both.anew
+    assert about(p, 1.06).then(first).then(about(p, 0.9)).jumps == 2 and first.then(about(p, 1.0, anew=True)).anew
 
 
 @pytest.mark.parametrize("known_from, restarts", [(1, 0), (5, 1)], ids=["from the start", "late"])

@@ -1,5 +1,7 @@
 """Loops and map of whole drives: drift goes, what is wrong stays out, moving things fade, work stays bounded."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,9 @@ from da3_ros.evaluation import simulated_maps as drives
 from da3_ros.evaluation import simulated_windows as sim
 from da3_ros.geometry.se3 import T_from
 from da3_ros.tracking.loop_closure import SharedWindow
-from da3_ros.tracking.mapping import Mapper, MappingSettings
+from da3_ros.tracking.mapping import Mapper, MappingSettings, OdomChange
+from da3_ros.tracking.places import Candidate
+from da3_ros.tracking.similarity import scale_of
 
 SETTINGS = MappingSettings(window_views=4, voxel_m=0.2, keyframe_motion=0.15, interval=4, delay=3)
 
@@ -156,3 +160,64 @@ def test_reset_forgets_everything():
     assert len(mapper.cloud()) == 0
     assert np.array_equal(mapper.T_map_odom, np.eye(4))
     mapper.close()
+
+
+class RescaledDrive(drives.Drive):
+    """Lengths are ``factor`` times too many until step ``at``, where the scale jumps to the right one."""
+
+    def __init__(self, way, at, factor, **noise):
+        super().__init__(way, **noise)
+        self._at, self._factor = at, factor
+        here = self.odom[at][:3, 3]
+        self.odom = [
+            T_from(T[:3, :3], here + factor * (T[:3, 3] - here)) if step < at else T
+            for step, T in enumerate(self.odom)
+        ]
+        self._unit = {}  # pose in odom -> factor
+
+    def maps(self, step, change=None):
+        maps = super().maps(step, change)
+        factor = self._factor if step < self._at else 1.0
+        views = tuple(replace(view, depth=factor * view.depth) for view in maps.views)
+        self._unit.update({view.T_odom_cam.tobytes(): factor for view in views})
+        here = self.odom[self._at][:3, 3]
+        growth = 1 / self._factor if step == self._at else 1.0
+        return replace(maps, views=views, change=OdomChange.of(growth, (1 - growth) * here))
+
+    def look(self, views):
+        window = super().look(views)
+        units = [self._unit[view.T_odom_cam.tobytes()] for view in views]
+        return replace(window, depth=[one / unit for one, unit in zip(window.depth, units, strict=True)])
+
+
+def test_a_jump_of_the_scale_forgets_no_keyframes_and_compares_none_across_it():
+    drive = RescaledDrive(sim.straight(12, speed=3.0), 6, 1.5)
+    mapper, corrections = run(drive, MappingSettings(**{**SETTINGS.__dict__, "loops": False, "keyframe_motion": 0.01}))
+    assert mapper.report().restarts == 0 and mapper.report().keyframes == 12
+    assert [keyframe.jumps for keyframe in mapper.keyframes] == 6 * [0] + 6 * [1]
+    # Surfaces before it are half as far again as those after it: compared, the one would fade.
+    assert not any(view.against.any() for keyframe in mapper.keyframes for view in keyframe.views)
+    assert np.allclose(corrections[-1], np.eye(4))  # the robot does not jump on the map
+    for new in (False, True):  # nor is a place of both
+        views = mapper._search._place(Candidate(5, 6, 0, 0, 1.0), new).views
+        assert [keyframe.number for keyframe, _ in views] == ([6] if new else [5, 4])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("factor", [1.5, 0.6])
+def test_a_jump_of_the_scale_forgets_nothing_and_loops_close_across_it(factor):
+    way = sim.figure_of_eight(240, turns=2)
+    drive = RescaledDrive(way, 130, factor, depth_noise=0.02)
+    mapper, _ = run(drive)
+    assert mapper.report().restarts == 0
+    stamps, poses = mapper.keyframe_poses()
+    steps = (stamps - 1_000_000_000) // 100_000_000
+    assert steps[0] == 0 and steps[-1] > 230
+    first = {keyframe.number: int(step) for keyframe, step in zip(mapper.keyframes, steps, strict=True)}
+    assert sum(first[loop.a] < 130 <= first[loop.b] for loop in mapper.loops) >= 2
+    # One map in one unit: which one, the first keyframe says.
+    true = np.stack([drive.true[step][:3, 3] for step in steps])
+    places, units = poses[:, :3, 3] / factor, [scale_of(mapper._graph.pose(k.number)) for k in mapper.keyframes]
+    places -= places[0] - true[0]
+    assert np.abs(np.log(np.array(units) / np.where(steps < 130, 1.0, factor))).max() < 0.1
+    assert np.sqrt(np.mean(np.square(places - true).sum(-1))) < 0.3  # of 46 m

@@ -8,9 +8,10 @@ import torch
 import window_simulation as sim
 
 from da3_ros.datatypes import Frame, FrameSet, WindowPrediction
-from da3_ros.geometry.se3 import invert, rotation_angle
+from da3_ros.geometry.se3 import T_from, invert, rotation_angle
 from da3_ros.tracking import ScaleFilter, Tracker, TrackingSettings, WindowTracking
 from da3_ros.tracking.map_session import DynamicStep
+from da3_ros.tracking.steady_motion import UNKNOWN
 
 CPU, NO_IMAGE = torch.device("cpu"), np.empty((0, 0, 3))
 
@@ -175,6 +176,40 @@ def test_nothing_is_learnt_from_it():
     assert after.report.scale_variance < 1.5 * before.report.scale_variance
 
 
+def test_it_makes_no_view_established(monkeypatch):
+    """The third usable window that holds a set does, in the very next step."""
+    inherited, carry = [], ScaleFilter.carry
+
+    def spy(self, state, ratio, elapsed_s, share, usable):
+        inherited.append(float(share))
+        return carry(self, state, ratio, elapsed_s, share, usable)
+
+    monkeypatch.setattr(ScaleFilter, "carry", spy)
+    Drive(sim.straight(5), sim.STEREO, {2: poses(NAN)}, lag=1)
+    # In the fourth window two views were in two usable ones before, two in one, and the others in that of no use.
+    assert inherited[1:4] == [1.0, 0.5, 0.5]
+
+
+def test_after_it_the_prediction_reaches_over_two_steps_and_counts_the_less():
+    """The robot has stopped meanwhile; an innovation is errors of views for the most part."""
+    way, noise = sim.straight(9), np.array([[0.7] * 2, [1.0] * 2])
+    way[6] = way[7] = way[8] = way[5]
+    told = []
+    for spoilt in (False, True):
+        tracker = Tracker(ScaleFilter(5.0, 5), CPU, 4)
+        for number, window in enumerate(sim.windows(way, sim.FRONT)):
+            metres = torch.tensor([window.metres_per_unit, 1e-3 * window.metres_per_unit])
+            if number == 6 and spoilt:
+                window = replace(window, T_cam_world=torch.full_like(window.T_cam_world, NAN))
+            known = noise if number > 5 else UNKNOWN
+            found = sim.step(tracker, window, sim.FRONT, metres=metres, noise=known)
+            told.append(found.T_odom_base[0, 3].item())
+    usual, after = np.array(told[:9]) - 0.25, np.array(told[9:]) - 0.25
+    assert after[6] == pytest.approx(0.05, abs=1e-3)  # gone on as it did
+    assert after[7] < 0.5 * 0.1  # of the two steps that it would have made
+    assert usual[6] == pytest.approx(0.7 * 0.05, abs=1e-3)
+
+
 @pytest.mark.parametrize("metres", [0, 99], ids=["metric", "own unit"])
 @pytest.mark.parametrize("lag", [0, 1])
 def test_odom_starts_with_the_first_window_that_is_finite(lag, metres):
@@ -200,6 +235,15 @@ def test_where_nothing_else_is_shared_the_next_window_is_lost_and_says_so():
         assert_finite(drive.steps[number])
     moved = drive.steps[7].T_odom_base[:3, 3] - drive.steps[5].T_odom_base[:3, 3]
     assert np.linalg.norm(moved) < 0.06  # where it was, or was to be: a step is 5 cm
+
+
+def test_masks_do_not_go_by_what_was_seen_before_it_was_lost():
+    """Where the robot came back to is not where odom has it: what stands there would seem to have moved."""
+    elsewhere = T_from(sim.yaw(2.0), np.array([2.0, 1.0, 0.0]))
+    way = sim.straight(4, 1.0) + [elsewhere @ T for T in sim.straight(6, 1.0)]
+    drive = Drive(way, sim.STEREO, {4: poses(NAN)}, sets=2, lag=1)
+    assert drive.statuses(4, 5, 6) == ["unusable", "lost", "tracking"]
+    assert max(drive.masked) < 0.01
 
 
 @pytest.mark.parametrize("at", [0, 2, pytest.param(7, marks=pytest.mark.slow)])
