@@ -24,7 +24,7 @@ from da3_ros.ingest.bag_scan import RawMessage
 from da3_ros.pipeline import Pipeline
 from da3_ros.replay.background import Background
 from da3_ros.replay.config import parse_overrides, replay_config
-from da3_ros.replay.estimates import BagReplay, Boundary, ClockReset, ReplayedEstimate
+from da3_ros.replay.estimates import BagReplay, Boundary, ClockReset, ReplayedEstimate, resolve
 from da3_ros.replay.progress import recorded_time_bar
 from da3_ros.replay.recording import PART_SETS
 from da3_ros.replay.recording import Recording as Output
@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pass-through",
         nargs="*",
         metavar="T",
-        help="original topics to write too; without names all but those that the node would publish",
+        help="original topics to write too; without names all but those that the output has itself, which are named",
     )
     what.add_argument("--start", type=float, default=0.0, metavar="S", help="seconds into the recording (default: 0)")
     what.add_argument("--duration", type=float, metavar="S", help="seconds of the recording (default: to its end)")
@@ -131,14 +131,14 @@ def replay(bag: Bag, config: Config, pipeline: Pipeline, args: argparse.Namespac
     if not start_ns < stop_ns:
         length_s = (bag.end_ns - bag.start_ns) / _NS
         raise InputError(f"nothing to replay from {args.start:g} s on: the recording is {length_s:.1f} s long")
-    passed = _passed(bag, args.pass_through)
+    passed, left_out = _passed(bag, args.pass_through, config, args.namespace)
     about = {
         "bags": [str(path.resolve()) for path in args.bag],
         "span": [start_ns, stop_ns, bag.messages_total],
         "network": pipeline.description,
     }
     recording = Output(args.output, bag, config, args.namespace, passed, about)
-    notes: list[str] = []
+    notes = [f"not passed through, since the output has its own: {', '.join(left_out)}"] if left_out else []
     estimates, first_s = 0, 0.0
     started = time.perf_counter()
     writing, passing = Background(), list[RawMessage]()
@@ -207,13 +207,19 @@ def replay(bag: Bag, config: Config, pipeline: Pipeline, args: argparse.Namespac
     )
 
 
-def _passed(bag: Bag, topics: Sequence[str] | None) -> frozenset[str]:
+def _passed(
+    bag: Bag, topics: Sequence[str] | None, config: Config, namespace: str
+) -> tuple[frozenset[str], list[str]]:
+    """The topics that go through; where none are named, all but those of the output, which come second."""
     if topics is None:
-        return frozenset()
+        return frozenset(), []
     missing = [topic for topic in topics if topic not in bag.topics]
     if missing:
         raise InputError(f"the recording has no topic {missing[0]}; there are: {', '.join(sorted(bag.topics))}")
-    return frozenset(topics) if topics else frozenset(bag.topics)
+    if topics:
+        return frozenset(topics), []
+    own = bag.topics.keys() & {resolve(topic, namespace) for topic in output_topics(config)}
+    return frozenset(bag.topics) - own, sorted(own)
 
 
 def _going_on(recording: Output) -> str:

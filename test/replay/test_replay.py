@@ -278,6 +278,25 @@ def test_originals_are_passed_through(bag, replayed, tmp_path):
     assert texts == [entry for entry in original if entry[0] == "/chatter"]
 
 
+def test_a_recording_of_the_node_s_own_topics_is_passed_through_without_them(bag, replayed, tmp_path, capsys):
+    """Pictures that were recorded together with what the node made of them, which the replay makes anew."""
+    both = tmp_path / "both.mcap"
+    assert run(bag, both, "--pass-through") == 0
+    capsys.readouterr()
+    only = ("--topics", "/left/image_raw", "/right/image_raw", "--json", str(tmp_path / "figures.json"))
+    assert run(both, tmp_path / "again.mcap", "--pass-through", *only) == 0
+    (note,) = json.loads((tmp_path / "figures.json").read_text())["notes"]
+    assert note.startswith("not passed through, since the output has its own: /da3_node/map_points, /left/confidence, ")
+    assert note.endswith("/window") and note in capsys.readouterr().err
+    found, own = by_topic(tmp_path / "again.mcap"), by_topic(replayed[0])
+    assert {topic: len(found[topic]) for topic in own if not topic.startswith("/tf")} == {
+        topic: len(messages) for topic, messages in own.items() if not topic.startswith("/tf")
+    }
+    assert len(found["/chatter"]) == 7
+    assert run(both, tmp_path / "named.mcap", *only, "--pass-through", "/window") == 2
+    assert "the recording has a topic /window, and so has the output" in capsys.readouterr().err
+
+
 def test_a_ros1_bag_gives_the_same_estimates(replayed, tmp_path):
     old = write_ros1(tmp_path / "old.bag", rig_recording(ROS1))
     assert run(old, tmp_path / "out.mcap", "--pass-through", "/chatter") == 0
