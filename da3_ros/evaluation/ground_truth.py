@@ -11,6 +11,7 @@ from da3_ros.config import Config
 from da3_ros.datatypes import CameraCalibration
 from da3_ros.errors import InputError
 from da3_ros.evaluation.cloud_truth import CLOUD, CloudDepth
+from da3_ros.evaluation.external import PictureStamps
 from da3_ros.evaluation.settings import FOREVER_NS, WHOLE, EvaluationSettings, Span
 from da3_ros.evaluation.stamped import StampedMessages
 from da3_ros.evaluation.trajectory import Trajectory
@@ -113,9 +114,11 @@ class GroundTruth:
     def _read_poses(self) -> TruePoses | None:
         settings, span = self._settings, self._span
         if settings.poses:
-            file = read_trajectory(settings.poses)
+            camera = self._config.cameras[0]
+            pictures = PictureStamps(self._bag, resolve(self._config.image_topic(camera), settings.namespace))
+            file = read_trajectory(settings.poses, pictures=pictures)
             self.pose_source = str(settings.poses)
-            self.notes += file.notes(settings.poses)
+            self.notes += [*file.notes(settings.poses), *pictures.notes]
             return TruePoses(file.trajectory, settings.pose_frame or "")
         start_ns, stop_ns = max(0, span.start_ns - _SLACK_NS), min(span.stop_ns, FOREVER_NS - _SLACK_NS) + _SLACK_NS
         topic = settings.pose_topic or next(pose_topics(self._bag), None)

@@ -313,6 +313,24 @@ def test_output_without_stamps_is_that_of_the_pictures_in_order(bag, external, s
     assert wanted in capsys.readouterr().err
 
 
+def test_true_poses_without_stamps_are_those_of_the_pictures_in_order(bag, external, capsys):
+    """As KITTI's files come without their times.txt."""
+    T = np.stack([pose(step) for step in range(STEPS)])[:, :3]
+    np.savetxt(external / "00.txt", T.reshape(STEPS, 12))
+    options = ["--external", str(external / "poses.tum"), "--poses", str(external / "00.txt")]
+    metrics = evaluate(bag, external, *options)
+    assert metrics["trajectory"]["associated_poses"] == STEPS
+    assert metrics["trajectory"]["ate"]["sim3"]["rmse"] == pytest.approx(0.0, abs=1e-6)
+    note = f"the {STEPS} poses in 00.txt have no stamps: they are taken to be of the pictures in order"
+    assert note in metrics["notes"]
+    np.savetxt(external / "00.txt", T[1:].reshape(-1, 12))
+    capsys.readouterr()
+    assert main(["evaluate", str(bag), "--output", str(external / "m.json"), *options]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"poses without stamps ({STEPS - 1}, and the camera has {STEPS} pictures): put times.txt" in said
+
+
 def test_files_of_another_program_that_are_none(bag, external, capsys):
     shutil.copy(external / "poses.tum", external / "depth" / "readme.png")
     options = ["--external", str(external / "poses.tum"), "--external-depth", str(external / "depth")]
