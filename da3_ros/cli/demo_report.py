@@ -15,11 +15,11 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from da3_ros.cli.demo_bag import camera_info_topic, ground_truth_topic, image_topic
 from da3_ros.cli.demo_sheet import Panels
 from da3_ros.errors import UnavailableError
+from da3_ros.evaluation.recorded_run import RecordedRun
 
 # The pipeline's first stage is mostly the way of the pixels to the device, so that is what users call it.
 _STAGE_NAMES = {"prepare": "upload"}
 NO_POSES = "none: the network sees each view alone, or found no scale for them"
-_P50, _P95 = " p50 (ms)", " p95 (ms)"
 
 
 @dataclass(frozen=True)
@@ -69,27 +69,19 @@ def read_report(recording: Path, sent: Mapping[str, int], sets: int, cameras: tu
             f"there is no recording of the node in {recording} ({' '.join(str(error).split())}): see "
             f"{recording.parent / 'recorder.log'}"
         ) from error
-    statuses: dict[str, dict[str, str]] = {}
-    depths = {f"/{name}/depth/camera_info" for name in cameras}
-    times: dict[str, list[int]] = defaultdict(list)
-    for topic, time_ns, message in _messages(recording, {"/diagnostics", "/window", *depths}):
-        if topic != "/diagnostics":
-            times[topic].append(time_ns)
-            continue
-        for status in message.status:
-            statuses[status.name.partition(": ")[2]] = {item.key: item.value for item in status.values}
-    pipeline = statuses.get("pipeline", {})
-    answers = times.get("/window") or max(times.values(), key=len, default=[])
-    if not answers or not pipeline:
+    run = RecordedRun(cameras)
+    for topic, time_ns, message in _messages(recording, run.topics):
+        run.take(topic, time_ns, message)
+    if not run.estimates or not run.reported:
         raise UnavailableError("the node published no estimate: see its log")
-    seconds = (answers[-1] - answers[0]) / 1e9
+    pipeline = run.status("pipeline")
     return Report(
-        cameras={name: _camera_counts(name, sent, statuses.get(f"camera {name}", {}), topics) for name in cameras},
+        cameras={name: _camera_counts(name, sent, run, topics) for name in cameras},
         sets=sets,
-        estimates=len(answers),
-        poses="/window" in times,
-        rate_hz=(len(answers) - 1) / seconds if seconds > 0 else None,
-        latency_ms=_latencies(pipeline),
+        estimates=run.estimates,
+        poses=run.has_windows,
+        rate_hz=run.rate_hz,
+        latency_ms={_STAGE_NAMES.get(stage, stage): times for stage, times in run.latency_ms.items()},
         variant=pipeline["model variant"],
         weights=pipeline.get("model checkpoint", "unknown"),
         trained=pipeline["model weights_trained"] == "True",
@@ -100,27 +92,17 @@ def read_report(recording: Path, sent: Mapping[str, int], sets: int, cameras: tu
     )
 
 
-def _latencies(values: Mapping[str, str]) -> dict[str, tuple[float, float]]:
-    """Stage -> p50 and p95 in milliseconds, in the order in which the node reports them."""
-    stages = [key.removesuffix(_P50) for key in values if key.endswith(_P50)]
-    return {
-        _STAGE_NAMES.get(stage, stage): (float(values[stage + _P50]), float(values[stage + _P95])) for stage in stages
-    }
-
-
 def _camera_counts(
-    name: str, sent: Mapping[str, int], values: Mapping[str, str], topics: Mapping[str, int]
+    name: str, sent: Mapping[str, int], run: RecordedRun, topics: Mapping[str, int]
 ) -> CameraCounts:
     sent_images = sum(sent.get(image_topic(name, transport), 0) for transport in ("raw", "compressed"))
     out = topics.get(f"/{name}/depth/image_rect", 0)
-    prefix = "dropped: "
-    reasons = {key.removeprefix(prefix): int(value) for key, value in values.items() if key.startswith(prefix)}
     return CameraCounts(
         sent=sent_images,
-        received=int(values.get("images received", 0)),
+        received=int(run.status(f"camera {name}").get("images received", 0)),
         out=out,
         dropped=sent_images - out,
-        reasons={reason: count for reason, count in reasons.items() if count},
+        reasons=run.dropped(name),
     )
 
 

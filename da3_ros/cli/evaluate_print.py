@@ -86,9 +86,11 @@ def print_metrics(metrics: dict[str, Any], output: Path, report: Path | None) ->
               f"{show(run['real_time_factor'], 1)} times real time: {show(run['recorded_s'], 1)} s in "
               f"{show(run['elapsed_s'], 1)} s, of which the first estimate took {show(run['first_s'], 1)} s; loading "
               "the network is not in it")  # fmt: skip
-        for stage, times in run["latency_ms"].items():
-            values = "  ".join(f"{name} {show(value, 1)}" for name, value in times.items())
-            print(f"  {stage:12s} ms  {values}")
+    elif "rate_hz" in run:
+        print(f"run: {show(run['rate_hz'], 2)} sets a second, and latencies as the node has reported them")
+    for stage, times in run.get("latency_ms", {}).items():
+        values = "  ".join(f"{name} {show(value, 1)}" for name, value in times.items())
+        print(f"  {stage:12s} ms  {values}")
     print(f"all numbers: {output}")
     if report is not None:
         print(f"page: {report}")

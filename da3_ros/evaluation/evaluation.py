@@ -17,6 +17,7 @@ from da3_ros.errors import InputError
 from da3_ros.evaluation.external import PictureStamps, external_frames
 from da3_ros.evaluation.findings import Findings, RunFigures
 from da3_ros.evaluation.ground_truth import GroundTruth
+from da3_ros.evaluation.recorded_run import RecordedRun
 from da3_ros.evaluation.relative_pose import pose_auc, relative_pose_errors
 from da3_ros.evaluation.run_settings import run_settings
 from da3_ros.evaluation.score import ConsistencyScore, DepthScore, EstimatedFrame, SeenFrame
@@ -190,12 +191,14 @@ class Evaluation:
                 self._found.notes.append(f"{poses.unusable} poses on {topic} are no rotation and finite place")
             for stamp_ns, T in zip(poses.trajectory.stamps_ns.tolist(), poses.trajectory.T_world_body, strict=True):
                 self._note_pose(stamp_ns, T, poses.frame)
-        for found in recorded_estimates(recording, self._config.cameras, self._settings.namespace):
+        run = RecordedRun(self._config.cameras, self._settings.namespace)
+        for found in recorded_estimates(recording, self._config.cameras, self._settings.namespace, run):
             if isinstance(found, EstimatedFrame):
                 self._found.source["estimates"] += 1
                 yield found
             else:
                 self._score_window(found)
+        self._found.source |= run.summary()
         self._found.lost += recording.lost
         self._found.notes += [recording.unchecked] if recording.unchecked else []
 

@@ -50,6 +50,7 @@ _RUN = {
     "first_s": "of that, until the first estimate (s)",
     "real_time_factor": "times real time",
 }
+_LATENCY = {"p50": "median", "p95": "95 %", "max": "longest"}
 _EVALUATED = {
     "tolerance_s": "largest difference of stamps that belong together (s)",
     "max_depth_m": "true depth counts up to (m)",
@@ -246,9 +247,8 @@ def _run(metrics: Mapping[str, Any]) -> str:
     parts = [table(("", ""), [(_RUN.get(name, name), value) for name, value in run.items()], "settings")]
     if latency:
         parts.append("<h3>Latency (ms)</h3>")
-        parts.append(
-            table(("stage", "median", "95 %", "longest"), [[stage, *each.values()] for stage, each in latency.items()])
-        )
+        rows = [[stage, *(each.get(name) for name in _LATENCY)] for stage, each in latency.items()]
+        parts.append(table(("stage", *_LATENCY.values()), rows))
     notes = [*metrics["notes"], *((metrics["trajectory"] or {}).get("notes", ()))]
     notes += [f"lost: {text}" for text in metrics["lost"]] + [
         f"not used: {n} images of {what}" for what, n in dropped.items()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from da3_ros.errors import InputError
+from da3_ros.evaluation.recorded_run import DIAGNOSTICS, RecordedRun
 from da3_ros.evaluation.score import EstimatedFrame
 from da3_ros.evaluation.stamped import stamp_of
 from da3_ros.evaluation.truth import depth_from_image
@@ -29,10 +30,10 @@ class WindowPose:
 
 
 def recorded_estimates(
-    bag: Bag, cameras: Sequence[str], namespace: str
+    bag: Bag, cameras: Sequence[str], namespace: str, run: RecordedRun
 ) -> Iterator[EstimatedFrame | list[WindowPose]]:
     """Depth, confidence and poses of ``cameras`` from the topics of a node in ``namespace``, in order of the stamps,
-    and where windows were recorded, the poses of their views.
+    and where windows were recorded, the poses of their views. ``run`` is told what it wants to know.
 
     Raises InputError where there is no depth with intrinsics.
     """
@@ -50,8 +51,11 @@ def recorded_estimates(
         wanted.add("T")
     else:
         window = ""
-    for found in watched_messages(bag, {*depths, *infos, *confidences, window} & set(bag.topics)):
+    for found in watched_messages(bag, {*depths, *infos, *confidences, window, DIAGNOSTICS} & set(bag.topics)):
         message = found.message
+        run.take(found.topic, found.receive_ns, message)
+        if found.topic == DIAGNOSTICS:
+            continue
         if found.topic == window:
             poses = []
             for view in message.views:

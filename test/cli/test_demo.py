@@ -1,6 +1,7 @@
 """The demo end to end: pictures through real topics, in three processes, and figures and a picture out."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -64,6 +65,25 @@ def test_demo_end_to_end(tmp_path, capsys):
     assert accuracy["abs_rel"].keys() == accuracy["delta1"].keys() == {"left", "right"}
     assert min(accuracy["abs_rel"].values()) > 0.2 and accuracy["ate_m"] > 0
     assert 0.1 < accuracy["path_m"] < 0.5 and "AbsRel / delta1" in table
+
+    # They are numbers of da3-ros evaluate, to the last digit, as they are printed too.
+    estimates = ["--estimates", str(out / "recording"), "--output", str(tmp_path / "m.json"), "--report", "none"]
+    assert main(["evaluate", str(out / "sequence"), *estimates]) == 0
+    printed, metrics = capsys.readouterr().out, json.loads((tmp_path / "m.json").read_text())
+    for name in ("left", "right"):
+        errors = metrics["depth"][name]["recording"]["median" if accuracy["scaled"] else "none"]
+        assert (errors["abs_rel"], errors["delta1"]) == (accuracy["abs_rel"][name], accuracy["delta1"][name])
+        assert f"{name} {errors['abs_rel']:.3f} / {100 * errors['delta1']:.1f} %" in table
+    assert metrics["trajectory"]["ate"]["sim3" if accuracy["scaled"] else "se3"]["rmse"] == accuracy["ate_m"]
+    assert metrics["trajectory"]["path_length"] == accuracy["path_m"]
+    assert f"{accuracy['ate_m']:.3f} m off over {accuracy['path_m']:.2f} m" in table
+    run = metrics["run"]
+    assert run["rate_hz"] == figures["rate_hz"] and run["dropped"] == {}
+    for text in (table, printed):
+        assert f"{run['rate_hz']:.2f} sets a second" in text
+    stages = {{"prepare": "upload"}.get(stage, stage): each for stage, each in run["latency_ms"].items()}
+    assert {stage: [each["p50"], each["p95"]] for stage, each in stages.items()} == figures["latency_ms"]
+    assert stages["total"]["p50"] > 0 and re.search(rf"total +ms +p50 {stages['total']['p50']:.1f} ", printed)
 
     with Reader(out / "recording") as reader:
         counts = {connection.topic: connection.msgcount for connection in reader.connections}
