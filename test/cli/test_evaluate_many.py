@@ -344,6 +344,46 @@ def test_each_worker_of_a_cluster_has_a_gpu_of_its_own(tmp_path):
         ray.shutdown()
 
 
+@pytest.mark.gpu
+def test_recordings_on_a_cluster_of_two_gpus(bag, tmp_path):
+    """Each worker has its network on a card of its own, and all numbers are those of one process on one of them."""
+    ray = pytest.importorskip("ray", reason="the cluster needs the extra ray")
+    from da3_ros.evaluation.ray_workers import RayWorkers
+
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs two GPUs")
+    folder = tmp_path / "bags"
+    folder.mkdir()
+    for name in ("a.mcap", "b.mcap"):
+        (folder / name).symlink_to(bag)
+    options = (*QUICK[:-2], "model.device=cuda", "--segment", "0.4", "--report", "none")
+    here = evaluate(tmp_path, folder / "*.mcap", *options)
+    cards, close = {}, RayWorkers.close
+
+    def card(_):
+        import torch
+
+        return str(torch.cuda.get_device_properties(0).uuid), torch.cuda.device_count(), torch.cuda.memory_allocated()
+
+    def looked_at(self):
+        cards.update({number: ray.get(actor.__ray_call__.remote(card)) for number, actor in enumerate(self._actors)})
+        close(self)
+
+    ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(RayWorkers, "close", looked_at)
+            cluster = evaluate(tmp_path, folder / "*.mcap", *options, "--ray", "auto", "--workers", "2")
+    finally:
+        ray.shutdown()
+    print(f"cards of the workers (uuid, how many it sees, bytes of it in use): {cards}")
+    assert len(cards) == 2 and len({uuid for uuid, _, _ in cards.values()}) == 2
+    assert all(visible == 1 and used > 0 for _, visible, used in cards.values())
+    assert cluster["failed"] == [] and cluster["retried"] == []
+    for name in ("depth", "trajectory", "windows", "consistency"):
+        assert_equal(cluster[name], here[name])
+
+
 def test_paths_for_workers_elsewhere_are_absolute(bag, sequence, tmp_path, monkeypatch):
     import sys
 
