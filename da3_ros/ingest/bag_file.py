@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -68,6 +69,17 @@ class BagFile:
 
     def read(self, names: Collection[str], start_ns: int, stop_ns: int) -> Iterator[RawMessage]:
         """Messages of the topics ``names`` recorded from ``start_ns`` to before ``stop_ns``, oldest first."""
+        damaged: Counter[str] = Counter()
+        for raw in self._stored(names, start_ns, stop_ns):
+            try:
+                yield replace(raw, data=_message_bytes(raw.data))
+            except (EOFError, zstd.ZstdError):
+                damaged[raw.topic] += 1
+        for topic, count in damaged.items():
+            self._lose(f"{count} messages of {topic} cannot be unpacked")
+
+    def _stored(self, names: Collection[str], start_ns: int, stop_ns: int) -> Iterator[RawMessage]:
+        """The same as they are in the file, maybe each of them compressed."""
         with _unpacked(self.path, _ignore) as file:
             if not self._indexed:
                 yield from _selected(_scan(file)(_ignore), names, start_ns, stop_ns)
@@ -97,7 +109,7 @@ class BagFile:
             wanted = [one for one in reader.connections if one.topic in names]
             if wanted:  # none would mean all
                 for connection, receive_ns, data in reader.messages(wanted, start_ns, stop_ns):
-                    yield RawMessage(connection.topic, receive_ns, _message_bytes(data))
+                    yield RawMessage(connection.topic, receive_ns, data)
 
     def _describe(self, reader: Reader) -> None:
         found: dict[tuple[str, str], StoredTopic] = {}
@@ -128,7 +140,9 @@ class BagFile:
             self.start_ns, self.end_ns = stamps[0], stamps[-1] + 1
 
     def _lose(self, what: str) -> None:
-        self.lost.append(f"{self.path.name}: {what}")
+        text = f"{self.path.name}: {what}"
+        if text not in self.lost:  # whoever reads twice loses it once
+            self.lost.append(text)
 
 
 def _scan(file: Path) -> Scan:
@@ -142,7 +156,7 @@ def _scan(file: Path) -> Scan:
 def _selected(items: Iterator[Any], names: Collection[str], start_ns: int, stop_ns: int) -> Iterator[RawMessage]:
     for item in items:
         if isinstance(item, RawMessage) and item.topic in names and start_ns <= item.receive_ns < stop_ns:
-            yield replace(item, data=_message_bytes(item.data))
+            yield item
 
 
 def _message_bytes(data: bytes) -> bytes:

@@ -41,20 +41,27 @@ def scan_sqlite(file: Path, lost: Lost) -> Iterator[StoredTopic | RawMessage]:
 
 
 def _messages(connection: sqlite3.Connection, topics: dict[int, str], lost: Lost) -> Iterator[RawMessage]:
-    last, damaged, missing = 0, 0, 0
+    last, damaged, missing, text = 0, 0, 0, ""
+    select = "SELECT id, topic_id, timestamp, data FROM messages WHERE"
     while damaged < _PATIENCE:
         try:
-            for row, topic, receive_ns, data in connection.execute(
-                "SELECT id, topic_id, timestamp, data FROM messages WHERE id > ? ORDER BY id", (last,)
-            ):
+            for row, topic, receive_ns, data in connection.execute(f"{select} id > ? ORDER BY id", (last,)):
                 last, damaged = row, 0
                 if topic in topics:
                     yield RawMessage(topics[topic], receive_ns, data)
             break
+        except sqlite3.DatabaseError:
+            last, damaged = last + 1, damaged + 1
+        # The cursor reads a row ahead: the one that it should have given next may be whole, and the damage behind it.
+        try:
+            for _, topic, receive_ns, data in connection.execute(f"{select} id = ?", (last,)):
+                damaged = 0
+                if topic in topics:
+                    yield RawMessage(topics[topic], receive_ns, data)
         except sqlite3.DatabaseError as error:
-            last, damaged, missing, text = last + 1, damaged + 1, missing + 1, str(error)
+            missing, text = missing + 1, str(error)
     if damaged >= _PATIENCE:
         lost(f"the rows from number {last - damaged + 1} on ({text})")
         missing -= damaged
-    if missing:
+    if missing > 0:
         lost(f"{missing} rows ({text})")

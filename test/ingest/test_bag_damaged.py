@@ -9,6 +9,8 @@ from rosbags.rosbag2 import CompressionMode, StoragePlugin
 from da3_ros.egress.bag import BagWriter
 from da3_ros.errors import InputError
 from da3_ros.ingest.bag import Bag
+from da3_ros.ingest.bag_scan import RawMessage
+from da3_ros.ingest.bag_scan_sqlite import scan_sqlite
 
 COUNT = 40
 SIZE = 200  # pictures of 120 kB each: many chunks
@@ -86,6 +88,53 @@ def test_a_cut_off_or_damaged_sqlite_file(tmp_path):
     file.write_bytes(whole[:100])
     with pytest.raises(InputError, match="list of topics"):
         Bag([file])
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_damaged_pages_of_a_sqlite_file_cost_only_the_rows_on_them(tmp_path, share):
+    """Pages that were overwritten, as by a bad sector: the rows before and behind them are whole."""
+    file = storage_file(write_ros2(tmp_path / "bag", recording(), StoragePlugin.SQLITE3))
+    data = bytearray(file.read_bytes())
+    page = int.from_bytes(data[16:18], "big")
+    start = int(len(data) * share) // page * page
+    data[start : start + 4 * page] = b"\xff" * (4 * page)
+    file.write_bytes(data)
+    bag = Bag([file])
+    found = numbers(bag)
+    missing = COUNT - len(found)
+    assert found == sorted(set(found)) and found[0] == 0 and found[-1] == COUNT - 1 and missing in (1, 2)
+    index, rows = bag.lost
+    assert "its index is of no use (database disk image is malformed)" in index
+    assert rows == f"{file.name}: {missing} rows (database disk image is malformed)"
+    # The last page of a picture is pixels alone: that those were changed nobody can see, which is said.
+    whole = {at: message.data for _, at, message in recording()}
+    changed = [each for each in bag.messages() if not np.array_equal(each.message.data, whole[each.receive_ns])]
+    assert len(changed) <= 1 and "values that were changed on the disk would go unnoticed" in bag.unchecked
+    scanned = [item for item in scan_sqlite(file, lambda _: None) if isinstance(item, RawMessage)]
+    assert [(item.receive_ns - START_NS) // STEP_NS for item in scanned] == found  # also the row before the damage
+
+
+@pytest.mark.parametrize("storage", [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
+def test_messages_that_are_compressed_each_and_cut_off(tmp_path, storage):
+    file = storage_file(write_ros2(tmp_path / "bag", recording(), storage, CompressionMode.MESSAGE))
+    cut(file, 0.6)
+    bag = Bag([file])
+    found = numbers(bag)
+    assert found == list(range(len(found))) and 0.4 * COUNT <= len(found) <= 0.65 * COUNT
+    assert any("the file ends within" in text or "rows" in text for text in bag.lost)
+
+
+@pytest.mark.parametrize("storage", [StoragePlugin.MCAP, StoragePlugin.SQLITE3])
+def test_a_damaged_one_of_messages_that_are_compressed_each_costs_only_itself(tmp_path, storage):
+    file = storage_file(write_ros2(tmp_path / "bag", recording(), storage, CompressionMode.MESSAGE))
+    data = bytearray(file.read_bytes())
+    place = data.index(b"\x28\xb5\x2f\xfd", len(data) // 2)
+    data[place + 4 : place + 8] = b"gone"
+    file.write_bytes(data)
+    bag = Bag([file])
+    found = numbers(bag)
+    assert len(found) == COUNT - 1 and found == sorted(set(found)) and found[-1] == COUNT - 1
+    assert any("1 messages of /front/image_raw cannot be unpacked" in text for text in bag.lost), bag.lost
 
 
 @pytest.mark.parametrize("compression", [None, *Ros1Writer.CompressionFormat])
