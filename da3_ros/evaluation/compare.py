@@ -123,10 +123,15 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any], tolerances: Sequence[Tol
     """``b`` against ``a``, both from ``read_metrics``. Lists (errors over time, positions) are left out.
 
     A number that only ``a`` has is past every tolerance that fits it: what cannot be computed any more is no pass. Nor
-    is a recording of which ``b`` could evaluate less than ``a``: the numbers do not know of the rest. Raises
-    InputError for a tolerance that fits no number of ``a``, since it would never be past.
+    is a recording of which ``b`` could evaluate less than ``a``: the numbers do not know of the rest. Where both are of
+    several recordings, those that both have are compared each too, below ``recordings.<name>``. Raises InputError for a
+    tolerance that fits no number of ``a``, since it would never be past.
     """
     left, right = (dict(_leaves(_counted(each))) for each in (a, b))
+    for name, pair in _recordings_of_both(a, b).items():
+        for leaves, metrics in zip((left, right), pair, strict=True):
+            found = _leaves(_counted(metrics), f"recordings.{name}")
+            leaves |= {path: value for path, value in found if value is None or _is_number(value)}
     names = [*left, *(name for name in right if name not in left)]
     numbers: list[ComparedNumber] = []
     settings: dict[str, tuple[Any, Any]] = {}
@@ -167,6 +172,20 @@ def _counted(metrics: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(parts["run"], Mapping):
         parts["run"] = {name: value for name, value in parts["run"].items() if name not in SETTINGS}
     return {"frames": metrics.get("frames"), **recordings, **parts}
+
+
+def _recordings_of_both(
+    a: Mapping[str, Any], b: Mapping[str, Any]
+) -> dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """Name -> its numbers in ``a`` and ``b``. The same file may be in another folder now: where the names of all files
+    differ, folders do not count."""
+    left, right = (_by_file(each.get("recordings") or {}) for each in (a, b))
+    return {name: (left[name], right[name]) for name in left if name in right}
+
+
+def _by_file(recordings: Mapping[str, Any]) -> Mapping[str, Any]:
+    names = {Path(name).name: each for name, each in recordings.items()}
+    return names if len(names) == len(recordings) else recordings
 
 
 def _differing_settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

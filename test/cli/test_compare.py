@@ -189,6 +189,30 @@ def test_a_recording_that_could_be_evaluated_before_must_not_fail(tmp_path, caps
     assert (found["failures"], found["passed"]) == (wanted, not wanted)
 
 
+def test_each_of_several_recordings_is_compared_too(tmp_path, capsys):
+    """One that got worse while another got better would not show in the numbers of both."""
+
+    def write(name, **errors):
+        recordings = {}
+        for recording, abs_rel in errors.items():
+            each = copy.deepcopy(METRICS)
+            each["depth"]["front"]["per_frame"]["none"]["abs_rel"] = abs_rel
+            recordings[f"/data/{name}/{recording}.mcap"] = each
+        (tmp_path / name).write_text(json.dumps({**METRICS, "recordings": recordings, "failed": []}))
+        return str(tmp_path / name)
+
+    a, b = write("monday", hall=0.2, yard=0.1), write("tuesday", hall=0.1, yard=0.2, street=0.3)
+    assert main(["compare", a, b]) == 0
+    rows = {line.split()[1]: line.split()[2:] for line in capsys.readouterr().out.splitlines()[1:] if line[0] != " "}
+    assert rows[f"recordings.hall.mcap.{ABS_REL}"] == ["0.2", "0.1", "-50.0%", "better"]
+    assert rows[f"recordings.yard.mcap.{ABS_REL}"] == ["0.1", "0.2", "+100.0%", "worse"]
+    assert rows["recordings"] == ["2", "3", "+50.0%", "better"] and not any("street" in name for name in rows)
+    assert main(["compare", a, b, "--tolerance", "none.abs_rel=5%"]) == 1
+    assert capsys.readouterr().err == (
+        f"past none.abs_rel=5%: recordings.yard.mcap.{ABS_REL} was 0.1 and is 0.2\n"
+    )
+
+
 def test_folders_stand_for_the_metrics_in_them(tmp_path, capsys):
     """As `da3-ros evaluate --output A` makes them."""
     for name, abs_rel in (("A", 0.1), ("B", 0.2)):
