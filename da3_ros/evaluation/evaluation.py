@@ -22,11 +22,12 @@ from da3_ros.evaluation.relative_pose import pose_auc, relative_pose_errors
 from da3_ros.evaluation.run_settings import run_settings
 from da3_ros.evaluation.score import ConsistencyScore, DepthScore, EstimatedFrame, SeenFrame
 from da3_ros.evaluation.settings import FOREVER_NS, WHOLE, EvaluationSettings, Span
-from da3_ros.evaluation.sources import WindowPose, recorded_estimates
+from da3_ros.evaluation.sources import WindowPose, recorded_estimates, recorded_map
 from da3_ros.evaluation.surface import SurfaceScore
 from da3_ros.evaluation.trajectory import Trajectory
 from da3_ros.evaluation.trajectory_files import read_trajectory
 from da3_ros.evaluation.truth import depth_at_truth, read_poses
+from da3_ros.geometry.clouds import unpack_points
 from da3_ros.geometry.se3 import invert
 from da3_ros.ingest.bag import Bag
 from da3_ros.ingest.bag_scan import RawMessage
@@ -44,12 +45,22 @@ class FrameWatcher(Protocol):
         """The next frame."""
 
 
+class SceneWatcher(Protocol):
+    """Who wants to see where the robot is, and its map, both in the world of the estimates."""
+
+    def add_body(self, frame: str, stamp_ns: int, T_world_body: np.ndarray) -> None:
+        """The next pose of ``frame``."""
+
+    def add_map(self, T_world_map: np.ndarray, points: np.ndarray, colours: np.ndarray) -> None:
+        """A map (n, 3) with its colours (n, 3) uint8 RGB."""
+
+
 class Evaluation:
     """One recording's truth, and what is scored against it.
 
-    ``watchers`` are shown every frame. ``pipeline`` gives the pipeline to run (anew by default): it is called only
-    where one is needed. On a terminal a bar shows the progress. Raises InputError for topics, files and frames that
-    are not there.
+    ``watchers`` are shown every frame, and ``scene`` robot and map. ``pipeline`` gives the pipeline to run (anew by
+    default): it is called only where one is needed. On a terminal a bar shows the progress. Raises InputError for
+    topics, files and frames that are not there.
     """
 
     def __init__(
@@ -60,9 +71,10 @@ class Evaluation:
         watchers: Sequence[FrameWatcher] = (),
         span: Span = WHOLE,
         pipeline: Callable[[Config], Any] | None = None,
+        scene: SceneWatcher | None = None,
     ):
         self._bag, self._config, self._settings, self._watchers, self._span = bag, config, settings, watchers, span
-        self._make_pipeline = pipeline
+        self._make_pipeline, self._scene = pipeline, scene
         self._followed = FollowedPose(config)
         self._tolerance_ns = round(settings.tolerance_s * _NS)
         self._truth = GroundTruth(bag, config, settings, span)
@@ -105,7 +117,8 @@ class Evaluation:
         pipeline = (self._make_pipeline or Pipeline)(self._config)
         replay = BagReplay(self._bag, self._config, pipeline, self._settings.namespace)
         names = frozenset(self._config.cameras)
-        request = OutputRequest(depth=names, confidence=names if self._config.model.has_poses else frozenset())
+        request = OutputRequest(depth=names, confidence=names if self._config.model.has_poses else frozenset(),
+                                map_points=self._scene is not None)  # fmt: skip
         figures = self._found.figures = RunFigures()
         span = self._span
         first_ns, last_ns = max(span.start_ns, self._bag.start_ns), min(span.stop_ns, self._bag.end_ns)
@@ -160,6 +173,9 @@ class Evaluation:
         if tracked is not None:
             T_odom_child, stamp_ns, child = tracked
             self._note_pose(stamp_ns, T_odom_child, child)
+        mapping = estimate.mapping
+        if self._scene is not None and mapping is not None and mapping.points is not None:
+            self._scene.add_map(invert(mapping.T_map_odom), *unpack_points(mapping.points.data))
         self._score_window([WindowPose(view.frame_id, view.stamp_ns, view.T_odom_cam) for view in estimate.views])
         for output in estimate.outputs:
             if output.depth is not None:
@@ -191,6 +207,10 @@ class Evaluation:
                 self._found.notes.append(f"{poses.unusable} poses on {topic} are no rotation and finite place")
             for stamp_ns, T in zip(poses.trajectory.stamps_ns.tolist(), poses.trajectory.T_world_body, strict=True):
                 self._note_pose(stamp_ns, T, poses.frame)
+        if self._scene is not None:
+            found_map = recorded_map(recording, self._config.frames, self._settings.namespace)
+            if found_map is not None:
+                self._scene.add_map(*found_map)
         run = RecordedRun(self._config.cameras, self._settings.namespace)
         for found in recorded_estimates(recording, self._config.cameras, self._settings.namespace, run):
             if isinstance(found, EstimatedFrame):
@@ -235,6 +255,8 @@ class Evaluation:
 
     def _note_pose(self, stamp_ns: int, T: np.ndarray, child: str) -> None:
         """Keep a pose as one of the frame that the truth is about."""
+        if self._scene is not None:
+            self._scene.add_body(child, stamp_ns, T)
         truth = self._truth.poses
         if truth is None:
             return

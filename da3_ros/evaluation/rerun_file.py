@@ -1,4 +1,4 @@
-"""A recording for the Rerun viewer (https://rerun.io): pictures, depth, confidence, clouds, cameras, ways and errors.
+"""A recording for the Rerun viewer (https://rerun.io): pictures, depth, confidence, clouds, map, frames, ways, errors.
 
 Rerun is optional: ``pip install rerun-sdk``.
 """
@@ -27,6 +27,7 @@ _ESTIMATE, _TRUTH = "estimate", "truth"
 _COLOURS = {_ESTIMATE: (230, 120, 40), _TRUTH: (40, 170, 120)}
 _TIMELINE = "stamp"
 _JPEG_QUALITY = 85
+_AXES_M = 0.3
 
 
 def load_rerun() -> Any:
@@ -62,6 +63,8 @@ class RerunFile:
                             and bag.topics[topic].type == COMPRESSED_IMAGE}  # fmt: skip
         self._cameras = list(topics)
         self._ways: dict[str, dict[tuple[str, int], np.ndarray]] = {_ESTIMATE: {}, _TRUTH: {}}
+        self._bodies: dict[tuple[str, int], np.ndarray] = {}
+        self._map: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
         self._stream: Any = None
 
     def __enter__(self) -> RerunFile:
@@ -116,6 +119,14 @@ class RerunFile:
         elif T_world_cam is not None:
             self._true_pose(frame.camera, frame.stamp_ns, T_world_cam)
 
+    def add_body(self, frame: str, stamp_ns: int, T_world_body: np.ndarray) -> None:
+        """Where the estimate has ``frame``, the robot's base, or without a rig that of its first camera."""
+        self._bodies[frame, stamp_ns] = T_world_body
+
+    def add_map(self, T_world_map: np.ndarray, points: np.ndarray, colours: np.ndarray) -> None:
+        """The estimate's map, ``points`` (n, 3) with ``colours`` (n, 3) uint8 RGB: the last one is shown."""
+        self._map = T_world_map, points, colours
+
     def _picture(self, camera: str, stamp_ns: int) -> np.ndarray | None:
         """Log the picture; BGR pixels for the colours of the points, None where it is missing or not readable."""
         from rosbags.image import ImageError, message_to_cvimage
@@ -152,7 +163,19 @@ class RerunFile:
             estimate[camera, stamp_ns] = aligned
             self._stream.set_time(_TIMELINE, timestamp=np.datetime64(stamp_ns, "ns"))
             self._log(f"{_ESTIMATE}/{camera}", _transform(self._rr, aligned))
+        for (frame, stamp_ns), T in sorted(self._bodies.items(), key=lambda item: item[0][1]):
+            self._stream.set_time(_TIMELINE, timestamp=np.datetime64(stamp_ns, "ns"))
+            self._log(f"{_ESTIMATE}/frames/{frame}", _transform(self._rr, similarity.poses(T[None])[0]))
         self._stream.reset_time()
+        for frame in dict.fromkeys(frame for frame, _ in self._bodies):
+            axes = self._rr.Arrows3D(vectors=_AXES_M * np.eye(3), colors=255 * np.eye(3, dtype=np.uint8))
+            self._log(f"{_ESTIMATE}/frames/{frame}", axes, static=True)
+        if self._map is not None:
+            T_world_map, points, colours = self._map
+            own = f"{_ESTIMATE}/frames/map"
+            self._log(own, _transform(self._rr, similarity.poses(T_world_map[None])[0]), static=True)
+            self._log(f"{own}/points", self._rr.Points3D(points, colors=colours, radii=-1.0), static=True)
+            self._log(f"{own}/points", self._rr.Transform3D(scale=similarity.scale), static=True)
         cameras = np.array([*(truth or estimate).values()]).reshape(-1, 4, 4)
         up = up_of_cameras(-cameras[:, :3, 1].mean(axis=0), cameras[:, :3, 3]) if len(cameras) else UpAxis()
         name = f"RIGHT_HAND_{'XYZ'[up.axis]}_{'UP' if up.sign > 0 else 'DOWN'}"

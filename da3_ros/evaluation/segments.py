@@ -104,12 +104,14 @@ class SegmentWorker:
         cloud = CloudSample() if recording.pictured else None
         watchers: list[FrameWatcher] = [watcher for watcher in (examples, cloud) if watcher is not None]
         bag = Bag(recording.paths)
+        scene: RerunFile | None = None
         with ExitStack() as stack:
             if recording.rerun is not None:
                 config = recording.config
                 topics = {camera: resolve(config.image_topic(camera), settings.namespace) for camera in config.cameras}
-                watchers.append(stack.enter_context(RerunFile(recording.rerun, bag, topics)))
-            evaluation = Evaluation(bag, recording.config, settings, watchers, span, self._pipeline)
+                scene = stack.enter_context(RerunFile(recording.rerun, bag, topics))
+                watchers.append(scene)
+            evaluation = Evaluation(bag, recording.config, settings, watchers, span, self._pipeline, scene)
             findings = evaluation.collect()
         if settings.novel_views:
             findings.novel_views = score_novel_views(

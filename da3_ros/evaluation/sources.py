@@ -8,13 +8,18 @@ from typing import Any
 
 import numpy as np
 
+from da3_ros.config import FramesConfig
+from da3_ros.egress.estimates import MAP_POINTS
 from da3_ros.errors import InputError
 from da3_ros.evaluation.recorded_run import DIAGNOSTICS, RecordedRun
 from da3_ros.evaluation.score import EstimatedFrame
 from da3_ros.evaluation.stamped import stamp_of
 from da3_ros.evaluation.truth import depth_from_image
+from da3_ros.geometry.clouds import unpack_points
 from da3_ros.geometry.se3 import T_from, matrix_from_quat_xyzw
 from da3_ros.ingest.bag import Bag
+from da3_ros.ingest.transforms import STATIC_TOPIC, TransformTree
+from da3_ros.replay.estimates import resolve
 from da3_ros.replay.progress import watched_messages
 
 _WINDOW = "da3_ros/msg/WindowEstimate"
@@ -77,6 +82,26 @@ def recorded_estimates(
             yield EstimatedFrame(*key, part["depth"], part["K"], part.get("confidence"), part.get("T"))
             # What never becomes complete (a message was lost) must not pile up.
             parts = {other: part for other, part in parts.items() if other[1] > key[1] - 10_000_000_000}
+
+
+def recorded_map(bag: Bag, frames: FramesConfig, namespace: str) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """The last map that a node in ``namespace`` has sent, and where it lies: T_odom_map (4, 4), points (n, 3) and their
+    colours (n, 3) uint8 RGB; None without one."""
+    topic = resolve(MAP_POINTS, namespace)
+    if topic not in bag.topics:
+        return None
+    static = [name for name in bag.topics if name.rpartition("/")[2] == STATIC_TOPIC]
+    tree, last = TransformTree(), None
+    for found in bag.messages([topic, *static]):
+        if found.topic == topic:
+            last = found.message
+        else:
+            tree.add(found.message)
+    if last is None:
+        return None
+    T_odom_map = tree.lookup(frames.odom, frames.map)
+    data = np.frombuffer(last.data, np.uint8).reshape(-1, last.point_step)
+    return np.eye(4) if T_odom_map is None else T_odom_map, *unpack_points(data)
 
 
 def _pose_matrix(pose: Any) -> np.ndarray | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 
+import numpy as np
 import torch
 
 POINT_STEP = 16  # bytes of a point: float32 x, y, z and packed rgb
@@ -53,6 +54,18 @@ def pack_points(xyz: torch.Tensor, rgb: torch.Tensor, valid: torch.Tensor) -> to
     red, green, blue = rgb.to(torch.int32).unbind(-3)
     packed.view(torch.int32)[..., 3] = (red << 16) | (green << 8) | blue
     return packed.view(torch.uint8)
+
+
+def unpack_points(data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Points (n, 3) float32 and their colours (n, 3) uint8 RGB of ``data``, the bytes (..., 16) of ``pack_points``.
+
+    Points that are not finite are left out.
+    """
+    words = np.ascontiguousarray(data).reshape(-1, POINT_STEP).view("<u4")
+    xyz = words[:, :3].view("<f4")
+    rgb = (words[:, 3:] >> np.array([16, 8, 0], np.uint32)).astype(np.uint8)
+    known = np.isfinite(xyz).all(axis=1)
+    return xyz[known], rgb[known]
 
 
 def compact(points: torch.Tensor, valid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -55,11 +55,13 @@ def test_everything_is_in_the_recording(bag, sequence, tmp_path, monkeypatch):
         ("estimate/front/points", "Points3D"), ("truth/front", "Transform3D"), ("truth/front/depth", "Pinhole"),
         ("truth/front/depth", "DepthImage"), ("truth/front/points", "Points3D"), ("errors/front/abs_rel", "Scalars"),
         ("errors/front/abs_rel_medians_aligned", "Scalars"), ("errors/front/scale", "Scalars"),
+        ("estimate/frames/base_link", "Transform3D"),
     }  # fmt: skip
     # For the whole time: both ways, both worlds' axes, and the unit of the estimate's points and depth.
     once = {
         ("estimate/trajectory", "LineStrips3D"), ("truth/trajectory", "LineStrips3D"), ("estimate", "ViewCoordinates"),
         ("truth", "ViewCoordinates"), ("estimate/front/points", "Transform3D"),
+        ("estimate/frames/base_link", "Arrows3D"),
     }  # fmt: skip
     found = rows(tmp_path / "out.rrd")
     found["pictures/front", "Image"] += found.pop(("pictures/front", "EncodedImage"), 0)
@@ -74,6 +76,9 @@ def test_a_replay_writes_one_too(bag, tmp_path):
     assert main(["replay", str(bag), *out, *QUICK]) == 0
     found = rows(tmp_path / "out.rrd")
     assert found["estimate/front/points", "Points3D"] == found["estimate/front", "Transform3D"] == STEPS
+    assert found["estimate/frames/base_link", "Transform3D"] == STEPS
+    # The map lies where map -> odom has it: once, with the transform of its frame and that of its unit.
+    assert found["estimate/frames/map/points", "Points3D"] == found["estimate/frames/map", "Transform3D"] == 1
     again = ["--output", str(tmp_path / "b.mcap"), *out[2:], *QUICK]
     assert main(["replay", str(bag), *again, "publish.depth=false"]) == 2
     assert not (tmp_path / "b.mcap").exists()

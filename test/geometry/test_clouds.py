@@ -13,6 +13,7 @@ from da3_ros.geometry.clouds import (
     lower_median,
     pack_points,
     transform_points,
+    unpack_points,
     voxel_filter,
 )
 from da3_ros.geometry.se3 import T_from, invert, matrix_from_quat_xyzw
@@ -149,3 +150,14 @@ def test_confidence_mask_of_equal_or_invalid_pixels():
     even = torch.ones(4, 5)
     assert confidence_mask(even, 50.0, torch.ones(4, 5, dtype=torch.bool)).all()  # none is less confident
     assert not confidence_mask(even, 50.0, torch.zeros(4, 5, dtype=torch.bool)).any()
+
+
+def test_packed_points_are_unpacked_again():
+    xyz = torch.tensor([[[1.0, -2.0, 3.5], [4.0, 5.0, 6.0]]])
+    rgb = torch.tensor([[[255, 1]], [[128, 2]], [[3, 254]]], dtype=torch.uint8)
+    points, colours = unpack_points(pack_points(xyz, rgb, torch.tensor([[True, True]])).numpy())
+    np.testing.assert_array_equal(points, xyz[0].numpy())
+    np.testing.assert_array_equal(colours, [[255, 128, 3], [1, 2, 254]])
+    points, colours = unpack_points(pack_points(xyz, rgb, torch.tensor([[False, True]])).numpy())
+    np.testing.assert_array_equal(points, [[4.0, 5.0, 6.0]])
+    np.testing.assert_array_equal(colours, [[1, 2, 254]])
