@@ -5,7 +5,8 @@ once for each number of cameras and rate, and kept in ``--folder``. ``da3-ros re
 its own. ``process_s`` is the whole process, with Python's start and loading the network; ``replay_s`` is from the
 first message to the complete output, as it prints it, and ``first_s`` of it until the first estimate. Times real time:
 ``times_process`` of the process, ``times_replay`` of the replay, and ``times_running`` of what comes after the first
-estimate, in ``sets_per_s``. ``cpu_ms_per_set``: of all threads of the process, its start included.
+estimate, in ``sets_per_s``. ``cpu_ms_per_set``: of all threads of the process, its start included. With ``--evaluate``
+the recordings have true depth and poses, and it is ``da3-ros evaluate`` that runs, with its page.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--image-size", default="640x480", metavar="WxH", help="of its pictures (default: 640x480)")
     parser.add_argument("--folder", type=Path, help="where recordings are kept and found again (default: nowhere)")
     parser.add_argument("--render-on", default="cpu", metavar="DEVICE", help="default: cpu")
+    parser.add_argument("--evaluate", action="store_true", help="recordings with truth, and da3-ros evaluate over them")
     parser.add_argument("--only-render", action="store_true", help="write the recordings, and replay none")
     parser.add_argument("--repeat", type=int, default=1, help="replays of each (default: 1)")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="P=V", help="as of da3-ros replay")
@@ -69,20 +71,21 @@ def main(args: Sequence[str] | None = None) -> int:
         with _folder(options.folder) as folder:
             bags = []
             for cameras, rate_hz in product(options.cameras, options.rates):
-                bag = folder / f"{cameras}x{options.image_size}_{rate_hz:g}hz_{options.seconds:g}s.mcap"
+                truth = "_truth" if options.evaluate else ""
+                bag = folder / f"{cameras}x{options.image_size}_{rate_hz:g}hz_{options.seconds:g}s{truth}.mcap"
                 steps = max(2, round(options.seconds * rate_hz))
                 if not bag.exists():
                     made = procedural_sequence(
                         cameras, steps, seed=0, motion="drive", width=width, height=height, rate_hz=rate_hz,
                         device=options.render_on,
                     )  # fmt: skip
-                    write_sequence(_without_truth(made), bag, "compressed")
+                    write_sequence(made if options.evaluate else _without_truth(made), bag, "compressed")
                 bags.append((bag, cameras, rate_hz))
             if options.only_render:
                 return 0
             rows, devices = [], set()
             for (bag, cameras, rate_hz), _ in product(bags, range(options.repeat)):
-                row, device = measure(bag, cameras, rate_hz, options.set)
+                row, device = measure(bag, cameras, rate_hz, options.set, options.evaluate)
                 rows.append(row)
                 devices.add(device)
     except Da3Error as error:
@@ -93,25 +96,33 @@ def main(args: Sequence[str] | None = None) -> int:
     return 0
 
 
-def measure(bag: Path, cameras: int, rate_hz: float, overrides: Sequence[str]) -> tuple[ReplayRow, str]:
-    """Replay ``bag`` in a process of its own: its row, and the device it ran on. Raises InputError where it fails."""
+def measure(
+    bag: Path, cameras: int, rate_hz: float, overrides: Sequence[str], evaluate: bool = False
+) -> tuple[ReplayRow, str]:
+    """Replay ``bag``, or ``evaluate`` it, in a process of its own: its row, and the device it ran on.
+
+    Raises InputError where it fails.
+    """
     with tempfile.TemporaryDirectory(prefix="da3_ros_bench_", dir=bag.parent) as folder:
         output, figures = Path(folder) / "out.mcap", Path(folder) / "figures.json"
-        command = [sys.executable, "-m", "da3_ros.cli.main", "replay", str(bag), "--output", str(output)]
-        command += ["--json", str(figures), *(["--set", *overrides] if overrides else [])]
+        what = "evaluate" if evaluate else "replay"
+        command = [sys.executable, "-m", "da3_ros.cli.main", what, str(bag), "--output"]
+        command += [str(figures)] if evaluate else [str(output), "--json", str(figures)]
+        command += ["--set", *overrides] if overrides else []
         before, started = _children_cpu_s(), time.perf_counter()
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         process_s, cpu_s = time.perf_counter() - started, _children_cpu_s() - before
         if done.returncode:
             raise InputError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-2000:]}")
         found = json.loads(figures.read_text())
-    sets, recorded_s = found["sets"], found["sets"] / rate_hz
-    running_s = found["replay_s"] - found["first_s"]
+    run = found["run"] if evaluate else found | found["description"]
+    took_s, first_s = run["elapsed_s" if evaluate else "replay_s"], run["first_s"]
+    sets, recorded_s, running_s = run["sets"], run["sets"] / rate_hz, took_s - first_s
     row = ReplayRow(
-        cameras, rate_hz, sets, recorded_s, process_s, found["replay_s"], found["first_s"], recorded_s / process_s,
-        recorded_s / found["replay_s"], (sets - 1) / rate_hz / running_s, (sets - 1) / running_s, 1e3 * cpu_s / sets,
+        cameras, rate_hz, sets, recorded_s, process_s, took_s, first_s, recorded_s / process_s,
+        recorded_s / took_s, (sets - 1) / rate_hz / running_s, (sets - 1) / running_s, 1e3 * cpu_s / sets,
     )  # fmt: skip
-    return row, found["description"]["device"]
+    return row, run["device"]
 
 
 def _without_truth(made: Pictures) -> Pictures:

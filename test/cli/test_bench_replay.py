@@ -66,6 +66,27 @@ def test_rows_of_recordings_that_are_made_once(monkeypatch, tmp_path, capsys):
     assert "some GPU" in capsys.readouterr().out
 
 
+def test_evaluations_of_recordings_with_truth(monkeypatch, tmp_path):
+    asked = []
+
+    def evaluate(command, **_):
+        asked.append(command)
+        run = {"sets": 20, "elapsed_s": 5.0, "first_s": 3.0, "device": "some GPU"}
+        with open(command[command.index("--output") + 1], "w") as file:
+            json.dump({"run": run}, file)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(bench_replay, "procedural_sequence", sequence)
+    monkeypatch.setattr(bench_replay.subprocess, "run", evaluate)
+    given = ["--rates", "10", "--seconds", "1", "--image-size", "32x24", "--folder", str(tmp_path), "--evaluate"]
+    assert bench_replay.main([*given, "--json", str(tmp_path / "rows.json")]) == 0
+    (bag,) = tmp_path.glob("*.mcap")
+    assert asked[0][3:5] == ["evaluate", str(bag)]
+    assert {"/camera0/ground_truth/depth", "/ground_truth/odometry"} <= Bag([bag]).topics.keys()
+    (row,) = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    assert row["times_replay"] == pytest.approx(0.4) and row["times_running"] == pytest.approx(0.95)
+
+
 def test_a_replay_that_fails_is_told(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(bench_replay, "procedural_sequence", sequence)
     failed = subprocess.CompletedProcess([], 2, stderr="no such model")
