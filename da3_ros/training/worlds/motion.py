@@ -11,6 +11,7 @@ from torch import Tensor
 from da3_ros.training.scenes.rig import R_BODY_OPTICAL, rotation
 from da3_ros.training.worlds.draws import Draws, constant
 from da3_ros.training.worlds.indoors import DESK_M
+from da3_ros.training.worlds.products import product, rotated
 
 # Per step, in units of the scene's stride, least and most: forward, left, up; then turn, nod in degrees; then how
 # much position (strides) and direction (degrees) are shaken; share of the samples.
@@ -67,7 +68,7 @@ def ways(draws: Draws, kind: Tensor, room_half: Tensor, steps: int, cameras: int
     lean = (torch.deg2rad(torch.where(flies | desk, 6.0, 0.7)) * d.normal()).unsqueeze(1)
     R = rotation(yaw, pitch, lean + shaken * d.normal(steps))  # (B, S, 3, 3) world from body
     level = rotation(yaw, torch.zeros_like(yaw), torch.zeros_like(yaw))
-    move = (level @ rate[:, None, :3, None])[..., 0] * stride.view(-1, 1, 1)
+    move = rotated(level, rate[:, None, :3]) * stride.view(-1, 1, 1)
     path = move.cumsum(1) + (shake * stride).view(-1, 1, 1) * torch.stack([d.normal(steps) for _ in range(3)], -1)
     path = path - path.mean(1, keepdim=True)
     path = torch.where(constant((True, True, False), d.device) | flies.view(-1, 1, 1) | desk.view(-1, 1, 1), path, 0.0)
@@ -76,7 +77,7 @@ def ways(draws: Draws, kind: Tensor, room_half: Tensor, steps: int, cameras: int
     path = _placed(d, path, R, kind, room_half, focus, flies_high, spread)
     base = torch.zeros(d.samples, steps, 4, 4, device=d.device)
     base[..., :3, :3], base[..., :3, 3], base[..., 3, 3] = R, path, 1.0
-    return Ways(base.unsqueeze(2) @ mounts.unsqueeze(1), fov)
+    return Ways(product(base.unsqueeze(2), mounts.unsqueeze(1)), fov)
 
 
 def _motion(d: Draws, desk: Tensor) -> Tensor:
@@ -109,7 +110,7 @@ def _mounts(d: Draws, cameras: int, desk: Tensor) -> tuple[Tensor, Tensor]:
         yaw, across, ahead = yaw * 0.0, across * 0.0, ahead * 0.0
     optical = constant(R_BODY_OPTICAL, d.device)
     T = torch.zeros(d.samples, cameras, 4, 4, device=d.device)
-    T[..., :3, :3] = rotation(yaw, 0.02 * d.normal(cameras), torch.zeros_like(yaw)) @ optical
+    T[..., :3, :3] = product(rotation(yaw, 0.02 * d.normal(cameras), torch.zeros_like(yaw)), optical)
     T[..., 0, 3], T[..., 1, 3], T[..., 3, 3] = ahead, across, 1.0
     return T, (T[..., :2, 3].norm(dim=-1)).amax(1)
 

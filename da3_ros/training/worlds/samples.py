@@ -17,6 +17,7 @@ from da3_ros.training.worlds.indoors import desks, rooms
 from da3_ros.training.worlds.motion import ways
 from da3_ros.training.worlds.outdoors import outdoors
 from da3_ros.training.worlds.patterns import WORLD_PATTERNS
+from da3_ros.training.worlds.products import rotated
 from da3_ros.training.worlds.rendering import render
 from da3_ros.training.worlds.solids import Worlds
 from da3_ros.training.worlds.tables import ViewTables, make_tables
@@ -130,7 +131,7 @@ def _cleared(worlds: Worlds, eyes: Tensor, clearance: Tensor) -> Worlds:
     """
     solids = worlds.solids
     offset = eyes.unsqueeze(1) - solids.centre.unsqueeze(2)  # (B, K, N, 3)
-    local = (solids.R_world_solid.mT.unsqueeze(2) @ offset.unsqueeze(-1))[..., 0].abs()
+    local = rotated(solids.R_world_solid.mT.unsqueeze(2), offset).abs()
     beyond = (local - solids.half.unsqueeze(2)).clamp(min=0.0).norm(dim=-1).amin(2)
     flat = solids.half[..., 0] > 200.0
     return Worlds(
@@ -143,5 +144,5 @@ def _inverse(T: Tensor) -> Tensor:
     """Inverse of rigid transforms (..., 4, 4)."""
     R = T[..., :3, :3].mT
     out = torch.zeros_like(T)
-    out[..., :3, :3], out[..., :3, 3:], out[..., 3, 3] = R, -R @ T[..., :3, 3:], 1.0
+    out[..., :3, :3], out[..., :3, 3], out[..., 3, 3] = R, -rotated(R, T[..., :3, 3]), 1.0
     return out

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from da3_ros.training.worlds.products import product, rotated
 from da3_ros.training.worlds.solids import Light, Solids, Surface, Worlds
 
 # Columns of ``features``.
@@ -65,13 +66,13 @@ def make_tables(worlds: Worlds, T_world_cam: Tensor, K: Tensor, fov: Tensor, asp
     visible, order = _first(solids.counts, _in_sight(solids, scene, eye, R, diagonal[scene]))
     seen = rows[scene.unsqueeze(1), order]
     to_unit = seen[..., :CENTRE].unflatten(-1, (3, 3))  # (V, n, 3, 3)
-    start = (to_unit @ (eye.unsqueeze(1) - seen[..., CENTRE:HALF]).unsqueeze(-1))[..., 0]
-    start, towards = _never_met(start, to_unit @ R.unsqueeze(1), visible)
+    start = rotated(to_unit, eye.unsqueeze(1) - seen[..., CENTRE:HALF])
+    start, towards = _never_met(start, product(to_unit, R.unsqueeze(1)), visible)
 
     exists, order = _first(solids.counts, solids.present)
     blockers = rows[torch.arange(B, device=K.device).unsqueeze(1), order]
     axes = blockers[..., :CENTRE].unflatten(-1, (3, 3))
-    lamp = (axes @ (worlds.light.lamp.unsqueeze(1) - blockers[..., CENTRE:HALF]).unsqueeze(-1))[..., 0]
+    lamp = rotated(axes, worlds.light.lamp.unsqueeze(1) - blockers[..., CENTRE:HALF])
     lamp, axes = _never_met(lamp, axes, exists)
     return ViewTables(
         counts=solids.counts,
