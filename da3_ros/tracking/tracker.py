@@ -31,6 +31,7 @@ from da3_ros.tracking.window_scale import thumbnail_grid
 
 ViewKey = tuple[str, int]  # camera, stamp_ns
 _MOST_GRAPHS = 8
+_ESTABLISHED = 3  # windows after which a view is no longer merely one of the newest
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Tracker:
         self._memory: Memory | None = None
         self._newest: list[int] = []  # rows of the last step's newest views
         self._row: dict[ViewKey, int] = {}
-        self._known: set[ViewKey] = set()  # views of the last window
+        self._windows: dict[ViewKey, int] = {}  # how many windows a view's pose comes from
         self._stamp_ns = 0
         self._set: dict[ViewKey, int] = {}  # stamp of the set that a view belongs to
         self._given: dict[ViewKey, np.ndarray] = {}  # T_given_base of the robot's own odometry
@@ -137,7 +138,7 @@ class Tracker:
         first = memory is None
         if memory is None:
             memory = self._empty(depth)
-        shared = np.array([key in self._known for key in keys], dtype=np.float64)
+        shared = np.array([key in self._windows for key in keys], dtype=np.float64)
         connected = bool(shared.any())
         hung = self._body.step([view.camera for view in views], newest, T_base_cam, first)
         given = self._given_now(views[newest:])
@@ -145,6 +146,10 @@ class Tracker:
         if not first and given is not None and self._last_given is not None and mounted[newest:].any():
             motion, bridged = invert(self._last_given) @ given, True
         stamp_ns = max(view.stamp_ns for view in views)
+        counts = [self._windows.get(key, 0) + 1 for key in keys]
+        # Only what stays in the window hands its error on; a set that leaves again at once does not.
+        settled = min(_ESTABLISHED, max(counts))
+        turnover = sum(count == settled for count in counts) / max(1, int(shared.sum()))
         has_body = bool(hung["hangs"].any())
         carriers = [view.camera for view, hangs in zip(views, hung["hangs"], strict=True) if hangs]
         in_place = self._in_place({camera: T_base_cam[camera] for camera in carriers if camera in T_base_cam})
@@ -164,6 +169,7 @@ class Tracker:
             T_given_base=np.stack([self._given.get(key, IDENTITY) for key in keys]),
             content=np.array([view.view.content for view in views[newest:]], dtype=np.float64),
             ranges=_padded(ranges),
+            turnover=np.array(turnover),
             elapsed_s=np.array(0.0 if first else (stamp_ns - self._stamp_ns) / 1e9),
             error_growth=np.array(error_growth),
             pace=np.array(pace),
@@ -186,7 +192,7 @@ class Tracker:
         after, step = self._programs.run("track " + " ".join(sources), program, *memory, *inputs)
         self._memory = after
         self._newest = [self._row[key] for key in keys[newest:]]
-        self._known = set(keys)
+        self._windows = dict(zip(keys, counts, strict=True))
         self._stamp_ns = stamp_ns
         if mounted[newest:].any() or not T_base_cam:  # else the body stays where it was
             self._last_given = given
@@ -219,7 +225,7 @@ class Tracker:
         """Lay odom onto a rig that has come late, see TrackedWindow.T_new_old."""
         T_new_old = self._body.align(T_base_cam)
         if T_new_old is None:
-            self._memory, self._known, self._body = None, set(), Body()
+            self._memory, self._windows, self._body = None, {}, Body()
             return np.full((4, 4), np.nan)
         assert self._memory is not None
         self._memory = realigned(self._memory, pinned(T_new_old, self._device).to(self._device, non_blocking=True))
@@ -239,9 +245,9 @@ class Tracker:
         """Rows for the views of this window; what left it is forgotten, and so are maps of another size."""
         if self._memory is not None and self._memory.depth.shape[1] != _pixels(depth):
             self._memory = self._memory._replace(**self._maps(depth))
-            self._row, self._known = {}, set()
+            self._row, self._windows = {}, {}
         self._row = {key: row for key, row in self._row.items() if key in keys}
-        self._known = self._known & set(keys)
+        self._windows = {key: count for key, count in self._windows.items() if key in keys}
         self._set = {key: stamp for key, stamp in self._set.items() if key in keys}
         self._given = {key: T for key, T in self._given.items() if key in keys}
         free = iter(sorted(set(range(self._rows)) - set(self._row.values())))
@@ -258,7 +264,7 @@ class Tracker:
             motion=identity.clone(), centre=identity[:3, 3].clone(),
             arms=torch.zeros_like(identity).repeat(self._rows, 1, 1), windows=identity.new_zeros(self._rows + 1),
             found=torch.zeros((), dtype=torch.bool, device=self._device),
-            missed=torch.zeros((), dtype=torch.int64, device=self._device),
+            usable=torch.ones((), dtype=torch.bool, device=self._device),
             log=scale.log, variance=scale.variance, misfits=scale.misfits, idle=scale.idle,
             age=scale.age,
         )  # fmt: skip

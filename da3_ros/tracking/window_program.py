@@ -50,7 +50,7 @@ class Memory(NamedTuple):
     arms: Tensor  # (R, 4, 4) float64 T_body_cam as first seen, by camera, 0 before: holds the body without metres
     windows: Tensor  # (R + 1,) float64 how many usable windows a view's pose comes from; the last entry, how many were
     found: Tensor  # () bool: the last window had the first metres
-    missed: Tensor  # () int64: 1 where the last window was not usable
+    usable: Tensor  # () bool: the last window was
     log: Tensor  # of ScaleState, as are the next four
     variance: Tensor
     misfits: Tensor
@@ -74,7 +74,6 @@ REPORT = (
     "log_scale", "scale_variance", "carried", "steady", "seen", "baseline", "texture", "median_depth",
     "growth", "shift_x", "shift_y", "shift_z", "frame_scale_variance",
 )  # fmt: skip
-_ESTABLISHED = 3  # windows after which a view is no longer merely one of the newest
 T_TOLD_KEPT = slice(-16, None)  # of a report, see TrackReport
 USABLE = -19  # likewise; ``shared`` comes before it
 
@@ -111,8 +110,8 @@ def advance(
     orthonormalize(T_world_cam)
     # The host does not know yet which windows were usable, so what it takes for shared may not be.
     windows = memory.windows.index_select(0, indices["row"]) * facts["shared"]
-    turnover = _turnover(windows[:-1])
-    shared, known, started = torch.minimum(windows, usable)[:-1], windows[:-1] > 0, windows[-1] > 0
+    shared, there = torch.minimum(windows, usable)[:-1], windows > 0
+    known, started = there[:-1], there[-1]
     connected = shared.any()
     share = (usable / (windows + 1))[:-1]  # of the means that views' poses are
     stored = memory.poses.index_select(0, row)
@@ -131,7 +130,7 @@ def advance(
     ratio = replace(ratio, valid=ratio.valid & (texture >= LEAST_TEXTURE))
     flags = usable.expand(len(SOURCES))  # any: of this step they are still to come
     state = ScaleState(memory.log, memory.variance, memory.misfits, memory.idle, memory.age, flags, flags, flags)
-    carried = scale_filter.carry(state, relative(ratio, memory.log), facts["elapsed_s"], turnover, usable)
+    carried = scale_filter.carry(state, relative(ratio, memory.log), facts["elapsed_s"], facts["turnover"], usable)
     scale = _choose(started, carried, state)
     before = scale.log
     unit_depth = typical * torch.exp(-before)
@@ -195,7 +194,7 @@ def advance(
     free = (connected <= found) | memory.found
     steady = weigh(
         body, memory.steady, memory.motion, from_before @ body, facts["unforeseen"], facts["pace"], growth,
-        facts["noise"].index_select(0, memory.missed[None])[0], free, usable,
+        torch.where(memory.usable, facts["noise"][0], facts["noise"][1]), free, usable,
     )  # fmt: skip
     thumbs = thumbs * unit.float()
     after = Memory(
@@ -203,7 +202,7 @@ def advance(
         (memory.depth * growth.float()).index_copy(0, row[newest], thumbs),
         memory.weight.index_copy(0, row[newest], weights),
         body, steady.body, from_last @ steady.ahead, centre, arms,
-        memory.windows.index_copy(0, indices["row"], windows + usable), found, (~usable).long(),
+        memory.windows.index_copy(0, indices["row"], windows + usable), found, usable,
         scale.log, scale.variance, scale.misfits, scale.idle, scale.age,
     )  # fmt: skip
     told = steady.body @ from_body
@@ -212,15 +211,6 @@ def advance(
     T_odom_cam = torch.where(usable, told, numbers(device).nan) @ T_odom_cam
     orthonormalize(T_odom_cam)
     return after, Step(T_odom_cam, steady.body, unit, metric, thumbs, weights, report)
-
-
-def _turnover(windows: Tensor) -> Tensor:
-    """Share () of the views that were in usable ``windows`` (N,) before which this one makes established.
-
-    Only what stays in the window hands its error on; a set that leaves again at once does not.
-    """
-    before = windows.amax().clamp(max=_ESTABLISHED - 1)
-    return (windows == before).sum() / (windows > 0).sum().clamp(min=1)
 
 
 def realigned(memory: Memory, T_new_old: Tensor) -> Memory:

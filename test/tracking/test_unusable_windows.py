@@ -176,20 +176,6 @@ def test_nothing_is_learnt_from_it():
     assert after.report.scale_variance < 1.5 * before.report.scale_variance
 
 
-def test_it_makes_no_view_established(monkeypatch):
-    """The third usable window that holds a set does, in the very next step."""
-    inherited, carry = [], ScaleFilter.carry
-
-    def spy(self, state, ratio, elapsed_s, share, usable):
-        inherited.append(float(share))
-        return carry(self, state, ratio, elapsed_s, share, usable)
-
-    monkeypatch.setattr(ScaleFilter, "carry", spy)
-    Drive(sim.straight(5), sim.STEREO, {2: poses(NAN)}, lag=1)
-    # In the fourth window two views were in two usable ones before, two in one, and the others in that of no use.
-    assert inherited[1:4] == [1.0, 0.5, 0.5]
-
-
 def test_after_it_the_prediction_reaches_over_two_steps_and_counts_the_less():
     """The robot has stopped meanwhile; an innovation is errors of views for the most part."""
     way, noise = sim.straight(9), np.array([[0.7] * 2, [1.0] * 2])
