@@ -84,7 +84,8 @@ _NETWORK_COLUMNS = (
     ("states (steps)", "statuses", "{}"),
 )
 _CENTIMETRES = (
-    "ate_m", "ate_scaled_m", "map_ate_m", "keyframe_ate_m", "rpe_second_m", "largest_step_m", "true_step_m", "jump_m", "cloud_m",
+    "ate_m", "ate_scaled_m", "map_ate_m", "keyframe_ate_m", "rpe_second_m", "largest_step_m", "true_step_m", "jump_m",
+    "cloud_m",
 )  # fmt: skip
 
 

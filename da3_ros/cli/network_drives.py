@@ -44,8 +44,8 @@ class NetworkResult(DriveResult):
     for the drive, and the body is the camera that stands for the base. ``way_percent``: by how much displacements over
     a second are too long (or, below 0, too short) along the true ones. ``silent``: steps without a pose of the base.
     ``sources``: steps in which each was taken in, ``rejected`` likewise. ``map_ate_m``: of the poses in ``map`` at
-    their own time, as ``ate_scaled_m``, and ``keyframe_ate_m`` of the map's keyframes at the end. ``loops``: closed ones,
-    of the windows across two places that the network was shown; ``refused``: for which reason how many were not.
+    their own time, as ``ate_scaled_m``, and ``keyframe_ate_m`` of the map's keyframes at the end. ``loops``: closed
+    ones, of the windows across two places that the network was shown; ``refused``: for which reason how many were not.
     """
 
     source: str = ""
