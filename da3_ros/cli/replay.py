@@ -141,7 +141,7 @@ def replay(bag: Bag, config: Config, pipeline: Pipeline, args: argparse.Namespac
     notes = [f"not passed through, since the output has its own: {', '.join(left_out)}"] if left_out else []
     estimates, first_s = 0, 0.0
     started = time.perf_counter()
-    writing, passing = Background(), list[RawMessage]()
+    writing, passing = Background("da3-write"), list[RawMessage]()
 
     def write(call: Callable[..., None], *arguments: Any) -> None:
         """After the messages that came before."""

@@ -120,12 +120,14 @@ def errors_with(pairs: DepthPairs, scale: float, shift: float = 0.0) -> DepthErr
     if not len(t) or not np.isfinite((scale, shift)).all():
         return DepthErrors(nan, nan, nan, nan, nan, pairs.covered, len(t), scale, shift)
     p = scale * pairs.predicted + shift
-    # A shift can push depth to or below zero: then no ratio is near 1.
-    ratio = torch.where(p > 0, torch.maximum(p / t, t / p), torch.inf)
-    delta1, delta2, delta3 = (float((ratio < _DELTA**power).double().mean()) for power in (1, 2, 3))
+    ratio = torch.maximum(p / t, t / p)
+    if shift < 0 or scale <= 0:  # that can push depth to or below zero: then no ratio is near 1
+        ratio = torch.where(p > 0, ratio, torch.inf)
+    delta1, delta2, delta3 = (int((ratio < _DELTA**power).sum()) / len(t) for power in (1, 2, 3))
+    off = p - t
     return DepthErrors(
-        abs_rel=float(((p - t).abs() / t).mean()),
-        rmse=float((p - t).square().mean().sqrt()),
+        abs_rel=float((off.abs() / t).mean()),
+        rmse=float(off.square().mean().sqrt()),
         delta1=delta1,
         delta2=delta2,
         delta3=delta3,

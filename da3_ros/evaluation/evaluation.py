@@ -32,6 +32,7 @@ from da3_ros.geometry.se3 import invert
 from da3_ros.ingest.bag import Bag
 from da3_ros.ingest.bag_scan import RawMessage
 from da3_ros.pipeline import Pipeline
+from da3_ros.replay.background import Background
 from da3_ros.replay.estimates import BagReplay, ClockReset, ReplayedEstimate, resolve
 from da3_ros.replay.progress import recorded_time_bar
 
@@ -75,6 +76,7 @@ class Evaluation:
     ):
         self._bag, self._config, self._settings, self._watchers, self._span = bag, config, settings, watchers, span
         self._make_pipeline, self._scene = pipeline, scene
+        self._started = 0.0  # of the run of the pipeline
         self._followed = FollowedPose(config)
         self._tolerance_ns = round(settings.tolerance_s * _NS)
         self._truth = GroundTruth(bag, config, settings, span)
@@ -97,10 +99,24 @@ class Evaluation:
     def collect(self) -> Findings:
         """What all numbers are made of."""
         found = self._found
-        for frame in self._frames():
-            found.frames += 1
-            found.consistency[frame.camera].add(frame)
-            self._score_depth(frame)
+        # Scored beside the network, in the order of the frames; the network needs little of the processor on a GPU.
+        scoring, comparing = Background("da3-score"), Background("da3-compare")
+        try:
+            for frame in self._frames():
+                found.frames += 1
+                comparing.do(found.consistency[frame.camera].add, frame)
+                if self._scene is None:
+                    scoring.do(self._score_depth, frame)
+                else:  # it is told of frames and poses in turn
+                    self._score_depth(frame)
+            scoring.finish()
+            comparing.finish()
+        except BaseException:
+            scoring.stop()
+            comparing.stop()
+            raise
+        if found.figures is not None:
+            found.figures.elapsed_s = time.perf_counter() - self._started
         found.surface = self._score_surface()
         found.lost += self._bag.lost
         found.notes += [self._bag.unchecked] if self._bag.unchecked else []
@@ -129,7 +145,7 @@ class Evaluation:
         # What had been dropped when this part began and when it ended: the rest is of the parts beside it.
         before: Counter[tuple[str, str]] | None = None if span.start_ns else Counter()
         until: Counter[tuple[str, str]] | None = None
-        started = time.perf_counter()
+        self._started = time.perf_counter()
         with recorded_time_bar(max(from_ns, self._bag.start_ns), last_ns) as bar:
 
             def seen(raw: RawMessage) -> None:
@@ -148,7 +164,7 @@ class Evaluation:
 
             for item in replay.run(request, from_ns, to_ns, skip=counted, seen=seen):
                 if isinstance(item, ReplayedEstimate) and not figures.first_s:
-                    figures.first_s = time.perf_counter() - started
+                    figures.first_s = time.perf_counter() - self._started
                 if isinstance(item, ClockReset):
                     self._start_piece()
                     self._followed = FollowedPose(self._config)
@@ -157,7 +173,6 @@ class Evaluation:
                     for stage, milliseconds in item.estimate.timings_ms.items():
                         figures.timings_ms.setdefault(stage, []).append(milliseconds)
                     yield from self._of_estimate(item.estimate)
-        figures.elapsed_s = time.perf_counter() - started
         figures.recorded_s = (last_ns - first_ns) / _NS
         if before is not None:
             dropped = (replay.dropped if until is None else until) - before

@@ -1,4 +1,4 @@
-"""Calls that are made in order on a thread of their own: what is written overlaps with what is computed."""
+"""Calls that are made in order on a thread of their own: what is written or scored overlaps with what is computed."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ class Background:
     """Makes calls one after the other. What one raises is raised by the next ``do`` or by ``finish``, and no call is
     made after it."""
 
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, "da3-write")
+    def __init__(self, name: str) -> None:
+        """``name`` of the thread, as profilers show it."""
+        self._pool = ThreadPoolExecutor(1, name)
         self._waiting: deque[Future[None]] = deque()
         self._failed = False
 
