@@ -57,6 +57,7 @@ def test_every_problem_is_reported_at_once():
             "but model.variant is da3nested-giant-large: leave it empty",
         ),
         ({"model.variant": "da3mono-large", "model.use_ray_pose": True}, "sees each view alone and predicts no poses"),
+        ({"model.guided_upsampling": True}, "what model.half_resolution_head makes small: set that to true as well"),
         (
             {"model.variant": "da3metric-large", "camera.front.camera_info_topic": "none"},
             "needs a CameraInfo for every camera, but camera_info_topic is 'none' for front",

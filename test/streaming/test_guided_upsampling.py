@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from streaming_helpers import make_model, make_set, make_stream
+from streaming_helpers import make_model, make_set, make_stream, window_images
 from window_mirror import Mirror
 
 from da3_ros.model.dense_head import set_half_resolution
@@ -31,6 +31,33 @@ def test_steps_are_those_of_the_whole_network(decode):
         # Jumps and colours that lie on a threshold to the last bit may fall to either side of it.
         off = (step.prediction.depth / want.depth[0, step.decoded] - 1).abs() > 1e-5
         assert off.float().mean() < 0.005
+
+
+def test_a_nested_network_has_both_of_its_depths_guided():
+    """The metric one's by the pictures that come, the other's by those that were kept."""
+    model, rng = make_guided("da3nested-giant-large"), np.random.default_rng(1)
+    stream, history = make_stream(model, sets=2), []
+    for number in range(3):
+        history = [*history, make_set(rng, number)][-2:]
+        found = stream.step(history[-1])
+    images = window_images(stream, history)
+
+    def networks(guided):
+        """Depth of both, and metres of a unit, of the whole window."""
+        set_half_resolution(model, True, guided)
+        with torch.inference_mode():
+            nested = model(images)
+            return model.da3(images).depth[0, -2:], model.da3_metric.maps(images).depth, nested.scale[0]
+
+    (plain, metric_plain, _), (want, metric, metres) = networks(False), networks(True)
+    assert not torch.equal(metric, metric_plain) and not torch.equal(want, plain)
+    torch.testing.assert_close(found.metres_per_unit, metres, rtol=1e-3, atol=0)
+    known = ~found.sky
+
+    def off(depth):
+        return ((found.depth / depth - 1).abs() > 1e-5)[known].float().mean()
+
+    assert off(want) < 0.005 < 0.05 < off(plain)
 
 
 @pytest.mark.slow
