@@ -213,6 +213,29 @@ def test_each_of_several_recordings_is_compared_too(tmp_path, capsys):
     )
 
 
+def test_a_tolerance_holds_for_each_recording(tmp_path, capsys):
+    """For a number that one of them has no more, too, and where files in two folders have one name."""
+
+    def write(name, **errors):
+        recordings = {}
+        for folder, abs_rel in errors.items():
+            each = copy.deepcopy(METRICS)
+            each["depth"]["front"]["per_frame"]["none"]["abs_rel"] = abs_rel
+            recordings[f"/{folder}/run.mcap"] = each
+        (tmp_path / name).write_text(json.dumps({**METRICS, "recordings": recordings, "failed": []}))
+        return str(tmp_path / name)
+
+    a, b = write("a", hall=0.2, yard=0.1, street=0.1), write("b", hall=0.206, yard=0.15, street=None)
+    assert main(["compare", a, b, "--tolerance", "none.abs_rel=5%"]) == 1
+    yard, street = capsys.readouterr().err.splitlines()
+    assert yard == f"past none.abs_rel=5%: recordings./yard/run.mcap.{ABS_REL} was 0.1 and is 0.15"
+    assert street.startswith(f"past none.abs_rel=5%: recordings./street/run.mcap.{ABS_REL} was 0.1 and is ")
+    assert main(["compare", a, a, "--tolerance", "none.abs_rel=5%"]) == 0
+    one = f"recordings./yard/run.mcap.{ABS_REL}"
+    assert main(["compare", a, b, "--tolerance", f"{one}=60%"]) == 0
+    assert main(["compare", a, b, "--tolerance", f"{one}=40%"]) == 1
+
+
 def test_folders_stand_for_the_metrics_in_them(tmp_path, capsys):
     """As `da3-ros evaluate --output A` makes them."""
     for name, abs_rel in (("A", 0.1), ("B", 0.2)):
