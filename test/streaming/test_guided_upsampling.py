@@ -6,7 +6,9 @@ import torch
 from streaming_helpers import make_model, make_set, make_stream, window_images
 from window_mirror import Mirror
 
+from da3_ros.config import ModelConfig
 from da3_ros.model.dense_head import set_half_resolution
+from da3_ros.streaming.loading import load_network
 from da3_ros.streaming.memory import predict_memory
 from da3_ros.streaming.window import WindowConfig
 
@@ -33,31 +35,31 @@ def test_steps_are_those_of_the_whole_network(decode):
         assert off.float().mean() < 0.005
 
 
-def test_a_nested_network_has_both_of_its_depths_guided():
-    """The metric one's by the pictures that come, the other's by those that were kept."""
+def test_a_nested_network_is_guided_too():
     model, rng = make_guided("da3nested-giant-large"), np.random.default_rng(1)
-    stream, history = make_stream(model, sets=2), []
-    for number in range(3):
-        history = [*history, make_set(rng, number)][-2:]
-        found = stream.step(history[-1])
-    images = window_images(stream, history)
+    stream = make_stream(model, sets=1, cameras=2)
+    for number in range(2):
+        newest = make_set(rng, number)
+        found = stream.step(newest)
+    images, known = window_images(stream, [newest]), ~found.sky
 
-    def networks(guided):
-        """Depth of both, and metres of a unit, of the whole window."""
+    def off(guided):
+        """The share of pixels in which the step is not the whole network."""
         set_half_resolution(model, True, guided)
         with torch.inference_mode():
-            nested = model(images)
-            return model.da3(images).depth[0, -2:], model.da3_metric.maps(images).depth, nested.scale[0]
+            want = model(images)
+        depth = want.depth[0] / want.scale[0]
+        return ((found.depth / depth - 1).abs() > 1e-4)[known].float().mean()
 
-    (plain, metric_plain, _), (want, metric, metres) = networks(False), networks(True)
-    assert not torch.equal(metric, metric_plain) and not torch.equal(want, plain)
-    torch.testing.assert_close(found.metres_per_unit, metres, rtol=1e-3, atol=0)
-    known = ~found.sky
+    assert off(True) < 0.005 < 0.05 < off(False)
 
-    def off(depth):
-        return ((found.depth / depth - 1).abs() > 1e-5)[known].float().mean()
 
-    assert off(want) < 0.005 < 0.05 < off(plain)
+@pytest.mark.parametrize("half, guided", [(False, False), (True, False), (True, True)])
+def test_the_network_decodes_as_the_parameters_say(half, guided):
+    config = ModelConfig(variant="da3-nano", half_resolution_head=half, guided_upsampling=guided)
+    window = WindowConfig(sets=1, cameras=1, process_res=56)
+    model, _ = load_network(config, torch.device("cpu"), torch.float32, window)
+    assert (model.head.half_resolution, model.head.guided) == (half, guided)
 
 
 @pytest.mark.slow
