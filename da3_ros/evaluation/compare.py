@@ -179,13 +179,10 @@ def _recordings_of_both(
 ) -> dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]]:
     """Name -> its numbers in ``a`` and ``b``. The same file may be in another folder now: where the names of all files
     differ, folders do not count."""
-    left, right = (_by_file(each.get("recordings") or {}) for each in (a, b))
+    left, right = (each.get("recordings") or {} for each in (a, b))
+    if all(len({Path(name).name for name in names}) == len(names) for names in (left, right)):
+        left, right = ({Path(name).name: each for name, each in names.items()} for names in (left, right))
     return {name: (left[name], right[name]) for name in left if name in right}
-
-
-def _by_file(recordings: Mapping[str, Any]) -> Mapping[str, Any]:
-    names = {Path(name).name: each for name, each in recordings.items()}
-    return names if len(names) == len(recordings) else recordings
 
 
 def _differing_settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -134,9 +134,9 @@ def test_pictures_are_on_a_quarter_of_the_surfaces_that_have_a_choice(folder):
     drawn = make_atlas(torch.Generator().manual_seed(0), 32, 4, WORLD_PATTERNS)
     n = len(WORLD_PATTERNS) * 4 * 32 * 32
     assert torch.equal(atlas.texels[:n], drawn.texels[:n]), "drawn patterns stay as they are"
-    red = atlas.texels[atlas.texture("picture: red") * 32 * 32 :][: 4 * 32 * 32]
+    red = atlas.texels[atlas.texture("picture: red.png") * 32 * 32 :][: 4 * 32 * 32]
     assert torch.allclose(red, torch.tensor([1.0, 0.0, 0.0]), atol=1e-3)
-    ramp = atlas.texels[atlas.texture("picture: ramp") * 32 * 32 :][: 32 * 32].view(32, 32, 3)
+    ramp = atlas.texels[atlas.texture("picture: ramp.png") * 32 * 32 :][: 32 * 32].view(32, 32, 3)
     assert ramp[0].mean() > ramp[-1].mean() + 0.2, "row 0 is the lower edge, where this picture is bright"
 
     builder = Builder(Draws(torch.arange(200), 2000), atlas)

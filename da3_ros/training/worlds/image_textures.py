@@ -39,7 +39,7 @@ def picture_patterns(source: str) -> dict[str, Pattern]:
     Raises:
         ConfigError: scikit-image is not installed, or the folder has no picture, or one that cannot be read.
     """
-    return {PREFIX + path.stem: _pattern(path) for path in _files(source)}
+    return {PREFIX + path.name: _pattern(path) for path in _files(source)}
 
 
 def _files(source: str) -> Sequence[Path]:
