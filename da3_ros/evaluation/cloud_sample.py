@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from da3_ros.evaluation.arrays import is_depth
 from da3_ros.evaluation.even import EvenlyKept
 from da3_ros.evaluation.score import SeenFrame
 from da3_ros.evaluation.truth import pixel_rays
@@ -64,18 +65,18 @@ class CloudSample:
 def cloud_frame(seen: SeenFrame) -> CloudFrame:
     """Points of one frame, at most some thousands."""
     frame, calibration, true = seen.estimate, seen.calibration, seen.true
-    depth = np.where(np.isfinite(frame.depth) & (frame.depth > 0), frame.depth, np.nan).astype(np.float32)
-    points = unproject(torch.from_numpy(depth), torch.from_numpy(np.asarray(frame.K))).numpy().reshape(-1, 3)
-    points = _thinned(points[np.isfinite(points).all(axis=1)])
+    depth = torch.from_numpy(frame.depth.astype(np.float32))
+    points = unproject(depth, torch.from_numpy(np.asarray(frame.K))).numpy().reshape(-1, 3)
+    points = points[_some_of(is_depth(frame.depth))]
     bent = distort(points[:, :2] / points[:, 2:], calibration.D, calibration.distortion_model)
     K = np.asarray(calibration.K)
     pixels = np.stack([bent[:, 0] * K[0, 0] + K[0, 2], bent[:, 1] * K[1, 1] + K[1, 2]], axis=-1)
     true_points = None
     if true is not None:
         rays = pixel_rays(true.shape[0], true.shape[1], calibration)
-        known = np.isfinite(true) & (true > 0)
-        z = true[known][:, None]
-        true_points = _thinned(np.concatenate([rays[known] * z, z], axis=1))
+        chosen = _some_of(is_depth(true))
+        z = true.reshape(-1)[chosen][:, None]
+        true_points = np.concatenate([rays.reshape(-1, 2)[chosen] * z, z], axis=1).astype(np.float32)
     size = calibration.height, calibration.width
     about = frame.camera, frame.stamp_ns, points, pixels.astype(np.float32), size
     return CloudFrame(*about, true_points, frame.T_world_cam, seen.T_true_cam)
@@ -91,8 +92,11 @@ def point_colours(frame: CloudFrame, picture: np.ndarray | None) -> np.ndarray:
     return picture[v, u, ::-1]
 
 
-def _thinned(points: np.ndarray) -> np.ndarray:
-    """At most _POINTS of (n, 3) as float32: a random choice, the same one at every run; rows and columns would show."""
-    if len(points) > _POINTS:
-        points = points[np.sort(np.random.default_rng(len(points)).permutation(len(points))[:_POINTS])]
-    return points.astype(np.float32)
+def _some_of(mask: np.ndarray) -> np.ndarray:
+    """Indices of at most _POINTS pixels of ``mask`` (H, W), in order: a random choice, the same one at every run, as
+    rows and columns would show."""
+    places = np.flatnonzero(mask)
+    if len(places) > _POINTS:
+        random = np.random.default_rng(len(places))
+        places = places[np.sort(random.choice(len(places), _POINTS, replace=False, shuffle=False))]
+    return places

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import operator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from da3_ros.errors import InputError
+from da3_ros.evaluation.arrays import middle_values
 
 Alignment = Literal["none", "median", "scale", "scale_shift"]
 _DELTA = 1.25  # of delta1; delta2 and delta3 are its powers (Eigen et al. 2014)
@@ -76,13 +78,16 @@ def pair_depths(
             f"predicted depth {tuple(p.shape)}, true depth {tuple(t.shape)} and mask "
             f"{None if mask is None else tuple(mask.shape)} cannot be compared: bring them to one size"
         )
-    known = t.isfinite() & (t > 0) & (t <= max_depth)
+    # Comparisons are false for NaN.
+    known = _compare(operator.gt, t, 0) & _compare(operator.lt, t, torch.inf)
+    if max_depth < torch.inf:
+        known &= _compare(operator.le, t, max_depth)
     if mask is not None:
-        known = known & torch.as_tensor(mask, device=t.device).bool()
-    both = known & p.isfinite() & (p > 0)
-    truths = int(known.sum())
-    covered = int(both.sum()) / truths if truths else float("nan")
-    return DepthPairs(p[both].double(), t[both].double(), covered)
+        known &= torch.as_tensor(mask, device=t.device).bool()
+    both = known & _compare(operator.gt, p, 0) & _compare(operator.lt, p, torch.inf)
+    truths = _count(known)
+    covered = _count(both) / truths if truths else float("nan")
+    return DepthPairs(_select(p, both), _select(t, both), covered)
 
 
 def fit_depth(pairs: DepthPairs, alignment: Alignment) -> tuple[float, float]:
@@ -100,12 +105,13 @@ def fit_depth(pairs: DepthPairs, alignment: Alignment) -> tuple[float, float]:
         return float(_median(t) / _median(p)), 0.0
     if alignment == "scale":
         return float((p * t).sum() / p.square().sum()), 0.0
-    spread = p - p.mean()
+    p_mean, t_mean = p.mean(), t.mean()
+    spread = p - p_mean
     variance = spread.square().mean()
-    if variance <= (1e-9 * p.mean()) ** 2:
+    if variance <= (1e-9 * p_mean) ** 2:
         return float("nan"), float("nan")
-    scale = (spread * (t - t.mean())).mean() / variance
-    return float(scale), float(t.mean() - scale * p.mean())
+    scale = (spread.mul_(t - t_mean)).mean() / variance
+    return float(scale), float(t_mean - scale * p_mean)
 
 
 def depth_errors(pairs: DepthPairs, alignment: Alignment = "none") -> DepthErrors:
@@ -119,15 +125,19 @@ def errors_with(pairs: DepthPairs, scale: float, shift: float = 0.0) -> DepthErr
     t = pairs.true
     if not len(t) or not np.isfinite((scale, shift)).all():
         return DepthErrors(nan, nan, nan, nan, nan, pairs.covered, len(t), scale, shift)
-    p = scale * pairs.predicted + shift
-    ratio = torch.maximum(p / t, t / p)
+    p = pairs.predicted if scale == 1.0 else scale * pairs.predicted
+    p = p + shift if shift else p
+    # In place: arrays of this size are no longer in the processor's caches, so each one more takes time.
+    ratio = p / t
+    other = t / p
+    torch.maximum(ratio, other, out=ratio)
     if shift < 0 or scale <= 0:  # that can push depth to or below zero: then no ratio is near 1
-        ratio = torch.where(p > 0, ratio, torch.inf)
-    delta1, delta2, delta3 = (int((ratio < _DELTA**power).sum()) / len(t) for power in (1, 2, 3))
-    off = p - t
+        ratio.masked_fill_(~(p > 0), torch.inf)
+    delta1, delta2, delta3 = (_count(_compare(operator.lt, ratio, _DELTA**power)) / len(t) for power in (1, 2, 3))
+    off = torch.sub(p, t, out=other).abs_()
     return DepthErrors(
-        abs_rel=float((off.abs() / t).mean()),
-        rmse=float(off.square().mean().sqrt()),
+        abs_rel=float(torch.div(off, t, out=ratio).mean()),
+        rmse=float(off.square_().mean().sqrt()),
         delta1=delta1,
         delta2=delta2,
         delta3=delta3,
@@ -140,9 +150,29 @@ def errors_with(pairs: DepthPairs, scale: float, shift: float = 0.0) -> DepthErr
 
 def _median(values: torch.Tensor) -> torch.Tensor:
     """Median that lies half-way between the middle two of an even number; torch's own takes the lower one."""
-    middle = [(len(values) - 1) // 2, len(values) // 2]
     if values.device.type == "cpu":  # a tenth of the time
-        low, high = np.partition(values.numpy(), middle)[middle]
-        return (torch.as_tensor(low) + torch.as_tensor(high)) / 2
+        low, high = middle_values(values.numpy())
+        return torch.tensor((low + high) / 2, dtype=values.dtype)
     ranked = values.sort().values
-    return (ranked[middle[0]] + ranked[middle[1]]) / 2
+    return (ranked[(len(values) - 1) // 2] + ranked[len(values) // 2]) / 2
+
+
+# On the CPU numpy compares, counts and selects two to ten times faster than torch.
+
+
+def _compare(relation: Callable[[Any, Any], Any], values: torch.Tensor, limit: float) -> torch.Tensor:
+    """Where ``values`` are so related to ``limit``: bool of the same shape."""
+    if values.device.type != "cpu":
+        return relation(values, limit)
+    return torch.from_numpy(np.asarray(relation(values.detach().numpy(), limit)))
+
+
+def _count(mask: torch.Tensor) -> int:
+    return int(mask.sum()) if mask.device.type != "cpu" else int(np.count_nonzero(mask.numpy()))
+
+
+def _select(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The values (n,) float64 where ``mask`` is true."""
+    if values.device.type != "cpu":
+        return values[mask].double()
+    return torch.from_numpy(values.detach().numpy()[mask.numpy()].astype(np.float64))

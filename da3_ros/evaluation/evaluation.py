@@ -29,6 +29,7 @@ from da3_ros.evaluation.trajectory_files import read_trajectory
 from da3_ros.evaluation.truth import depth_at_truth, read_poses
 from da3_ros.geometry.clouds import unpack_points
 from da3_ros.geometry.se3 import invert
+from da3_ros.heap import keep_freed_memory
 from da3_ros.ingest.bag import Bag
 from da3_ros.ingest.bag_scan import RawMessage
 from da3_ros.pipeline import Pipeline
@@ -99,6 +100,7 @@ class Evaluation:
     def collect(self) -> Findings:
         """What all numbers are made of."""
         found = self._found
+        keep_freed_memory()
         # Scored beside the network, in the order of the frames; the network needs little of the processor on a GPU.
         scoring, comparing = Background("da3-score"), Background("da3-compare")
         try:

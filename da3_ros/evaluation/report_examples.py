@@ -57,6 +57,8 @@ class DepthExamples:
         if seen.true is None and not wanted:
             return
         example = self._example(seen.estimate, seen.true, seen.calibration)
+        if wanted or self._is_worst(example):
+            example = replace(example, confidence=_confidence(seen))
         self._compare(example)
         if wanted:
             even.keep(example)
@@ -84,26 +86,38 @@ class DepthExamples:
         return found
 
     def _compare(self, example: DepthExample) -> None:
-        worst = self._worst.get(example.camera)
-        if np.isfinite(example.abs_rel) and (worst is None or example.abs_rel > worst.abs_rel):
+        if self._is_worst(example):
             self._worst[example.camera] = example
+
+    def _is_worst(self, example: DepthExample) -> bool:
+        """Of its camera, so far."""
+        worst = self._worst.get(example.camera)
+        return bool(np.isfinite(example.abs_rel)) and (worst is None or example.abs_rel > worst.abs_rel)
 
     def _example(self, frame: EstimatedFrame, true: np.ndarray | None, calibration: CameraCalibration) -> DepthExample:
         if true is None:
             step = _step(frame.depth)
-            confidence = None if frame.confidence is None else frame.confidence[::step, ::step].copy()
-            return DepthExample(frame.camera, frame.stamp_ns, frame.depth[::step, ::step].copy(), confidence)
+            return DepthExample(frame.camera, frame.stamp_ns, frame.depth[::step, ::step].copy())
         step = _step(true)
-        depth = depth_at_truth(frame.depth, frame.K, true.shape, calibration)[::step, ::step]
-        confidence = None
-        if frame.confidence is not None:
-            confidence = depth_at_truth(frame.confidence, frame.K, true.shape, calibration)[::step, ::step]
-        true = np.where(true <= self._max_depth, true, np.nan)[::step, ::step]
+        depth = depth_at_truth(frame.depth, frame.K, true.shape, calibration, step)
+        true = true[::step, ::step]
+        true = np.where(true <= self._max_depth, true, np.nan)
         scale, _ = fit_depth(pair_depths(depth, true), "median")
         depth = depth * np.float32(scale if np.isfinite(scale) else 1.0)
         error = np.where(np.isfinite(depth), np.abs(depth - true) / true, np.nan)
         abs_rel = float(np.nanmean(error)) if np.isfinite(error).any() else float("nan")
-        return DepthExample(frame.camera, frame.stamp_ns, depth, confidence, true, error, scale, abs_rel)
+        return DepthExample(frame.camera, frame.stamp_ns, depth, None, true, error, scale, abs_rel)
+
+
+def _confidence(seen: SeenFrame) -> np.ndarray | None:
+    """At the pixels of the example of a frame."""
+    frame, true = seen.estimate, seen.true
+    if frame.confidence is None:
+        return None
+    if true is None:
+        step = _step(frame.depth)
+        return frame.confidence[::step, ::step].copy()
+    return depth_at_truth(frame.confidence, frame.K, true.shape, seen.calibration, _step(true))
 
 
 def read_pictures(

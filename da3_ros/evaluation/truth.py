@@ -11,6 +11,7 @@ import numpy as np
 
 from da3_ros.datatypes import CameraCalibration
 from da3_ros.errors import InputError
+from da3_ros.evaluation.arrays import is_depth
 from da3_ros.evaluation.stamped import StampedMessages, stamp_of
 from da3_ros.evaluation.trajectory import Trajectory
 from da3_ros.geometry.se3 import T_from, matrix_from_quat_xyzw
@@ -73,10 +74,10 @@ def depth_from_image(message: Any, topic: str) -> np.ndarray:
         raise InputError(f"{topic} has encoding {message.encoding}: depth is 32FC1 (metres) or 16UC1 (millimetres)")
     dtype = np.dtype(kinds[message.encoding]).newbyteorder(">" if message.is_bigendian else "<")
     rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
-    values = rows[:, : message.width * dtype.itemsize].copy().view(dtype).astype(np.float32)
+    values = np.ascontiguousarray(rows[:, : message.width * dtype.itemsize]).view(dtype)
     if dtype.kind == "u":
-        values *= _MILLIMETRE
-    return np.where(np.isfinite(values) & (values > 0), values, np.nan)
+        values = values * _MILLIMETRE
+    return np.where(is_depth(values), values, np.float32(np.nan)).astype(np.float32, copy=False)
 
 
 def read_poses(bag: Bag, topic: str, start_ns: int = 0, stop_ns: int = 2**63 - 1) -> TruePoses:
@@ -123,24 +124,26 @@ def read_transforms(bag: Bag, parent: str, child: str, start_ns: int = 0, stop_n
 
 
 def depth_at_truth(
-    depth: np.ndarray, K: np.ndarray, true_shape: tuple[int, int], calibration: CameraCalibration
+    depth: np.ndarray, K: np.ndarray, true_shape: tuple[int, int], calibration: CameraCalibration, step: int = 1
 ) -> np.ndarray:
-    """``depth`` (h, w) seen by the pinhole camera ``K``, at the pixels (H, W) of the camera with ``calibration``.
+    """``depth`` (h, w) seen by the pinhole camera ``K``, at the pixels (H, W) of the camera with ``calibration``, or of
+    them only at every ``step``-th row and column.
 
     The nearest pixel's value; NaN outside. Both cameras are in one place and look the same way, so z-depth is the same.
     """
-    key = depth.shape, np.asarray(K).tobytes(), true_shape, calibration.key()
-    place, outside = _kept(_PLACES, key, lambda: _nearest_pixels(depth.shape, K, true_shape, calibration))
+    key = depth.shape, np.asarray(K).tobytes(), true_shape, calibration.key(), step
+    place, outside = _kept(_PLACES, key, lambda: _nearest_pixels(depth.shape, K, true_shape, calibration, step))
     sampled = depth.reshape(-1)[place].astype(np.float32, copy=False)
     sampled.reshape(-1)[outside] = np.nan
     return sampled
 
 
 def _nearest_pixels(
-    shape: tuple[int, ...], K: np.ndarray, true_shape: tuple[int, int], calibration: CameraCalibration
+    shape: tuple[int, ...], K: np.ndarray, true_shape: tuple[int, int], calibration: CameraCalibration, step: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where in a map of ``shape`` the pixels (H, W) of the truth are, and which of them (n,) are not in it."""
-    rays = pixel_rays(*true_shape, calibration)
+    """Where in a map of ``shape`` every ``step``-th pixel (H, W) of the truth is, and which of them (n,) are not in
+    it."""
+    rays = pixel_rays(*true_shape, calibration)[::step, ::step]
     u = np.rint(rays[..., 0] * K[0, 0] + K[0, 2])
     v = np.rint(rays[..., 1] * K[1, 1] + K[1, 2])
     inside = (u >= 0) & (u < shape[1]) & (v >= 0) & (v < shape[0])
