@@ -48,7 +48,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", default="504x378", metavar="WxH", help="of estimated depth (default: 504x378)")
     parser.add_argument("--truth", default="640x480", metavar="WxH", help="of true depth (default: 640x480)")
     parser.add_argument("--repeat", type=int, default=40, help="frames that are scored (default: 40)")
-    parser.add_argument("--default-heap", action="store_true", help="give freed memory back, which evaluations do not")
     parser.add_argument("--json", metavar="FILE", help="write rows there ('-': standard output, no table)")
     given = parser.parse_args(arguments)
     try:
@@ -56,8 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Da3Error as error:
         print(f"bench_scoring: {error}", file=sys.stderr)
         return 2
-    if not given.default_heap:
-        keep_freed_memory()
+    keep_freed_memory()  # as an evaluation does
     torch.set_num_threads(1)
     frames = made_up_frames(*sizes, _WARM_UP + given.repeat)
     machine = {"cores": str(os.cpu_count()), "size": given.size, "truth": given.truth, "numpy": np.__version__}

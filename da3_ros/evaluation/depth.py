@@ -72,7 +72,7 @@ def pair_depths(
     Truth counts where it is finite, above 0, at most ``max_depth`` and inside ``mask`` (bool, same shape); a
     prediction that is NaN, infinite (sky) or not above 0 is none. Raises InputError for unequal shapes.
     """
-    p, t = torch.as_tensor(predicted), torch.as_tensor(true)
+    p, t = torch.as_tensor(predicted).detach(), torch.as_tensor(true).detach()
     if p.shape != t.shape or (mask is not None and tuple(mask.shape) != tuple(t.shape)):
         raise InputError(
             f"predicted depth {tuple(p.shape)}, true depth {tuple(t.shape)} and mask "
@@ -164,7 +164,7 @@ def _compare(relation: Callable[[Any, Any], Any], values: torch.Tensor, limit: f
     """Where ``values`` are so related to ``limit``: bool of the same shape."""
     if values.device.type != "cpu":
         return relation(values, limit)
-    return torch.from_numpy(np.asarray(relation(values.detach().numpy(), limit)))
+    return torch.from_numpy(np.asarray(relation(values.numpy(), limit)))
 
 
 def _count(mask: torch.Tensor) -> int:
@@ -175,4 +175,4 @@ def _select(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """The values (n,) float64 where ``mask`` is true."""
     if values.device.type != "cpu":
         return values[mask].double()
-    return torch.from_numpy(values.detach().numpy()[mask.numpy()].astype(np.float64))
+    return torch.from_numpy(values.numpy()[mask.numpy()].astype(np.float64))

@@ -85,3 +85,16 @@ def test_nothing_to_compare_gives_no_number():
 def test_sizes_that_differ_are_refused():
     with pytest.raises(InputError, match=r"\(2, 2\).*\(3,\).*one size"):
         pair_depths(TRUE, torch.ones(3))
+
+
+def test_errors_leave_the_pixels_as_they_are():
+    pairs = pair_depths(torch.tensor([1.0, 2.0, 4.0]), torch.tensor([2.0, 3.0, 5.0]))
+    for alignment in ("none", "median", "scale", "scale_shift"):
+        depth_errors(pairs, alignment)
+    assert pairs.predicted.tolist() == [1.0, 2.0, 4.0]
+    assert pairs.true.tolist() == [2.0, 3.0, 5.0]
+
+
+def test_predictions_with_gradients_are_compared_too():
+    errors = depth_errors(pair_depths(torch.tensor([1.0, 2.0], requires_grad=True), torch.tensor([2.0, 2.0])))
+    assert errors.abs_rel == 0.25
