@@ -70,11 +70,11 @@ def pair_consistency(first: PosedDepth, second: PosedDepth) -> PairConsistency:
     # Compared and selected by numpy, which takes a fraction of torch's time for that on the CPU.
     known = is_depth(first.depth.numpy()).reshape(-1)
     if not known.all():
-        points = torch.from_numpy(points.numpy()[known])  # (n, 3)
+        points = torch.from_numpy(points.numpy().compress(known, axis=0))  # (n, 3)
     height, width = second.depth.shape
-    u, v = project(points, torch.from_numpy(second.K)).round().numpy().T
+    u, v = np.ascontiguousarray(project(points, torch.from_numpy(second.K)).round().numpy().T)
     inside = np.flatnonzero((u >= 0) & (u < width) & (v >= 0) & (v < height))  # false for NaN
-    own = second.depth.numpy()[v[inside].astype(np.intp), u[inside].astype(np.intp)]
+    own = second.depth.numpy().reshape(-1)[(v[inside] * width + u[inside]).astype(np.intp)]
     seen = is_depth(own)
     own, moved = own[seen].astype(np.float64), points.numpy()[inside[seen], 2]
     nan = float("nan")
