@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from da3_ros.replay.estimates import resolve
+
 DIAGNOSTICS = "/diagnostics"
 _P50, _P95 = " p50 (ms)", " p95 (ms)"
 _DROPPED = "dropped: "
@@ -19,9 +21,9 @@ class RecordedRun:
     """
 
     def __init__(self, cameras: Sequence[str], namespace: str = ""):
-        prefix = f"/{namespace.strip('/')}".rstrip("/")
-        self._cameras, self._window = cameras, f"{prefix}/window"
-        self.topics = {DIAGNOSTICS, self._window, *(f"{prefix}/{name}/depth/camera_info" for name in cameras)}
+        self._cameras, self._window = cameras, resolve("window", namespace)
+        infos = (resolve(f"{name}/depth/camera_info", namespace) for name in cameras)
+        self.topics = {DIAGNOSTICS, self._window, *infos}
         self._times: dict[str, list[int]] = defaultdict(list)
         self._statuses: dict[str, dict[str, str]] = {}
 

@@ -119,7 +119,7 @@ class AnyViewWindow:
         else:
             features, reference = self._relate(rows, None if everything else wanted, rig)
             maps, cameras = self._programs.beside(
-                lambda: self._maps(features, self._guide(rows[wanted])), lambda: self._model.decode_cameras(features)
+                lambda: self._maps(features, self._guide(rows, wanted)), lambda: self._model.decode_cameras(features)
             )
         _, means = self._summaries.read(rows)
         output = replace(_any_view_output(maps, cameras, reference), features=means)
@@ -144,9 +144,11 @@ class AnyViewWindow:
         entry = self._entries.read(rows, reference, camera_tokens)
         return self._model.backbone.mix(entry, wanted), reference
 
-    def _guide(self, rows: torch.Tensor) -> torch.Tensor | None:
-        """Images (1, n, 3, H, W) of the views in ``rows``, (n,) int64, if the head wants them."""
-        return self._guides.read(rows)[0][None] if self._model.head.guided else None
+    def _guide(self, rows: torch.Tensor, wanted: torch.Tensor | None = None) -> torch.Tensor | None:
+        """Images (1, n, 3, H, W) of the views in ``rows``, int64, or of those ``wanted``, if the head wants any."""
+        if not self._model.head.guided:
+            return None
+        return self._guides.read(rows if wanted is None else rows[wanted])[0][None]
 
     def _maps(self, features: Features, guide: torch.Tensor | None) -> DenseMaps:
         if features.levels[0].shape[1]:

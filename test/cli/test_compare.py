@@ -189,19 +189,21 @@ def test_a_recording_that_could_be_evaluated_before_must_not_fail(tmp_path, caps
     assert (found["failures"], found["passed"]) == (wanted, not wanted)
 
 
+def write_recordings(file, path, **errors):
+    """Metrics of several recordings, ``path`` with each one's name in it, and AbsRel by name; the file's name."""
+    recordings = {}
+    for name, abs_rel in errors.items():
+        each = copy.deepcopy(METRICS)
+        each["depth"]["front"]["per_frame"]["none"]["abs_rel"] = abs_rel
+        recordings[path.format(name)] = each
+    file.write_text(json.dumps({**METRICS, "recordings": recordings, "failed": []}))
+    return str(file)
+
+
 def test_each_of_several_recordings_is_compared_too(tmp_path, capsys):
     """One that got worse while another got better would not show in the numbers of both."""
-
-    def write(name, **errors):
-        recordings = {}
-        for recording, abs_rel in errors.items():
-            each = copy.deepcopy(METRICS)
-            each["depth"]["front"]["per_frame"]["none"]["abs_rel"] = abs_rel
-            recordings[f"/data/{name}/{recording}.mcap"] = each
-        (tmp_path / name).write_text(json.dumps({**METRICS, "recordings": recordings, "failed": []}))
-        return str(tmp_path / name)
-
-    a, b = write("monday", hall=0.2, yard=0.1), write("tuesday", hall=0.1, yard=0.2, street=0.3)
+    a = write_recordings(tmp_path / "a.json", "/data/monday/{}.mcap", hall=0.2, yard=0.1)
+    b = write_recordings(tmp_path / "b.json", "/data/tuesday/{}.mcap", hall=0.1, yard=0.2, street=0.3)
     assert main(["compare", a, b]) == 0
     rows = {line.split()[1]: line.split()[2:] for line in capsys.readouterr().out.splitlines()[1:] if line[0] != " "}
     assert rows[f"recordings.hall.mcap.{ABS_REL}"] == ["0.2", "0.1", "-50.0%", "better"]
@@ -215,17 +217,8 @@ def test_each_of_several_recordings_is_compared_too(tmp_path, capsys):
 
 def test_a_tolerance_holds_for_each_recording(tmp_path, capsys):
     """For a number that one of them has no more, too, and where files in two folders have one name."""
-
-    def write(name, **errors):
-        recordings = {}
-        for folder, abs_rel in errors.items():
-            each = copy.deepcopy(METRICS)
-            each["depth"]["front"]["per_frame"]["none"]["abs_rel"] = abs_rel
-            recordings[f"/{folder}/run.mcap"] = each
-        (tmp_path / name).write_text(json.dumps({**METRICS, "recordings": recordings, "failed": []}))
-        return str(tmp_path / name)
-
-    a, b = write("a", hall=0.2, yard=0.1, street=0.1), write("b", hall=0.206, yard=0.15, street=None)
+    a = write_recordings(tmp_path / "a.json", "/{}/run.mcap", hall=0.2, yard=0.1, street=0.1)
+    b = write_recordings(tmp_path / "b.json", "/{}/run.mcap", hall=0.206, yard=0.15, street=None)
     assert main(["compare", a, b, "--tolerance", "none.abs_rel=5%"]) == 1
     yard, street = capsys.readouterr().err.splitlines()
     assert yard == f"past none.abs_rel=5%: recordings./yard/run.mcap.{ABS_REL} was 0.1 and is 0.15"

@@ -11,7 +11,7 @@ from da3_ros.datatypes import Frame, FrameSet, WindowPrediction
 from da3_ros.geometry.se3 import T_from, invert, rotation_angle
 from da3_ros.tracking import ScaleFilter, Tracker, TrackingSettings, WindowTracking
 from da3_ros.tracking.map_session import DynamicStep
-from da3_ros.tracking.steady_motion import UNKNOWN
+from da3_ros.tracking.steady_motion import UNKNOWN, MotionNoise
 
 CPU, NO_IMAGE = torch.device("cpu"), np.empty((0, 0, 3))
 
@@ -194,6 +194,25 @@ def test_after_it_the_prediction_reaches_over_two_steps_and_counts_the_less():
     assert after[6] == pytest.approx(0.05, abs=1e-3)  # gone on as it did
     assert after[7] < 0.5 * 0.1  # of the two steps that it would have made
     assert usual[6] == pytest.approx(0.7 * 0.05, abs=1e-3)
+
+
+def test_after_it_an_innovation_is_of_two_steps(monkeypatch):
+    """What is learnt of the speed's changes is of one: they grow with the square of the time."""
+    learnt, learn = {}, MotionNoise.learn
+
+    def noted(self, angle, distance, counted, innovation):
+        learnt[len(learnt)] = innovation
+        learn(self, angle, distance, counted, innovation)
+
+    monkeypatch.setattr(MotionNoise, "learn", noted)
+    noise = sim.Noise(depth=0.05, rotation_rad=0.004, translation=0.01)
+    drive = Drive(sim.circle(14), sim.STEREO, {10: poses(NAN)}, noise=noise)
+    usable = [step for number, step in enumerate(drive.steps) if number != 10]
+    assert len(learnt) == len(usable)  # nothing is learnt from it
+    shares = [innovation / step.report.innovation for innovation, step in zip(learnt.values(), usable, strict=True)]
+    np.testing.assert_allclose(shares[8:10], 1)
+    assert (shares[10] < 0.9).all() and (shares[10] >= 0.25).all(), "of the step after it"
+    np.testing.assert_allclose(shares[11:], 1)
 
 
 @pytest.mark.parametrize("metres", [0, 99], ids=["metric", "own unit"])
