@@ -30,7 +30,6 @@ class Facts:
     T_given_base: np.ndarray  # (N, 4, 4) where the robot's odometry had the base at its stamp, else identity
     content: np.ndarray  # (M, 4) top, left, height, width of the newest views' content
     ranges: np.ndarray  # (MOST_RANGES, 4) index into the newest views, pixel u, v, metres; NaN where there is none
-    turnover: np.ndarray  # () share of the shared views that have just become established
     elapsed_s: np.ndarray  # () since the last window
     alone: np.ndarray  # () 1 where it is not more than one
     chief: np.ndarray  # (2,) indices of the views by which an unconnected window is placed, and that the body is at
@@ -42,7 +41,9 @@ class Facts:
     hung_lever: np.ndarray  # (3,) from the base to it in metres, in its axes; 0 for the first window
     error_growth: np.ndarray  # () see pose_noise
     pace: np.ndarray  # () how many times as long as the body's last step this one took
-    noise: np.ndarray  # (2, 2, 2) see steady_motion: after a usable window, and after one that was not
+    # After a usable window, and after one that was not: the share of the shared views that have just become
+    # established, and the entries of the noise of steady_motion.
+    by_last: np.ndarray  # (2, 1 + 4)
     unforeseen: np.ndarray  # () 1 where the body's last motion says nothing of this one
     motion: np.ndarray  # (4, 4) of the body since the last window, as the robot's odometry has it, else identity
 
@@ -61,9 +62,9 @@ class FactsLayout:
         self._shapes: dict[str, tuple[int, ...]] = {
             "row": (N + 1,), "shared": (N + 1,), "mounted": (N,), "mount": (N, 4, 4), "hangs": (N,), "even": (N,),
             "arm": (M,), "armed": (N,), "pairs": (2, N * (N - 1) // 2), "partners": (2,), "T_given_base": (N, 4, 4),
-            "content": (M, 4), "ranges": (MOST_RANGES, 4), "turnover": (), "elapsed_s": (), "alone": (),
+            "content": (M, 4), "ranges": (MOST_RANGES, 4), "elapsed_s": (), "alone": (),
             "chief": (2,), "chief_mount": (2, 4, 4), "chief_arm": (), "chief_armed": (), "kept": (2, 4, 4),
-            "hung": (), "hung_lever": (3,), "error_growth": (), "pace": (), "noise": (2, 2, 2), "unforeseen": (),
+            "hung": (), "hung_lever": (3,), "error_growth": (), "pace": (), "by_last": (2, 5), "unforeseen": (),
             "motion": (4, 4),
         }  # fmt: skip
 

@@ -61,7 +61,7 @@ class WindowTracking:
         monitor = ExtrinsicsMonitor(settings.drift_angle_deg, settings.drift_distance_m)
         self._history = TrackHistory(settings.policy, monitor, settings.time_constant_s, settings.repeats)
         self._sets: dict[ViewKey, int] = {}
-        self._under_way: list[PendingStep] = []
+        self._under_way: list[PendingStep] = []  # the last two
 
     def set_rig(self, T_base_cam: Mapping[str, np.ndarray]) -> None:
         """Known extrinsics: camera name -> (4, 4) T_base_cam in metres."""
@@ -101,6 +101,7 @@ class WindowTracking:
         return self._tracker.step(
             prediction.views, prediction.T_cam_world, K, depth, prediction.depth_conf, prediction.colours,
             self._T_base_cam, self._settings.sources, metres, ranges, self._error_growth(), self._motion_noise(),
+            self._missed(),
         )  # fmt: skip
 
     def _decided(self) -> PendingStep | None:
@@ -120,6 +121,10 @@ class WindowTracking:
         """Likewise."""
         decided = self._decided() if self._settings.steadies else None
         return UNKNOWN if decided is None else self._history.motion_noise(decided.step)
+
+    def _missed(self) -> bool:
+        """Whether the window before the last one was not usable; of the last one itself the device alone knows."""
+        return len(self._under_way) == 2 and not self._under_way[0].settle().report.usable
 
     def exclude(self, dynamic: Tensor) -> None:
         """Keep pixels of the newest views, (M, P) bool of their coarse maps, out of later alignments."""
@@ -150,7 +155,7 @@ class WindowTracking:
             arrays=download.wait,
         )
         self._history.submit(pending)
-        self._under_way = [*self._under_way[-self._lag :], pending] if self._lag else [pending]
+        self._under_way = [*self._under_way[-1:], pending]
         return pending
 
 

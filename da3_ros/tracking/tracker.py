@@ -84,7 +84,8 @@ class Tracker:
         self._memory: Memory | None = None
         self._newest: list[int] = []  # rows of the last step's newest views
         self._row: dict[ViewKey, int] = {}
-        self._windows: dict[ViewKey, int] = {}  # how many windows a view's pose comes from
+        # How many windows a view's pose comes from, the last one being taken for usable.
+        self._windows: dict[ViewKey, int] = {}
         self._stamp_ns = 0
         self._set: dict[ViewKey, int] = {}  # stamp of the set that a view belongs to
         self._given: dict[ViewKey, np.ndarray] = {}  # T_given_base of the robot's own odometry
@@ -118,6 +119,7 @@ class Tracker:
         ranges: np.ndarray | None = None,
         error_growth: float = UNLEARNT,
         noise: np.ndarray = UNKNOWN,
+        missed: bool = False,
     ) -> TrackedWindow:
         """Place the window of N ``views``, T_cam_world (N, 4, 4), with depth (M, H, W) of its newest ones.
 
@@ -125,11 +127,14 @@ class Tracker:
         (4, 4) of the cameras whose place is known. ``sources``: those of SOURCES that may give metres; ``metres``
         (2,): metres per unit and its deviation from a metric network; ``ranges`` (K, 4): index into the newest views,
         pixel u, v of the canvas, and measured depth in metres. ``error_growth``: see pose_noise; ``noise``
-        (2, 2): see MotionNoise, of steps as long as the last one.
+        (2, 2): see MotionNoise, of steps as long as the last one. ``missed``: the window before the last one is
+        known not to have been usable.
         """
         keys = [(view.camera, view.stamp_ns) for view in views]
         newest = len(views) - len(depth)
         self._make_room(keys, depth)
+        if missed:  # those that were in it have been in the last one since
+            self._windows = {key: max(count - 1, 1) for key, count in self._windows.items()}
         mounted = np.array([view.camera in T_base_cam for view in views], dtype=np.float64)
         T_new_old = None
         if self._body.comes_late(mounted[newest:]):
@@ -146,10 +151,9 @@ class Tracker:
         if not first and given is not None and self._last_given is not None and mounted[newest:].any():
             motion, bridged = invert(self._last_given) @ given, True
         stamp_ns = max(view.stamp_ns for view in views)
-        counts = [self._windows.get(key, 0) + 1 for key in keys]
-        # Only what stays in the window hands its error on; a set that leaves again at once does not.
-        settled = min(_ESTABLISHED, max(counts))
-        turnover = sum(count == settled for count in counts) / max(1, int(shared.sum()))
+        before = [self._windows.get(key, 0) for key in keys]
+        # Whether the last window was usable the device alone knows.
+        turnovers = _turnover(before), _turnover([max(count - 1, 0) for count in before])
         has_body = bool(hung["hangs"].any())
         carriers = [view.camera for view, hangs in zip(views, hung["hangs"], strict=True) if hangs]
         in_place = self._in_place({camera: T_base_cam[camera] for camera in carriers if camera in T_base_cam})
@@ -169,11 +173,10 @@ class Tracker:
             T_given_base=np.stack([self._given.get(key, IDENTITY) for key in keys]),
             content=np.array([view.view.content for view in views[newest:]], dtype=np.float64),
             ranges=_padded(ranges),
-            turnover=np.array(turnover),
             elapsed_s=np.array(0.0 if first else (stamp_ns - self._stamp_ns) / 1e9),
             error_growth=np.array(error_growth),
             pace=np.array(pace),
-            noise=np.stack([noise, noise_after]),
+            by_last=np.column_stack([turnovers, np.reshape([noise, noise_after], (2, 4))]),
             unforeseen=np.array(float(not predicted)),
             motion=motion,
             **hung,
@@ -192,7 +195,7 @@ class Tracker:
         after, step = self._programs.run("track " + " ".join(sources), program, *memory, *inputs)
         self._memory = after
         self._newest = [self._row[key] for key in keys[newest:]]
-        self._windows = dict(zip(keys, counts, strict=True))
+        self._windows = {key: count + 1 for key, count in zip(keys, before, strict=True)}
         self._stamp_ns = stamp_ns
         if mounted[newest:].any() or not T_base_cam:  # else the body stays where it was
             self._last_given = given
@@ -284,6 +287,15 @@ def _pixels(depth: Tensor) -> int:
     height, width = depth.shape[-2:]
     rows, columns = thumbnail_grid(height, width)
     return len(range(height)[rows]) * len(range(width)[columns])
+
+
+def _turnover(before: Sequence[int]) -> float:
+    """Share of the shared views that become established, by how many windows ``before`` each view's pose comes from.
+
+    Only what stays in the window hands its error on; a set that leaves again at once does not.
+    """
+    settled = min(_ESTABLISHED, max(before) + 1)
+    return sum(count + 1 == settled for count in before) / max(1, sum(count > 0 for count in before))
 
 
 def _padded(ranges: np.ndarray | None) -> np.ndarray:

@@ -116,6 +116,9 @@ def advance(
     share = (usable / (windows + 1))[:-1]  # of the means that views' poses are
     stored = memory.poses.index_select(0, row)
 
+    by_last = torch.where(memory.usable, facts["by_last"][0], facts["by_last"][1])
+    turnover, noise = by_last[0], by_last[1:].view(2, 2)
+
     # Scale: from the last window by common depth and baselines, then corrected by the sources.
     remembered = memory.depth, memory.weight
     (coarse, by_ranges), (ways, texture) = beside(
@@ -130,7 +133,7 @@ def advance(
     ratio = replace(ratio, valid=ratio.valid & (texture >= LEAST_TEXTURE))
     flags = usable.expand(len(SOURCES))  # any: of this step they are still to come
     state = ScaleState(memory.log, memory.variance, memory.misfits, memory.idle, memory.age, flags, flags, flags)
-    carried = scale_filter.carry(state, relative(ratio, memory.log), facts["elapsed_s"], facts["turnover"], usable)
+    carried = scale_filter.carry(state, relative(ratio, memory.log), facts["elapsed_s"], turnover, usable)
     scale = _choose(started, carried, state)
     before = scale.log
     unit_depth = typical * torch.exp(-before)
@@ -194,7 +197,7 @@ def advance(
     free = (connected <= found) | memory.found
     steady = weigh(
         body, memory.steady, memory.motion, from_before @ body, facts["unforeseen"], facts["pace"], growth,
-        torch.where(memory.usable, facts["noise"][0], facts["noise"][1]), free, usable,
+        noise, free, usable,
     )  # fmt: skip
     thumbs = thumbs * unit.float()
     after = Memory(

@@ -176,6 +176,29 @@ def test_nothing_is_learnt_from_it():
     assert after.report.scale_variance < 1.5 * before.report.scale_variance
 
 
+@pytest.mark.parametrize("lag", [0, 1])
+def test_of_its_variance_the_unit_inherits_what_usable_windows_say(monkeypatch, lag):
+    """The share of the views that become established, by the windows that the device took for usable."""
+    carry, step, said, true = ScaleFilter.carry, Tracker.step, [], []
+
+    def carried(self, state, ratio, elapsed_s, inherited, usable):
+        said.append(inherited.item())
+        return carry(self, state, ratio, elapsed_s, inherited, usable)
+
+    def stepped(self, views, *inputs):
+        counts = {key: self._memory.windows[row].item() for key, row in self._row.items()} if self._windows else {}
+        counts = [counts.get((view.camera, view.stamp_ns), 0) for view in views]
+        established = sum(count == min(2, max(counts)) for count in counts)
+        true.append(established / max(1, sum(count > 0 for count in counts)))
+        return step(self, views, *inputs)
+
+    monkeypatch.setattr(ScaleFilter, "carry", carried)
+    monkeypatch.setattr(Tracker, "step", stepped)
+    Drive(sim.circle(22), sim.STEREO, dict.fromkeys((6, 11, 12, 16, 18), poses(NAN)), sets=5, lag=lag)
+    assert said == true
+    assert len(set(true[8:])) > 1
+
+
 def test_after_it_the_prediction_reaches_over_two_steps_and_counts_the_less():
     """The robot has stopped meanwhile; an innovation is errors of views for the most part."""
     way, noise = sim.straight(9), np.array([[0.7] * 2, [1.0] * 2])
@@ -240,6 +263,9 @@ def test_where_nothing_else_is_shared_the_next_window_is_lost_and_says_so():
         assert_finite(drive.steps[number])
     moved = drive.steps[7].T_odom_base[:3, 3] - drive.steps[5].T_odom_base[:3, 3]
     assert np.linalg.norm(moved) < 0.06  # where it was, or was to be: a step is 5 cm
+    known_at_once = Drive(sim.straight(10), sim.STEREO, {6: poses(NAN)}, sets=2)
+    assert known_at_once.statuses(5, 6, 7, 8) == ["tracking", "unusable", "tracking", "tracking"]
+    assert known_at_once.steps[-1].covariance is not None and known_at_once.off(9)[0] < 1e-4
 
 
 def test_masks_do_not_go_by_what_was_seen_before_it_was_lost():
