@@ -7,6 +7,7 @@ lie where the newest depth says. That holds while the camera turns on the spot o
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -55,27 +56,38 @@ class NewViews(NamedTuple):
     content: Tensor  # (M, 4) top, left, height, width of what is no padding
 
 
-def scale_by_depth(old: OldViews, new: NewViews, T_new_old: Tensor, log_guess: Tensor) -> tuple[ScaleRatio, Tensor]:
-    """Metres per unit of the new window, and the largest share () of an old view's weight that a newest view sees.
+class Overlay:
+    """Old views laid into the new ones: what does not hang on how long a unit is.
 
     ``T_new_old`` (M, V, 4, 4) are the new window's own poses, in its unit. A point X (metres) of an old view comes to
-    lie at R X + s t in a new one and is there where the depth reads z = s D, so s = (R X)_z / (D - t_z); where it is
-    read depends on s, from ``log_guess`` () on. The scale is the location of all those logarithms: up to half of the
-    weight may be moving objects, hidden surfaces or wrong depth.
+    lie at R X + s t in a new one and is there where the depth reads z = s D, so s = (R X)_z / (D - t_z).
     """
-    R, t = T_new_old[..., :3, :3].float(), T_new_old[..., None, :3, 3].float()  # (M, V, 1, 3)
-    X = old.depth[..., None] * old.rays  # (V, P, 3)
-    # Sums of products: matrix products may be set to TF32 on CUDA, which has 11 bits.
-    turned = (X[None, :, :, None] * R[:, :, None]).sum(-1)  # (M, V, P, 3)
-    surfaces = _Surfaces(new)
-    log, coarse, weight = log_guess, turned[:, :, ::_COARSE], old.weight[:, ::_COARSE]
+
+    def __init__(self, old: OldViews, new: NewViews, T_new_old: Tensor):
+        T = T_new_old.float()
+        R, self.t = T[..., :3, :3], T[..., None, :3, 3]  # (M, V, 1, 3)
+        X = old.depth[..., None] * old.rays  # (V, P, 3)
+        # Sums of products: matrix products may be set to TF32 on CUDA, which has 11 bits.
+        self.turned = (X[None, :, :, None] * R[:, :, None]).sum(-1)  # (M, V, P, 3)
+        self.weight = old.weight
+        self.surfaces = _Surfaces(new)
+
+
+def scale_by_depth(overlay: Overlay, log_guess: Tensor) -> tuple[ScaleRatio, Tensor]:
+    """Metres per unit of the new window, and the largest share () of an old view's weight that a newest view sees.
+
+    Where the points of ``overlay`` are read depends on the scale, from ``log_guess`` () on. The scale is the location
+    of all their logarithms: up to half of the weight may be moving objects, hidden surfaces or wrong depth.
+    """
+    surfaces, turned, t, weight = overlay.surfaces, overlay.turned, overlay.t, overlay.weight
+    log, coarse, few = log_guess, turned[:, :, ::_COARSE], weight[:, ::_COARSE]
     for _ in range(_COARSE_ITERATIONS):
-        values, counts, _ = _compare(surfaces, coarse, t, weight, log)
+        values, counts, _ = _compare(surfaces, coarse, t, few, log)
         median, spread, _ = _median(values, counts)
         enough = ((counts > 0).sum(-1) >= _FEWEST_PIXELS // _COARSE).any()
         log = torch.where(enough & (spread <= _LARGEST_SPREAD), median.double(), log)
-    values, counts, inside = _compare(surfaces, turned, t, old.weight, log)
-    share = (inside * old.weight).sum(-1) / old.weight.sum(-1).clamp(min=1e-9)
+    values, counts, inside = _compare(surfaces, turned, t, weight, log)
+    share = (inside * weight).sum(-1) / weight.sum(-1).clamp(min=1e-9)
     return _location(values, counts), share.amax().double()
 
 
@@ -91,8 +103,7 @@ class _Surfaces:
         self.first = content[..., :2].flip(-1)
         self.last = self.first + content[..., 2:].flip(-1) - 1
         self.last_corner = (self.last - 1).clamp(min=0.0)
-        pair = torch.arange(2, device=new.depth.device)
-        self.corners = (pair[:, None] * self.width + pair).flatten()  # (4,) from the upper left one
+        self.corners = _corners(self.width, new.depth.device)
 
     def read(self, point: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Depth (M, V, P) at the pixels of points (M, V, P, 3) in the new views, whether they have such pixels, and
@@ -100,15 +111,23 @@ class _Surfaces:
         z = point[..., 2:]
         pixel = self.focal * (point[..., :2] / z) + self.centre
         # False for NaN, too.
-        inside = ((pixel >= self.first) & (pixel <= self.last) & (z > 1e-6)).all(-1)
+        inside = ((pixel.clamp(self.first, self.last) == pixel) & (z > 1e-6)).all(-1)
         pixel = torch.where(inside[..., None], pixel, numbers(pixel.device).zero32)
         corner = torch.minimum(pixel.floor(), self.last_corner)
         part = pixel - corner
         index = torch.add(corner[..., 0], corner[..., 1], alpha=self.width).long()  # exact up to 2^24 pixels
         four = self.inverse.gather(1, (index[..., None] + self.corners).flatten(1)).view(*index.shape, 4)
-        smooth = four.amax(-1) <= _LARGEST_STEP * four.amin(-1)  # no edge, and none of the four is far off or NaN
+        least, most = four.aminmax(dim=-1)
+        smooth = most <= _LARGEST_STEP * least  # no edge, and none of the four is far off or NaN
         two = torch.lerp(four[..., ::2], four[..., 1::2], part[..., :1])
         return torch.lerp(two[..., 0], two[..., 1], part[..., 1]).reciprocal(), inside, smooth
+
+
+@functools.cache
+def _corners(width: int, device: torch.device) -> Tensor:
+    """(4,) indices of a pixel and its neighbours to the right and below, from its own, in images of this width."""
+    pair = torch.arange(2, device=device)
+    return (pair[:, None] * width + pair).flatten()
 
 
 def _compare(
@@ -118,8 +137,9 @@ def _compare(
     their weights, from those of old views (V, P); which points are in view. (M, V, P) each."""
     read, inside, smooth = surfaces.read(turned + log.exp().float() * t)  # units
     s = turned[..., 2] / (read - t[..., 2])
-    usable = inside & smooth & (s > 0) & (s < torch.inf)
-    return torch.where(usable, s, numbers(s.device).one32).log(), usable * weight, inside
+    log = s.log()  # not finite where s is not, or is not positive
+    usable = inside & smooth & (log.abs() < torch.inf)
+    return torch.where(usable, log, numbers(s.device).zero32), usable * weight, inside
 
 
 def _median(log: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:

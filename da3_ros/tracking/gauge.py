@@ -33,12 +33,18 @@ def orthonormalize(T: torch.Tensor) -> None:
 
 def invert_rigid(T: torch.Tensor) -> torch.Tensor:
     """Closed-form inverse of rigid transforms (..., 4, 4)."""
-    R_inverse = T[..., :3, :3].transpose(-1, -2)
-    inverse = torch.zeros_like(T)
-    inverse[..., :3, :3] = R_inverse
-    torch.neg(R_inverse @ T[..., :3, 3:], out=inverse[..., :3, 3:])
-    inverse[..., 3, 3].fill_(1.0)  # assigned to a single entry, it would be uploaded
+    turned, rotation, identity = T.transpose(-1, -2), *_identity(T.device, T.dtype)
+    inverse = torch.where(rotation, turned, identity)
+    torch.neg(turned[..., :3, :3] @ T[..., :3, 3:], out=inverse[..., :3, 3:])
     return inverse
+
+
+@functools.cache
+def _identity(device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """(4, 4): which entries of a transform are its rotation's, and the identity."""
+    rotation = torch.ones(4, 4, dtype=torch.bool, device=device)
+    rotation[3], rotation[:, 3] = False, False
+    return rotation, torch.eye(4, dtype=dtype, device=device)
 
 
 def squared_motion(T_world_cam: torch.Tensor, newest: slice, depth: torch.Tensor) -> torch.Tensor:

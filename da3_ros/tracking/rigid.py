@@ -83,9 +83,8 @@ def fit_centres(fit: RotationFit, a: Tensor, b: Tensor) -> RigidFit:
     spread = ((start - centre[..., None, :]).norm(dim=-1) * there).amax(-1, keepdim=True)
     smallest = (spread * (_CAUCHY * _SMALLEST_LENGTH)).clamp(min=_TINY)
     translation, weights, distance = _robust_mean(offset, base, there, fit.half, smallest)
-    T = torch.zeros_like(b[..., 0, :, :])
-    T[..., :3, :3], T[..., :3, 3] = fit.R_b_a, translation
-    T[..., 3, 3].fill_(1.0)  # assigned to a single entry, it would be uploaded
+    T = torch.cat([fit.R_b_a, translation[..., None]], dim=-1)
+    T = torch.cat([T, numbers(T.device).eye[3:].expand(*T.shape[:-2], 1, 4)], dim=-2)
     return RigidFit(T, fit.weights * weights / base.clamp(min=_TINY), fit.angle, distance)
 
 
@@ -120,7 +119,7 @@ def quaternion_of(R: Tensor) -> Tensor:
     linear, constant = _outer_of_rotation(R.device)
     outer = (R.flatten(-2) @ linear + constant).unflatten(-1, (4, 4))
     best = outer.diagonal(dim1=-2, dim2=-1).argmax(-1)[..., None, None]
-    return F.normalize(outer.take_along_dim(best, dim=-2)[..., 0, :], dim=-1)
+    return F.normalize(_pick(outer, best)[..., 0, :], dim=-1)
 
 
 def rotation_of(quaternion: Tensor) -> Tensor:
@@ -163,8 +162,8 @@ def _robust_rotation(
     cosines = quaternion @ quaternion.mT
     agreement = (cosines.abs() * base[..., None, :]).sum(-1) * there
     best = agreement.argmax(-1)[..., None, None]
-    centre = quaternion.take_along_dim(best, dim=-2)
-    quaternion = quaternion * _sign(cosines.take_along_dim(best, dim=-2)).mT
+    centre = _pick(quaternion, best)
+    quaternion = quaternion * _sign(_pick(cosines, best)).mT
     smallest = torch.full_like(half, _CAUCHY * _SMALLEST_ANGLE / 2)
     weight = base
     for _ in range(_ITERATIONS):
@@ -182,13 +181,18 @@ def _robust_mean(
     """Mean (..., 3), weights (..., V) and distances (..., V) of points (..., V, 3)."""
     apart = (points[..., :, None, :] - points[..., None, :, :]).norm(dim=-1)
     medoid = torch.where(there, (apart * base[..., None, :]).sum(-1), numbers(base.device).infinity).argmin(-1)
-    centre = points.take_along_dim(medoid[..., None, None], dim=-2)
+    centre = _pick(points, medoid[..., None, None])
     weight = base
     for _ in range(_ITERATIONS):
         weight = _cauchy((points - centre).norm(dim=-1), base, there, half, smallest)
         total = weight.sum(-1, keepdim=True).clamp(min=_TINY)
         centre = (weight[..., None] * points).sum(-2, keepdim=True) / total[..., None]
     return centre[..., 0, :], weight, (points - centre).norm(dim=-1)
+
+
+def _pick(rows: Tensor, index: Tensor) -> Tensor:
+    """(..., 1, C) of rows (..., V, C), by an index (..., 1, 1) from 0; take_along_dim also counts from the end."""
+    return rows.gather(-2, index.expand(*index.shape[:-1], rows.shape[-1]))
 
 
 def _cauchy(residual: Tensor, base: Tensor, there: Tensor, half: Tensor, smallest: Tensor) -> Tensor:
@@ -204,7 +208,8 @@ def weighted_median(values: Tensor, weights: Tensor) -> Tensor:
     ordered, order = values.sort(dim=-1)
     # In float64 sums of float32 weights are exact, or nearly: on CUDA their order differs from run to run.
     upto = weights.expand_as(values).gather(-1, order).cumsum(-1, dtype=torch.float64)
-    index = torch.searchsorted(upto, upto[..., -1:] / 2).clamp(max=values.shape[-1] - 1)
+    # Not in the last one: the index is then one of a value, whatever the weights are.
+    index = torch.searchsorted(upto[..., :-1].contiguous(), upto[..., -1:] / 2)
     return ordered.gather(-1, index)[..., 0]
 
 

@@ -114,7 +114,7 @@ class ScaleFilter:
         settled = age.clamp(max=self.time_constant_s)
         most = torch.maximum(-torch.expm1(elapsed / -self.time_constant_s), elapsed / (age + elapsed))
         nothing, some = no_measurement(elapsed.device), numbers(elapsed.device)
-        no = nothing.valid
+        no = nothing.valid  # of flags, a < b is b and not a in one operation
         all_ = [nothing if one is None else one for one in measured]
         logs, variances, valid = (torch.stack([getattr(one, n) for one in all_]) for n in ("log", "variance", "valid"))
         refused = torch.stack([no if one.refused is None else one.refused for one in all_])
@@ -136,7 +136,7 @@ class ScaleFilter:
             innovation = logs[source] - log
             first = variance >= UNKNOWN_VARIANCE / 2
             fits = first | (innovation.square() <= _GATE * (variance + variances[source]))
-            jump = may_jump[source] & quiet & ~fits
+            jump = fits < (may_jump[source] & quiet)
             take_over = valid[source] & (first | jump)
             taken = valid[source] & (fits | jump)
             gain = torch.minimum(variance / (variance + repeated[source]), most)
@@ -144,14 +144,14 @@ class ScaleFilter:
             log = torch.addcmul(log, gain, innovation)
             left = torch.addcmul((1 - gain).square() * variance, gain.square(), repeating[source])
             variance = torch.where(take_over, variances[source], left)
-            quiet = quiet & ~taken
+            quiet = taken < quiet
             found[source] = fits, jump, take_over, taken
         fits, jumped, taken_over, used = torch.stack([flag for flags in found for flag in flags]).view(-1, 4).unbind(1)
         # Below zero it counts how often a source that was refused must still say something before it is heard again.
-        misfits = torch.where(valid, misfits * ~(fits | taken_over), state.misfits + (said & ~valid))
-        misfits = misfits * ~refused - self._jump_after * refused
+        misfits = torch.where(valid, misfits * ~(fits | taken_over), state.misfits + (valid < said))
+        misfits = misfits.masked_fill(refused, -self._jump_after)
         age = torch.where(taken_over.any(), numbers(age.device).zero, age)
-        return ScaleState(log, variance, misfits, idle * ~used, age, used, jumped, said & ~used | refused)
+        return ScaleState(log, variance, misfits, idle * ~used, age, used, jumped, (used < said) | refused)
 
 
 def combine(ratios: list[ScaleRatio]) -> ScaleRatio:

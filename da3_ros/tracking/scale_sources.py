@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 
 import torch
@@ -137,6 +138,8 @@ def _where(valid: Tensor, log: Tensor, variance: Tensor) -> ScaleMeasurement:
     return ScaleMeasurement(torch.where(valid, log, some.zero), torch.where(valid, variance, some.infinity), valid)
 
 
+@functools.cache
 def no_measurement(device: torch.device, shape: tuple[int, ...] = ()) -> ScaleMeasurement:
+    """Of a source that says nothing; nobody writes to it."""
     zero = torch.zeros(shape, dtype=torch.float64, device=device)
     return ScaleMeasurement(zero, zero + torch.inf, zero > 0)

@@ -101,7 +101,7 @@ class WindowTracking:
         return self._tracker.step(
             prediction.views, prediction.T_cam_world, K, depth, prediction.depth_conf, prediction.colours,
             self._T_base_cam, self._settings.sources, metres, ranges, self._error_growth(), self._motion_noise(),
-            self._missed(),
+            missed=self._missed(),
         )  # fmt: skip
 
     def _decided(self) -> PendingStep | None:

@@ -22,7 +22,7 @@ from da3_ros.tracking.scale_filter import UNKNOWN_VARIANCE, ScaleFilter, ScaleSt
 from da3_ros.tracking.scale_sources import (
     SOURCES,
 )
-from da3_ros.tracking.steady_motion import weigh
+from da3_ros.tracking.steady_motion import Weighed, weigh
 from da3_ros.tracking.window_scale import (
     LEAST_TEXTURE,
     carried_ratio,
@@ -121,15 +121,15 @@ def advance(
 
     # Scale: from the last window by common depth and baselines, then corrected by the sources.
     remembered = memory.depth, memory.weight
-    (coarse, by_ranges), (ways, texture) = beside(
-        lambda: (
-            coarse_depth(remembered, facts, row, shared, K, depth, confidence, usable),
-            measured_by_ranges(sources, facts, depth),
-        ),
-        lambda: (compare_ways(facts, shared, T_world_cam, stored), texture_of(colours)),
+    coarse, ways = beside(
+        lambda: coarse_depth(remembered, facts, row, shared, T_world_cam, K, depth, confidence, usable),
+        lambda: compare_ways(facts, shared, T_world_cam, stored),
     )
     thumbs, weights = coarse.depth, coarse.weight
-    ratio, seen, baseline, typical = carried_ratio(memory.log, facts, T_world_cam, ways, K, depth, coarse, newest)
+    (ratio, seen, baseline, typical), (by_ranges, texture) = beside(
+        lambda: carried_ratio(memory.log, ways, coarse),
+        lambda: (measured_by_ranges(sources, facts, depth), texture_of(colours)),
+    )
     ratio = replace(ratio, valid=ratio.valid & (texture >= LEAST_TEXTURE))
     flags = usable.expand(len(SOURCES))  # any: of this step they are still to come
     state = ScaleState(memory.log, memory.variance, memory.misfits, memory.idle, memory.age, flags, flags, flags)
@@ -182,23 +182,27 @@ def advance(
     body = torch.lerp(body, memory.body, torch.where(metric, facts["kept"][1], facts["kept"][0]))
     body = torch.where(usable, body, memory.body)
     from_body, from_before, from_last = invert_rigid(torch.stack([body, memory.body, memory.steady]))
-    arms = _first_seen(memory.arms, indices["arm"], from_body @ T_odom_cam[newest], facts["armed"][newest], usable)
-    T_odom_cam, misfits = _on_body(facts, T_odom_cam, bodies, body, metric, newest)
-    places = T_odom_cam[:, :3, 3]
-    middle = facts["even"] @ places
-    centre = torch.where(together, middle, places.index_select(0, chief[1:])[0])
-    centre = torch.where(usable, centre, memory.centre)
-    # A view's pose is the mean of what its windows say: one window's noise then moves the frame by little.
-    T_odom_cam = torch.where(known[:, None, None], blend(stored, T_odom_cam, share), T_odom_cam)
 
-    # What is told. What is remembered stays as the windows have it: with the told poses in it, what is left out of one
-    # step would change the unit of the next window.
-    # What the body did was in another unit, in which noise may be known for one step more, or it is not known.
-    free = (connected <= found) | memory.found
-    steady = weigh(
-        body, memory.steady, memory.motion, from_before @ body, facts["unforeseen"], facts["pace"], growth,
-        noise, free, usable,
-    )  # fmt: skip
+    def kept() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        at = from_body @ T_odom_cam[newest]
+        arms = _first_seen(memory.arms, indices["arm"], at, facts["armed"][newest], usable)
+        held, misfits = _on_body(facts, T_odom_cam, bodies, body, metric, newest)
+        places = held[:, :3, 3]
+        middle = facts["even"] @ places
+        centre = torch.where(together, middle, places.index_select(0, chief[1:])[0])
+        centre = torch.where(usable, centre, memory.centre)
+        # A view's pose is the mean of what its windows say: one window's noise then moves the frame by little.
+        return torch.where(known[:, None, None], blend(stored, held, share), held), centre, arms, misfits
+
+    def weighed() -> Weighed:
+        # What the body did was in another unit, in which noise may be known for one step more, or it is not known.
+        free = (connected <= found) | memory.found
+        went, unforeseen = from_before @ body, facts["unforeseen"]
+        return weigh(body, memory.steady, memory.motion, went, unforeseen, facts["pace"], growth, noise, free, usable)
+
+    # What is told, beside what is remembered. That stays as the windows have it: with the told poses in it, what is
+    # left out of one step would change the unit of the next window.
+    (T_odom_cam, centre, arms, misfits), steady = beside(kept, weighed)
     thumbs = thumbs * unit.float()
     after = Memory(
         memory.poses.index_copy(0, row, T_odom_cam),

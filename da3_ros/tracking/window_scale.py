@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from da3_ros.tracking.depth_scale import NewViews, OldViews, ScaleRatio, scale_by_depth
+from da3_ros.tracking.depth_scale import NewViews, OldViews, Overlay, ScaleRatio, scale_by_depth
 from da3_ros.tracking.gauge import invert_rigid
 from da3_ros.tracking.numbers import numbers
 from da3_ros.tracking.rigid import weighted_median
@@ -87,12 +87,12 @@ def texture_of(colours: Tensor) -> Tensor:
 
 
 class Coarse(NamedTuple):
-    """Coarse depth of the newest views in the window's unit, and of the older ones in metres."""
+    """Coarse depth of the newest views in the window's unit, and the older ones' in metres laid into them."""
 
     depth: Tensor  # (M, P) float32, of the newest
     weight: Tensor  # (M, P) float32
     typical: Tensor  # () in the window's unit
-    old: OldViews | None
+    overlay: Overlay | None  # None where all views are new
     typical_old: Tensor  # () metres
     any_old: Tensor  # () bool
 
@@ -102,13 +102,14 @@ def coarse_depth(
     facts: dict[str, Tensor],
     row: Tensor,
     shared: Tensor,
+    T_world_cam: Tensor,
     K: Tensor,
     depth: Tensor,
     confidence: Tensor,
     usable: Tensor,
 ) -> Coarse:
     """Of the newest views, as ``_thumbnails``; and what is ``remembered``, depth in metres and weights (R, P) each, of
-    the older ones in their ``row`` (N,), which counts where they are ``shared`` (N,)."""
+    the older ones in their ``row`` (N,), which counts where they are ``shared`` (N,). ``T_world_cam`` (N, 4, 4)."""
     thumbs, weights = _thumbnails(depth, confidence, facts["content"], usable)
     unit_depth = weighted_median(thumbs.flatten(), weights.flatten()).double()
     old = len(K) - len(depth)
@@ -119,40 +120,31 @@ def coarse_depth(
     weight_old = remembered[1].index_select(0, row[:old]) * shared[:old, None].float()
     metres_old = weighted_median(depth_old.flatten(), weight_old.flatten()).double()
     views = OldViews(depth_old, weight_old, _rays(K[:old], *depth.shape[-2:]))
-    return Coarse(thumbs, weights, unit_depth, views, metres_old, weight_old.sum() > 0)
+    T_new_old = invert_rigid(T_world_cam[old:])[:, None] @ T_world_cam[:old]
+    overlay = Overlay(views, NewViews(depth, K[old:], facts["content"]), T_new_old)
+    return Coarse(thumbs, weights, unit_depth, overlay, metres_old, weight_old.sum() > 0)
 
 
-def carried_ratio(
-    log: Tensor,
-    facts: dict[str, Tensor],
-    T_world_cam: Tensor,
-    ways: Ways,
-    K: Tensor,
-    depth: Tensor,
-    coarse: Coarse,
-    newest: slice,
-) -> tuple[ScaleRatio, Tensor, Tensor, Tensor]:
+def carried_ratio(log: Tensor, ways: Ways, coarse: Coarse) -> tuple[ScaleRatio, Tensor, Tensor, Tensor]:
     """Metres per unit by what is remembered; what the newest views see of it; longest baseline over depth; depth.
 
     ``log`` (): of the last window's metres per unit, where nothing tells it.
     """
     measured = ways.baselines
-    if coarse.old is not None:
+    if coarse.overlay is not None:
         guess = coarse.typical_old.clamp(min=1e-9).log() - coarse.typical.log()
         guess = torch.where(coarse.any_old, guess, log)
         guess = torch.where(measured.valid, measured.log, guess)
-        T_new_old = invert_rigid(T_world_cam[newest])[:, None] @ T_world_cam[: newest.start]
-        new = NewViews(depth, K[newest], facts["content"])
-        by_depth, seen = scale_by_depth(coarse.old, new, T_new_old, guess)
+        by_depth, seen = scale_by_depth(coarse.overlay, guess)
     else:
-        by_depth, seen = _nothing(depth.device), torch.zeros((), dtype=torch.float64, device=depth.device)
+        by_depth, seen = _nothing(log.device), numbers(log.device).zero
     guess = torch.where(by_depth.valid, by_depth.log, torch.where(measured.valid, measured.log, log))
     typical = coarse.typical * guess.exp()
     baseline = ways.longest_baseline / typical.clamp(min=1e-9)
     measured = measured.unless(baseline < SHORTEST_BASELINE)
-    by_baseline = ScaleRatio(measured.log, measured.variance, measured.valid, numbers(depth.device).one)
+    by_baseline = ScaleRatio(measured.log, measured.variance, measured.valid, numbers(log.device).one)
     # Without depth to compare, nothing is known of moving objects.
-    by_depth = replace(by_depth, steady=torch.where(by_depth.valid, by_depth.steady, numbers(depth.device).one))
+    by_depth = replace(by_depth, steady=torch.where(by_depth.valid, by_depth.steady, numbers(log.device).one))
     return combine([by_depth, by_baseline]), seen, baseline, typical
 
 

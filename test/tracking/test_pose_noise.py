@@ -66,9 +66,9 @@ def test_what_was_learnt_decides_how_views_count_in_the_next_step(monkeypatch):
     """Of windows whose errors do not grow; and in each step the covariance takes views as that step has."""
     given, said, step, learn = [], [], Tracker.step, ErrorGrowth.learn
 
-    def watched(self, *args):
+    def watched(self, *args, **more):
         given.append(args[-2])  # before the noise of its motion
-        return step(self, *args)
+        return step(self, *args, **more)
 
     def learning(self, motion, off, counted):
         learn(self, motion, off, counted)

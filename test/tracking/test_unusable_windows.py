@@ -185,12 +185,12 @@ def test_of_its_variance_the_unit_inherits_what_usable_windows_say(monkeypatch, 
         said.append(inherited.item())
         return carry(self, state, ratio, elapsed_s, inherited, usable)
 
-    def stepped(self, views, *inputs):
+    def stepped(self, views, *inputs, **more):
         counts = {key: self._memory.windows[row].item() for key, row in self._row.items()} if self._windows else {}
         counts = [counts.get((view.camera, view.stamp_ns), 0) for view in views]
         established = sum(count == min(2, max(counts)) for count in counts)
         true.append(established / max(1, sum(count > 0 for count in counts)))
-        return step(self, views, *inputs)
+        return step(self, views, *inputs, **more)
 
     monkeypatch.setattr(ScaleFilter, "carry", carried)
     monkeypatch.setattr(Tracker, "step", stepped)
