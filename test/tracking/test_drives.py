@@ -50,8 +50,9 @@ def test_states_are_recognised():
 def test_what_tells_nothing_of_the_scale_is_recognised(monkeypatch):
     turns = Scenario("", sim.turning(12, 1.6), {"front": sim.mount(0.0, 0.0, 0.0)}, "metric_model", sets=2)
     assert {step.status for step in Drive(turns).steps[1:]} == {"no_overlap"}
-    moving = Scenario("", sim.circle(12), sim.STEREO, noise=sim.Noise(depth=0.02, outliers=0.4))
-    assert {step.status for step in Drive(moving).steps[1:]} == {"moving_objects"}
+    moving = Drive(Scenario("", sim.circle(12), sim.STEREO, noise=sim.Noise(depth=0.02, outliers=0.4)))
+    assert {step.status for step in moving.steps[1:]} == {"moving_objects"}
+    assert moving.scale_errors.max() < 0.02
     random = np.random.default_rng(0)
 
     def blank_wall(window):
@@ -61,6 +62,9 @@ def test_what_tells_nothing_of_the_scale_is_recognised(monkeypatch):
 
     monkeypatch.setattr(simulated_windows, "colours", blank_wall)
     assert {step.status for step in Drive(Scenario("", sim.circle(8), sim.STEREO)).steps[1:]} == {"textureless"}
+    turning = [step.report for step in Drive(Scenario("", sim.turning(8, 0.02), sim.FRONT, "none")).steps]
+    assert len({report.log_scale for report in turning}) == 1 and not any(report.carried for report in turning)
+    assert np.all(np.diff([report.frame_scale_variance for report in turning][1:]) > 0.05**2)
 
 
 def test_a_robot_that_stands_still_keeps_its_anchors():

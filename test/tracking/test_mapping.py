@@ -8,9 +8,11 @@ import pytest
 from da3_ros.evaluation import simulated_maps as drives
 from da3_ros.evaluation import simulated_windows as sim
 from da3_ros.geometry.se3 import T_from
+from da3_ros.tracking.keyframe_map import _Layer
 from da3_ros.tracking.loop_closure import SharedWindow
 from da3_ros.tracking.mapping import Mapper, MappingSettings, OdomChange
 from da3_ros.tracking.places import Candidate
+from da3_ros.tracking.pose_graph import PoseGraph
 from da3_ros.tracking.similarity import scale_of
 
 SETTINGS = MappingSettings(window_views=4, voxel_m=0.2, keyframe_motion=0.15, interval=4, delay=3)
@@ -121,6 +123,37 @@ def test_keyframes_are_bounded_and_loops_still_close(eight):
     assert report.keyframes == 60
     assert report.loops >= 1
     assert keyframe_error(mapper, eight) < 0.5 * odometry_error(eight)
+
+
+def test_a_step_does_a_small_part_of_the_work_after_a_loop(monkeypatch, eight):
+    """One iteration of the solver, eight keyframes of a map that is built anew, one window in so many steps."""
+    iterations, built, windows = [], [], []
+    step, advance, put = Mapper.step, PoseGraph.advance, _Layer.put
+
+    def stepped(self, maps):
+        iterations.append(0)
+        built.append(0)
+        step(self, maps)
+        windows.append(self.report().windows)
+
+    def advanced(self):
+        optimizer = self._optimizer
+        before = optimizer.iterations()
+        done = advance(self)
+        iterations[-1] += optimizer.iterations() - before
+        return done
+
+    def put_in(self, *args):
+        built[-1] += 1
+        put(self, *args)
+
+    monkeypatch.setattr(Mapper, "step", stepped)
+    monkeypatch.setattr(PoseGraph, "advance", advanced)
+    monkeypatch.setattr(_Layer, "put", put_in)
+    run(eight)
+    assert max(iterations) == 1 and sum(iterations) >= 6
+    assert min(np.diff(np.flatnonzero(np.diff(windows)))) == SETTINGS.interval > SETTINGS.delay
+    assert max(built) <= 8 + 1 and built.count(8) + built.count(9) > 2  # and the step's own keyframe
 
 
 def test_standing_still_adds_no_keyframes():
