@@ -30,6 +30,8 @@ def test_exact_depth_in_random_gauges(name):
     assert drive.position_error <= 0.001 * max(drive.distance, 1.0)
     assert drive.largest_jump < 0.001
     assert math.isnan(result.scale_median_percent) or result.scale_median_percent < 2.0
+    own = 0.02 if "off in each window" in name else 1e-4  # of the depth
+    assert math.isnan(result.cloud_m) == ("nothing metric" in name) and not result.cloud_m > own
     assert "lost" not in result.statuses
 
 
@@ -38,6 +40,8 @@ def test_five_percent_depth_noise(name):
     drive = Drive(ALL[name])
     assert drive.position_error < 0.01 * max(drive.distance, 1.0)
     assert np.isnan(drive.scale_errors).all() or np.median(drive.scale_errors) < 0.02
+    assert drive.largest_jump < 0.005
+    assert not drive.result().cloud_m > (0.12 if "outlier" in name else 0.09)  # the depth's own noise
 
 
 def test_states_are_recognised():
