@@ -9,13 +9,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from training_helpers import TINY, tiny_run, walls
 
 from da3_ros.cli.main import main
 from da3_ros.errors import ConfigError, WeightsError
 from da3_ros.model import VARIANTS, load_model
 from da3_ros.training import journal
+from da3_ros.training.checkpoints import published
 from da3_ros.training.config import Shape
 from da3_ros.training.data import draw_decoded
 from da3_ros.training.losses import LossWeights, objective
@@ -229,6 +230,29 @@ def test_weights_go_from_run_to_run_and_into_the_published_layout(tmp_path, caps
     assert "out.safetensors: 0.78 M parameters, 1.6 MB" in capsys.readouterr().out
     model = load_model("tiny", tmp_path / "out.safetensors")
     assert all(torch.equal(value, first.mean.weights[name].half().float()) for name, value in model.named_parameters())
+
+
+def test_the_mean_of_runs_and_files_is_exported(tmp_path, capsys):
+    """Each counts the same; taken in fp32, so it may lie between two values of fp16."""
+    first, second = make(tmp_path / "first"), make(tmp_path / "second", seed=5)
+    first.run()
+    second.run()
+    network = make(tmp_path / "none").network
+    save_file(published(dict(network.named_parameters()), torch.float32), tmp_path / "third.safetensors")
+    weights = [str(tmp_path / name) for name in ("first", "second", "third.safetensors")]
+    for dtype in ("float32", "float16"):
+        output = tmp_path / "new" / f"{dtype}.safetensors"
+        assert main(["train", "export", "--mean", *weights, "--output", str(output), "--dtype", dtype]) == 0
+        assert f"{dtype}.safetensors: 0.78 M parameters" in capsys.readouterr().out
+        written = load_file(output)
+        assert written.keys() == published(dict(network.named_parameters()), torch.float32).keys()
+        for name, value in network.named_parameters():
+            mean = torch.stack([first.mean.weights[name], second.mean.weights[name], value.detach()]).double().mean(0)
+            expected = mean.to(getattr(torch, dtype))
+            assert written[f"model.{name}"].dtype == expected.dtype
+            torch.testing.assert_close(written[f"model.{name}"], expected, rtol=1e-6 if dtype == "float32" else 1e-3,
+                                       atol=1e-7)  # fmt: skip
+    assert load_model("tiny", tmp_path / "new" / "float16.safetensors").variant.name == "tiny"
 
 
 def test_weights_of_another_network_are_refused(tmp_path):
