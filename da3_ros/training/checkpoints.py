@@ -17,7 +17,7 @@ from da3_ros.model.layout import PREFIX, check_layout, network_layout
 from da3_ros.model.network import DepthAnything3
 from da3_ros.training.config import RunConfig
 from da3_ros.training.optim import RunningMean, Schedule
-from da3_ros.training.parts import read_parts, write_parts
+from da3_ros.training.parts import read_parts, write_parts, write_whole
 
 STATES, WEIGHTS = "states", "weights"        # in the folder of a run
 _KEEP = 2
@@ -44,7 +44,7 @@ def save_state(
             tensors |= {f"{key}/{names[id(parameter)]}": value for key, value in kept.items()}
     write_parts(tensors, target)
     state = {"step": step, "config": asdict(config), "schedule": asdict(schedule)}
-    (target / _STATE).write_text(json.dumps(state, indent=1))
+    write_whole(target / _STATE, json.dumps(state, indent=1))       # last: what has it is complete
     for old in _states(folder)[:-_KEEP]:
         shutil.rmtree(old)
     return target

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from da3_ros.training.parts import write_whole
+
 _FIGURES, _TENSORBOARD = "figures.jsonl", "tensorboard"
 
 
@@ -93,8 +95,8 @@ def _open_board(folder: Path, done: int) -> Any:
 
 
 def _forget_after(file: Path, step: int) -> None:
-    """Drops the lines of steps that will be done again."""
+    """Drops the lines of steps that will be done again, and one that a killed run left unfinished."""
     if not file.exists():
         return
-    lines = [line for line in file.read_text().splitlines() if json.loads(line)["step"] <= step]
-    file.write_text("".join(f"{line}\n" for line in lines))
+    lines = [line for line in file.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+    write_whole(file, "".join(line for line in lines if json.loads(line)["step"] <= step))

@@ -59,6 +59,13 @@ def read_parts(path: Path) -> dict[str, Tensor]:
     return _joined(found)
 
 
+def write_whole(file: Path, text: str) -> None:
+    """Writes a text file, all of it or, where the process is killed meanwhile, nothing: what was there stays."""
+    partial = file.with_name(file.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(file)
+
+
 def _pieces(tensors: Mapping[str, Tensor], part_bytes: int) -> Iterator[tuple[str, Tensor]]:
     """Tensors in order; those that are too large for a part cut into groups of rows."""
     for name, tensor in tensors.items():

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from da3_ros.training.checkpoints import published
 from da3_ros.training.config import Shape
 from da3_ros.training.data import draw_decoded
 from da3_ros.training.losses import LossWeights, objective
+from da3_ros.training.parts import write_parts
 from da3_ros.training.processes import Processes
 from da3_ros.training.targets import make_targets
 from da3_ros.training.trainer import Trainer
@@ -73,6 +75,44 @@ def test_a_killed_run_loses_nothing(tmp_path):
     assert [one["step"] for one in figures(tmp_path / "killed")] == [2, 4, 6]
     losses = [[one["loss"] for one in figures(tmp_path / name)] for name in ("whole", "killed")]
     assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("moment", ["the tensors are written", "the state's last file is written"])
+def test_a_run_killed_while_it_saves_loses_nothing(tmp_path, monkeypatch, moment):
+    """In the save after step 6 half of a file is written: what counts is the state of step 3, whole."""
+    whole = make(tmp_path / "whole")
+    whole.run()
+
+    def half_of_tensors(tensors, folder, *arguments):
+        if "step-00000006" in folder.name:
+            (folder.parent / f"{folder.name}.partial").mkdir(parents=True)
+            (folder.parent / f"{folder.name}.partial" / "part-001-of-002.safetensors").write_bytes(b"half")
+            raise Killed
+        write_parts(tensors, folder, *arguments)
+
+    write_text = Path.write_text
+
+    def half_of_text(path, text, *arguments, **named):
+        if "step-00000006" in str(path):
+            write_text(path, text[: len(text) // 2], *arguments, **named)
+            raise Killed
+        write_text(path, text, *arguments, **named)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        if moment == "the tensors are written":
+            patch.setattr("da3_ros.training.checkpoints.write_parts", half_of_tensors)
+        else:
+            patch.setattr(Path, "write_text", half_of_text)
+        make(tmp_path / "killed").run()
+    with (tmp_path / "killed" / "figures.jsonl").open("a") as file:
+        file.write('{"step": 7, "lo')
+    resumed = make(tmp_path / "killed")
+    assert resumed.done == 3 and resumed.run()
+    assert same(whole, resumed)
+    assert [one["step"] for one in figures(tmp_path / "killed")] == [2, 4, 6]
+    assert [one.name for one in sorted((tmp_path / "killed" / "states").glob("step*"))] == [
+        "step-00000003", "step-00000006",
+    ]  # fmt: skip
 
 
 def test_a_run_asked_to_end_finishes_its_step_and_goes_on_later(tmp_path):
