@@ -56,7 +56,8 @@ def test_robots_turn_in_place(monkeypatch):
 
 def test_drones_fly_sideways_and_up_and_down(monkeypatch):
     ahead, left, up, _ = steps_of(moved(monkeypatch, "drone"))
-    assert (up.mean(1) > 0.05).any() and (up.mean(1) < -0.05).any()
+    climbed, flown = up.mean(1), (ahead.square() + left.square()).sqrt().mean(1)
+    assert (climbed > 0.2 * flown).float().mean() > 0.2 and (climbed < -0.2 * flown).float().mean() > 0.1
     assert (left.mean(1).abs() > ahead.mean(1).abs()).float().mean() > 0.2
     pitch = moved(monkeypatch, "drone").T_world_cam[:, :, 0, 2, 2].clamp(-1, 1).asin()
     assert (pitch < -math.radians(20)).any() and pitch.diff(dim=1).abs().mean() > math.radians(1)
