@@ -66,6 +66,12 @@ class Journal:
             shown = " ".join(f"{name} {value:.4g}" for name, value in figures.items())
             print(shown, file=sys.stderr, flush=True)
 
+    def keep(self) -> None:
+        """Puts on the disk what was sent for, before a state is: a run that goes on does not say it again."""
+        self.flush()
+        if self._board:
+            self._board.flush()
+
     def picture(self, step: int, name: str, image: Tensor) -> None:
         """A picture (3, H, W), 0..1."""
         if self._board:
@@ -91,7 +97,7 @@ def _open_board(folder: Path, done: int) -> Any:
         print("TensorBoard is not installed (pip install tensorboard): figures go to figures.jsonl only",
               file=sys.stderr)  # fmt: skip
         return None
-    return SummaryWriter(str(folder), purge_step=done)
+    return SummaryWriter(str(folder), purge_step=done + 1)
 
 
 def _forget_after(file: Path, step: int) -> None:

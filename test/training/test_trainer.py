@@ -77,6 +77,16 @@ def test_a_killed_run_loses_nothing(tmp_path):
     assert losses[0] == losses[1]
 
 
+def test_a_killed_run_has_the_figures_up_to_its_last_state(tmp_path):
+    """Those of the very step after which it was written, too, which come back from the device later."""
+    with pytest.raises(Killed):
+        make(tmp_path, KilledAfter(5), checkpoint_every=2).run()
+    assert [one["step"] for one in figures(tmp_path)] == [2, 4]
+    resumed = make(tmp_path, checkpoint_every=2)
+    assert resumed.done == 4 and resumed.run()
+    assert [one["step"] for one in figures(tmp_path)] == [2, 4, 6]
+
+
 @pytest.mark.parametrize("moment", ["the tensors are written", "the state's last file is written"])
 def test_a_run_killed_while_it_saves_loses_nothing(tmp_path, monkeypatch, moment):
     """In the save after step 6 half of a file is written: what counts is the state of step 3, whole."""
@@ -168,6 +178,9 @@ class Board:
     def add_image(self, name, image, step):
         self.pictures.append((step, image))
 
+    def flush(self):
+        pass
+
     def close(self):
         pass
 
@@ -182,6 +195,27 @@ def test_curves_and_pictures(tmp_path, monkeypatch):
     assert {tuple(image.shape) for _, image in board.pictures} == {(3, 2 * 28, 4 * 42)}
     image = board.pictures[0][1]
     assert 0 <= image.min() and image.max() <= 1 and image.isfinite().all()
+
+
+@pytest.mark.optional("tensorboard")
+def test_tensorboard_has_the_curves_and_pictures_of_a_run_that_went_on(tmp_path):
+    """Of both parts of a killed run: its files hold every report once, and the pictures."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    settings = {"shapes": (Shape(2, 28, 42, 2),), "pictures_every": 3}
+    with pytest.raises(Killed):
+        make(tmp_path, KilledAfter(6), **settings).run()        # one of them is for the picture
+    make(tmp_path, **settings).run()
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    written = figures(tmp_path)
+    assert [(one.step, one.value) for one in events.Scalars("loss")] == [
+        (one["step"], pytest.approx(one["loss"])) for one in written
+    ]
+    assert {"samples/s", "rate", "gradient norm", "camera"} <= set(events.Tags()["scalars"])
+    [name] = events.Tags()["images"]
+    assert [one.step for one in events.Images(name)] == [3, 6]
+    assert (events.Images(name)[0].height, events.Images(name)[0].width) == (2 * 28, 4 * 42)
 
 
 def test_batches_may_be_used_several_times(tmp_path):
