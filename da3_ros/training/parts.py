@@ -11,7 +11,7 @@ from torch import Tensor
 
 from da3_ros.errors import WeightsError
 
-PART_BYTES = 16_000_000         # of the tensors in one file; the header adds some kilobytes to them
+PART_BYTES = 15_500_000         # of the tensors in one file, which with its header stays below 16 MB
 _NAME = "part-{:03d}-of-{:03d}.safetensors"
 _SLICE = "@"                    # ends the name of a tensor that is cut: name@row
 
