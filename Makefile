@@ -25,7 +25,7 @@ demo: env  ## images of several cameras through a real node, over DDS (ARGS="--i
 test: env-test  ## the tests, in two processes (ARGS="test/ingest -k sync" for some of them, in one)
 	@.venv/bin/python -m pytest $(or $(ARGS),--numprocesses 2 --dist loadfile)
 
-test-optional:  ## the tests that need Open3D, Rerun or scikit-image (0.7 GB to download)
+test-optional:  ## the tests that need Open3D, Rerun, scikit-image or TensorBoard (0.7 GB to download)
 	@$(BUILD_ENV) --test --optional
 	@.venv/bin/python -m pytest -m optional $(ARGS)
 

@@ -60,6 +60,8 @@ setup(
         "rerun": ["rerun-sdk>=0.24"],
         # Pictures on the surfaces of scenes for training (da3_ros/training/worlds/image_textures.py).
         "textures": ["scikit-image>=0.22"],
+        # Curves and pictures of training runs (da3_ros/training/journal.py).
+        "tensorboard": ["tensorboard"],
         # Surfaces fused from depth (da3_ros/evaluation/fusion.py): 0.45 GB.
         "tsdf": ["open3d>=0.19,<0.20"],
     },

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from da3_ros.cli import train_distill, train_evaluate
+from da3_ros.errors import ConfigError
 from da3_ros.streaming.device import choose_device
 
 _DTYPES = ("float16", "bfloat16", "float32")
@@ -27,7 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     action = actions.add_parser("export", help="the weights of a run as a checkpoint in the published layout")
     action.set_defaults(act=_export)
-    action.add_argument("run", type=Path, metavar="DIR", help="folder of a run, of one of its states, or of parts")
+    action.add_argument(
+        "runs", type=Path, nargs="+", metavar="WEIGHTS",
+        help="folder of a run, of one of its states, or of parts, or a safetensors file",
+    )  # fmt: skip
+    action.add_argument("--mean", action="store_true", help="the mean of several WEIGHTS; each counts the same")
     action.add_argument("--output", type=Path, required=True, metavar="FILE", help="safetensors file to write")
     action.add_argument("--dtype", default="float16", choices=_DTYPES, help="default: %(default)s")
 
@@ -80,13 +85,16 @@ def _run(args: argparse.Namespace) -> int:
 
 def _export(args: argparse.Namespace) -> int:
     import torch
-    from safetensors.torch import save_file
 
-    from da3_ros.training.checkpoints import published, read_weights
+    from da3_ros.model.weights import write_tensors
+    from da3_ros.training.checkpoints import mean_weights, published
 
-    weights = published(read_weights(args.run), getattr(torch, args.dtype))
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    save_file(weights, args.output, metadata={"format": "pt"})
+    if len(args.runs) > 1 and not args.mean:
+        raise ConfigError(f"{len(args.runs)} weights for one file: give one of them, or --mean for the mean of all")
+    if len(args.runs) == 1 and args.mean:
+        raise ConfigError(f"a mean takes two weights or more, and there is only {args.runs[0]}: leave out --mean")
+    weights = published(mean_weights(args.runs), getattr(torch, args.dtype))
+    write_tensors(weights, args.output)
     print(f"{args.output}: {sum(value.numel() for value in weights.values()) / 1e6:.2f} M parameters, "
           f"{args.output.stat().st_size / 1e6:.1f} MB")  # fmt: skip
     return 0

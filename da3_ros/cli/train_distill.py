@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from da3_ros.config import ANY_VIEW_VARIANTS, NESTED_VARIANTS, RANDOM_CHECKPOINT
-from da3_ros.errors import WeightsError
+from da3_ros.errors import ConfigError, WeightsError
 from da3_ros.streaming.device import choose_device
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from da3_ros.training.config import RunConfig
     from da3_ros.training.distillation import Lesson, Lessons
+
+_SOURCE = "distillation.json"   # in the folder of the run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=2000, help="default: %(default)s")
     parser.add_argument("--batch", type=int, default=8, help="windows of a step (default: %(default)s)")
     parser.add_argument("--learning-rate", type=float, default=1e-4, help="default: %(default)s")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder of the run")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="folder of the run (default: runs/V-distilled)")
     parser.add_argument("--minutes", type=float, help="stop training after this time, with a checkpoint")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     parser.add_argument("--accept-noncommercial", action="store_true", help="use weights with such a licence")
@@ -43,19 +46,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Let the teacher look at the recordings, then train the student on what it saw."""
+    from da3_ros.training.parts import write_whole
     from da3_ros.training.processes import Processes
     from da3_ros.training.trainer import Trainer
 
     device = choose_device(args.device)
+    folder = args.output or Path("runs") / f"{args.student}-distilled"
+    taught_by = _source_of(args)
+    _check_same(folder, taught_by)
     lessons = _teach(args, device)
     config = _config(args, lessons)
-    trainer = Trainer(config, lessons, args.output, Processes(0, 1, device))
+    trainer = Trainer(config, lessons, folder, Processes(0, 1, device))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / _SOURCE, json.dumps(taught_by, indent=1))
     finished = trainer.run(args.minutes)
     print(
         f"step {trainer.done} of {trainer.schedule.steps}"
-        f"{'' if finished else '; the same command goes on from there'}; weights: {args.output / 'weights'}"
+        f"{'' if finished else '; the same command goes on from there'}; weights: {folder / 'weights'}"
     )
     return 0
+
+
+def _source_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What decides the lessons of a run: its configuration knows nothing of it."""
+    bags = [str(path.expanduser().absolute()) for path in args.bags]
+    return {"teacher": args.teacher, "bags": bags, "topics": args.topics, "sets": args.sets,
+            "process_res": args.process_res}  # fmt: skip
+
+
+def _check_same(folder: Path, taught_by: Mapping[str, Any]) -> None:
+    """Raises ConfigError where the run in ``folder`` learns something else: to go on with it would be a lie."""
+    file = folder / _SOURCE
+    if not file.is_file():
+        return
+    before = json.loads(file.read_text(encoding="utf-8"))
+    other = [name for name, value in taught_by.items() if before.get(name) != value]
+    if other:
+        raise ConfigError(f"{folder} holds a distillation with another {', '.join(other)}: give another --output")
 
 
 def _teach(args: argparse.Namespace, device: torch.device) -> Lessons:

@@ -6,6 +6,8 @@ strict about every key and shape.
 
 import logging
 import os
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -119,7 +121,12 @@ def fill_from_file(model: Network, path: Path, device: torch.device, dtype: torc
 
 
 def save_checkpoint(model: Network, path: str | Path) -> None:
-    """Writes the network's parameters in the published layout; shared parameters once.
+    """Writes the network's parameters in the published layout, as ``write_tensors`` does; shared parameters once."""
+    write_tensors({PREFIX + name: value.detach().contiguous() for name, value in model.named_parameters()}, Path(path))
+
+
+def write_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Writes tensors as one safetensors file.
 
     What was at ``path`` stays as it was until all of the new file is on the disk. Raises WeightsError where that
     cannot be written.
@@ -127,18 +134,18 @@ def save_checkpoint(model: Network, path: str | Path) -> None:
     from safetensors import SafetensorError  # here, so that networks also run where torch is all there is
     from safetensors.torch import save_file
 
-    tensors = {PREFIX + name: value.detach().contiguous() for name, value in model.named_parameters()}
-    path = Path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")      # in the same folder, so that it can be renamed
     try:
-        save_file(tensors, part, metadata={"format": "pt"})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(dict(tensors), part, metadata={"format": "pt"})
         with part.open("rb") as file:
             os.fsync(file.fileno())
         part.replace(path)
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"cannot write the checkpoint {path} ({one_line(error)})") from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):                 # such as a folder that could not be made
+            part.unlink()
 
 
 def find_weights(checkpoint: str | Path, variant: str) -> Path:

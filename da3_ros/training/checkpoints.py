@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from da3_ros.errors import ConfigError, WeightsError
+from da3_ros.model.checkpoint import WEIGHTS_FILE, read_config
 from da3_ros.model.layout import PREFIX, check_layout, network_layout
 from da3_ros.model.network import DepthAnything3
 from da3_ros.training.config import RunConfig
 from da3_ros.training.optim import RunningMean, Schedule
-from da3_ros.training.parts import read_parts, write_parts
+from da3_ros.training.parts import read_parts, write_parts, write_whole
 
 STATES, WEIGHTS = "states", "weights"        # in the folder of a run
 _KEEP = 2
@@ -43,7 +44,7 @@ def save_state(
             tensors |= {f"{key}/{names[id(parameter)]}": value for key, value in kept.items()}
     write_parts(tensors, target)
     state = {"step": step, "config": asdict(config), "schedule": asdict(schedule)}
-    (target / _STATE).write_text(json.dumps(state, indent=1))
+    write_whole(target / _STATE, json.dumps(state, indent=1))       # last: what has it is complete
     for old in _states(folder)[:-_KEEP]:
         shutil.rmtree(old)
     return target
@@ -92,13 +93,42 @@ def _format_of(parameter: Tensor, value: Tensor) -> torch.memory_format:
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Weights by parameter name, fp32: of a file or folder in the published layout, or of the state of a run.
 
-    Of a run it is the running mean in the newest state that the folder ``path`` holds.
+    Of a run it is the running mean in the newest state that the folder ``path`` holds. Raises WeightsError where
+    there are none, and for tensors under names that the published layout does not have.
     """
     states = _states(path) or _states(path / STATES)
     tensors = read_parts(states[-1] if states else path)
     mean = {name.removeprefix("mean/"): value for name, value in tensors.items() if name.startswith("mean/")}
-    plain = {name.removeprefix(PREFIX): value for name, value in tensors.items() if name.startswith(PREFIX)}
-    return {name: value.float() for name, value in (mean or plain).items()}
+    foreign = [name for name in tensors if not name.startswith(PREFIX)]
+    if not tensors or (foreign and not mean):
+        found = f"has a tensor '{foreign[0]}'" if foreign else "has no tensors"
+        raise WeightsError(f"{path} {found}: weights in the published layout are named {PREFIX}...")
+    return {name.removeprefix(PREFIX): value.float() for name, value in (mean or tensors).items()}
+
+
+def mean_weights(paths: Sequence[Path]) -> dict[str, Tensor]:
+    """The mean of the weights at several ``paths``, each of which counts the same, by parameter name, fp32.
+
+    Two of them are in memory at a time. Raises WeightsError where one cannot be read, or is of another network than
+    the first: another variant, or other names or shapes.
+    """
+    first, *others = paths
+    total = read_weights(first)
+    wanted = {PREFIX + name: tuple(value.shape) for name, value in total.items()}
+    for path in others:
+        variants = _named_variant(first), _named_variant(path)
+        if None not in variants and len(set(variants)) > 1:
+            raise WeightsError(f"{path} belongs to '{variants[1]}', {first} to '{variants[0]}': these have no mean")
+        weights = read_weights(path)
+        found = {PREFIX + name: tuple(value.shape) for name, value in weights.items()}
+        check_layout(wanted, found, f"{path} is of another network than {first}")
+        total = {name: value + weights[name] for name, value in total.items()}
+    return {name: value / len(paths) for name, value in total.items()}
+
+
+def _named_variant(path: Path) -> str | None:
+    """The variant that a config.json beside a published file names; None where there is none."""
+    return read_config(path.parent) if path.name == WEIGHTS_FILE else None
 
 
 def load_weights(network: DepthAnything3, path: Path, keep: str = "") -> None:

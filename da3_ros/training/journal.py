@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from da3_ros.training.parts import write_whole
+
 _FIGURES, _TENSORBOARD = "figures.jsonl", "tensorboard"
 
 
@@ -64,6 +66,12 @@ class Journal:
             shown = " ".join(f"{name} {value:.4g}" for name, value in figures.items())
             print(shown, file=sys.stderr, flush=True)
 
+    def keep(self) -> None:
+        """Puts on the disk what was sent for, before a state is: a run that goes on does not say it again."""
+        self.flush()
+        if self._board:
+            self._board.flush()
+
     def picture(self, step: int, name: str, image: Tensor) -> None:
         """A picture (3, H, W), 0..1."""
         if self._board:
@@ -89,12 +97,12 @@ def _open_board(folder: Path, done: int) -> Any:
         print("TensorBoard is not installed (pip install tensorboard): figures go to figures.jsonl only",
               file=sys.stderr)  # fmt: skip
         return None
-    return SummaryWriter(str(folder), purge_step=done)
+    return SummaryWriter(str(folder), purge_step=done + 1)
 
 
 def _forget_after(file: Path, step: int) -> None:
-    """Drops the lines of steps that will be done again."""
+    """Drops the lines of steps that will be done again, and one that a killed run left unfinished."""
     if not file.exists():
         return
-    lines = [line for line in file.read_text().splitlines() if json.loads(line)["step"] <= step]
-    file.write_text("".join(f"{line}\n" for line in lines))
+    lines = [line for line in file.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+    write_whole(file, "".join(line for line in lines if json.loads(line)["step"] <= step))

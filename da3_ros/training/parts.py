@@ -11,7 +11,7 @@ from torch import Tensor
 
 from da3_ros.errors import WeightsError
 
-PART_BYTES = 16_000_000         # of the tensors in one file; the header adds some kilobytes to them
+PART_BYTES = 15_500_000         # of the tensors in one file, which with its header stays below 16 MB
 _NAME = "part-{:03d}-of-{:03d}.safetensors"
 _SLICE = "@"                    # ends the name of a tensor that is cut: name@row
 
@@ -57,6 +57,13 @@ def read_parts(path: Path) -> dict[str, Tensor]:
         except (SafetensorError, OSError) as error:
             raise WeightsError(f"{file} is not a complete safetensors file ({str(error).splitlines()[0]})") from error
     return _joined(found)
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Writes a text file, all of it or, where the process is killed meanwhile, nothing: what was there stays."""
+    partial = file.with_name(file.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(file)
 
 
 def _pieces(tensors: Mapping[str, Tensor], part_bytes: int) -> Iterator[tuple[str, Tensor]]:

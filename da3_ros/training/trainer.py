@@ -98,6 +98,8 @@ class Trainer:
                 if journal and journal.shows_pictures and self.done % self.config.pictures_every == 0:
                     self._show(journal)
                 if self.done % self.config.checkpoint_every == 0:
+                    if journal:
+                        journal.keep()
                     self.save()
         if journal:
             journal.close()

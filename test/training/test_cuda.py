@@ -71,6 +71,23 @@ def test_a_run_learns_and_goes_on(tmp_path, compiled):
     assert last < 0.8 * losses[0]
 
 
+def test_nothing_in_a_step_waits_for_the_device(tmp_path):
+    """Once both kinds of batches were seen: scenes are rendered, gradients made, weights moved, and nobody waits."""
+    config = tiny_run(shapes=SHAPES, steps=500, decoded=0.5, together=2, checkpoint_every=500,
+                      losses=LossWeights(relative=0.3, match=0.25))  # fmt: skip
+    trainer = Trainer(config, SceneSource(DEVICE, compiled=False), tmp_path, Processes(0, 1, DEVICE))
+    while len(trainer._captured) < len(SHAPES):
+        trainer.train_step()
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(6 * config.together):
+            figures = trainer.train_step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert all(value.isfinite() for value in figures.values())
+
+
 @pytest.mark.slow
 def test_a_long_run_of_several_kinds_of_batches(tmp_path):
     """Rendered scenes, made ahead beside hundreds of captured steps, as in a real run."""

@@ -113,19 +113,30 @@ def test_samples_are_stretches_of_windows(recorded):
     assert torch.equal(batch.images, lessons(torch.arange(20), 2, (HEIGHT, WIDTH)).images)
 
 
-def test_the_command(recorded, tmp_path, capsys):
+def test_the_command(recorded, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     network, bag = recorded
     save_checkpoint(network, tmp_path / "teacher.safetensors")
     arguments = ["train", "distill", "--teacher", tmp_path / "teacher.safetensors", "--student", "tiny",
                  "--init", "random", "--bags", bag, "--process-res", WIDTH, "--steps", 60, "--batch", 1,
-                 "--learning-rate", 2e-3, "--output", tmp_path / "run", "--device", "cpu"]  # fmt: skip
+                 "--learning-rate", 2e-3, "--device", "cpu"]  # fmt: skip
+    run = tmp_path / "runs" / "tiny-distilled"
     assert main([str(one) for one in arguments]) == 0
     printed = capsys.readouterr()
     assert "tiny taught 1 windows; 4 of 4 views aligned to measured depth" in printed.err
     assert "step 60 of 60; weights:" in printed.out
-    assert list((tmp_path / "run" / "weights").glob("*.safetensors"))
-    losses = [json.loads(line)["loss"] for line in (tmp_path / "run" / "figures.jsonl").open()]
+    assert list((run / "weights").glob("*.safetensors"))
+    losses = [json.loads(line)["loss"] for line in (run / "figures.jsonl").open()]
     assert losses[-1] < losses[0]
+
+    # The same command goes on, here with a run that is done; one with other lessons does not pass for it.
+    assert main([str(one) for one in arguments]) == 0
+    capsys.readouterr()
+    assert main([str(one) for one in [*arguments, "--sets", 3]]) == 2
+    assert "tiny-distilled holds a distillation with another sets: give another --output" in capsys.readouterr().err
+    other = [write_bag(tmp_path / "other", []) if one == bag else one for one in arguments]
+    assert main([str(one) for one in other]) == 2
+    assert "with another bags" in capsys.readouterr().err
 
 
 def test_a_teacher_that_is_none(recorded, tmp_path, capsys):

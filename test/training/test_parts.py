@@ -28,6 +28,15 @@ def test_round_trip_in_parts(tmp_path):
         assert torch.equal(found[name], value) and found[name].dtype == value.dtype, name
 
 
+def test_files_are_at_most_16_megabytes(tmp_path):
+    """Of a state with as many small tensors as a network has, whose names are in the header."""
+    name = "exp_avg_sq/backbone.pretrained.blocks.{}.attn.qkv.weight.{:030}"
+    small = {name.format(i, i): torch.zeros(2500) for i in range(3500)}
+    write_parts({**small, "large": torch.zeros(3000, 2000)}, tmp_path / "all")
+    sizes = [file.stat().st_size for file in (tmp_path / "all").iterdir()]
+    assert sum(sizes) > 59e6 and max(sizes) <= 16e6
+
+
 def test_channels_last_tensors_keep_their_values(tmp_path):
     kernel = torch.randn(4, 6, 3, 3).to(memory_format=torch.channels_last)
     write_parts({"kernel": kernel}, tmp_path / "all", part_bytes=300)

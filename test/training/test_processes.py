@@ -33,17 +33,22 @@ def reference_of_both(seed, step, rank, shape, posed, device):
     return torch.cat([draw_reference(seed, step, rank, shape, posed, device) for rank in (0, 1)])
 
 
-@pytest.mark.slow
-def test_two_processes_make_one_larger_batch(tmp_path, monkeypatch):
-    """Both end with the same weights: those of one process with batches of twice the size."""
+def run_two(folder, device):
+    """Weights of the two processes after a run under torchrun."""
     program = Path(__file__).parent / "one_of_two.py"
     root = Path(__file__).parents[2]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*torchrun, program, tmp_path]
+    command = [*torchrun, program, folder, device]
     environment = {**os.environ, "PYTHONPATH": f"{root}:{program.parent}", "OMP_NUM_THREADS": "1"}
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, env=environment, timeout=200)
     assert done.returncode == 0, done.stderr[-3000:]
-    one, two = (load_file(tmp_path / f"rank{rank}.safetensors") for rank in (0, 1))
+    return [load_file(folder / f"rank{rank}.safetensors") for rank in (0, 1)]
+
+
+@pytest.mark.slow
+def test_two_processes_make_one_larger_batch(tmp_path, monkeypatch):
+    """Both end with the same weights: those of one process with batches of twice the size."""
+    one, two = run_two(tmp_path, "cpu")
     assert all(torch.equal(value, two[name]) for name, value in one.items())
 
     monkeypatch.setitem(VARIANTS, "tiny", TINY)
@@ -56,6 +61,18 @@ def test_two_processes_make_one_larger_batch(tmp_path, monkeypatch):
     for name, value in alone.mean.weights.items():
         assert torch.allclose(one[name], value, atol=2e-4), name
     assert max((one[name] - value).abs().max() for name, value in before.items()) > 1e-3
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+def test_two_gpus_end_with_the_same_weights(tmp_path, monkeypatch):
+    """Captured steps, each process on a GPU of its own; they were trained."""
+    one, two = run_two(tmp_path, "cuda")
+    assert all(torch.equal(value, two[name]) for name, value in one.items())
+    monkeypatch.setitem(VARIANTS, "tiny", TINY)
+    begun = Trainer(tiny_run(steps=4), walls, tmp_path / "begun", Processes(0, 1, CPU)).mean.weights
+    assert all(value.isfinite().all() for value in one.values())
+    assert max((one[name] - value).abs().max() for name, value in begun.items()) > 1e-3
 
 
 def test_a_process_sees_its_own_gpu_only(monkeypatch):

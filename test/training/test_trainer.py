@@ -6,19 +6,22 @@ import os
 import signal
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from training_helpers import TINY, tiny_run, walls
 
 from da3_ros.cli.main import main
 from da3_ros.errors import ConfigError, WeightsError
 from da3_ros.model import VARIANTS, load_model
 from da3_ros.training import journal
+from da3_ros.training.checkpoints import published
 from da3_ros.training.config import Shape
 from da3_ros.training.data import draw_decoded
 from da3_ros.training.losses import LossWeights, objective
+from da3_ros.training.parts import write_parts
 from da3_ros.training.processes import Processes
 from da3_ros.training.targets import make_targets
 from da3_ros.training.trainer import Trainer
@@ -74,6 +77,54 @@ def test_a_killed_run_loses_nothing(tmp_path):
     assert losses[0] == losses[1]
 
 
+def test_a_killed_run_has_the_figures_up_to_its_last_state(tmp_path):
+    """Those of the very step after which it was written, too, which come back from the device later."""
+    with pytest.raises(Killed):
+        make(tmp_path, KilledAfter(5), checkpoint_every=2).run()
+    assert [one["step"] for one in figures(tmp_path)] == [2, 4]
+    resumed = make(tmp_path, checkpoint_every=2)
+    assert resumed.done == 4 and resumed.run()
+    assert [one["step"] for one in figures(tmp_path)] == [2, 4, 6]
+
+
+@pytest.mark.parametrize("moment", ["the tensors are written", "the state's last file is written"])
+def test_a_run_killed_while_it_saves_loses_nothing(tmp_path, monkeypatch, moment):
+    """In the save after step 6 half of a file is written: what counts is the state of step 3, whole."""
+    whole = make(tmp_path / "whole")
+    whole.run()
+
+    def half_of_tensors(tensors, folder, *arguments):
+        if "step-00000006" in folder.name:
+            (folder.parent / f"{folder.name}.partial").mkdir(parents=True)
+            (folder.parent / f"{folder.name}.partial" / "part-001-of-002.safetensors").write_bytes(b"half")
+            raise Killed
+        write_parts(tensors, folder, *arguments)
+
+    write_text = Path.write_text
+
+    def half_of_text(path, text, *arguments, **named):
+        if "step-00000006" in str(path):
+            write_text(path, text[: len(text) // 2], *arguments, **named)
+            raise Killed
+        write_text(path, text, *arguments, **named)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        if moment == "the tensors are written":
+            patch.setattr("da3_ros.training.checkpoints.write_parts", half_of_tensors)
+        else:
+            patch.setattr(Path, "write_text", half_of_text)
+        make(tmp_path / "killed").run()
+    with (tmp_path / "killed" / "figures.jsonl").open("a") as file:
+        file.write('{"step": 7, "lo')
+    resumed = make(tmp_path / "killed")
+    assert resumed.done == 3 and resumed.run()
+    assert same(whole, resumed)
+    assert [one["step"] for one in figures(tmp_path / "killed")] == [2, 4, 6]
+    assert [one.name for one in sorted((tmp_path / "killed" / "states").glob("step*"))] == [
+        "step-00000003", "step-00000006",
+    ]  # fmt: skip
+
+
 def test_a_run_asked_to_end_finishes_its_step_and_goes_on_later(tmp_path):
     """SIGTERM, as a cluster sends it before it kills."""
     whole = make(tmp_path / "whole")
@@ -127,6 +178,9 @@ class Board:
     def add_image(self, name, image, step):
         self.pictures.append((step, image))
 
+    def flush(self):
+        pass
+
     def close(self):
         pass
 
@@ -141,6 +195,27 @@ def test_curves_and_pictures(tmp_path, monkeypatch):
     assert {tuple(image.shape) for _, image in board.pictures} == {(3, 2 * 28, 4 * 42)}
     image = board.pictures[0][1]
     assert 0 <= image.min() and image.max() <= 1 and image.isfinite().all()
+
+
+@pytest.mark.optional("tensorboard")
+def test_tensorboard_has_the_curves_and_pictures_of_a_run_that_went_on(tmp_path):
+    """Of both parts of a killed run: its files hold every report once, and the pictures."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    settings = {"shapes": (Shape(2, 28, 42, 2),), "pictures_every": 3}
+    with pytest.raises(Killed):
+        make(tmp_path, KilledAfter(6), **settings).run()        # one of them is for the picture
+    make(tmp_path, **settings).run()
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    written = figures(tmp_path)
+    assert [(one.step, one.value) for one in events.Scalars("loss")] == [
+        (one["step"], pytest.approx(one["loss"])) for one in written
+    ]
+    assert {"samples/s", "rate", "gradient norm", "camera"} <= set(events.Tags()["scalars"])
+    [name] = events.Tags()["images"]
+    assert [one.step for one in events.Images(name)] == [3, 6]
+    assert (events.Images(name)[0].height, events.Images(name)[0].width) == (2 * 28, 4 * 42)
 
 
 def test_batches_may_be_used_several_times(tmp_path):
@@ -229,6 +304,29 @@ def test_weights_go_from_run_to_run_and_into_the_published_layout(tmp_path, caps
     assert "out.safetensors: 0.78 M parameters, 1.6 MB" in capsys.readouterr().out
     model = load_model("tiny", tmp_path / "out.safetensors")
     assert all(torch.equal(value, first.mean.weights[name].half().float()) for name, value in model.named_parameters())
+
+
+def test_the_mean_of_runs_and_files_is_exported(tmp_path, capsys):
+    """Each counts the same; taken in fp32, so it may lie between two values of fp16."""
+    first, second = make(tmp_path / "first"), make(tmp_path / "second", seed=5)
+    first.run()
+    second.run()
+    network = make(tmp_path / "none").network
+    save_file(published(dict(network.named_parameters()), torch.float32), tmp_path / "third.safetensors")
+    weights = [str(tmp_path / name) for name in ("first", "second", "third.safetensors")]
+    for dtype in ("float32", "float16"):
+        output = tmp_path / "new" / f"{dtype}.safetensors"
+        assert main(["train", "export", "--mean", *weights, "--output", str(output), "--dtype", dtype]) == 0
+        assert f"{dtype}.safetensors: 0.78 M parameters" in capsys.readouterr().out
+        written = load_file(output)
+        assert written.keys() == published(dict(network.named_parameters()), torch.float32).keys()
+        for name, value in network.named_parameters():
+            mean = torch.stack([first.mean.weights[name], second.mean.weights[name], value.detach()]).double().mean(0)
+            expected = mean.to(getattr(torch, dtype))
+            assert written[f"model.{name}"].dtype == expected.dtype
+            torch.testing.assert_close(written[f"model.{name}"], expected, rtol=1e-6 if dtype == "float32" else 1e-3,
+                                       atol=1e-7)  # fmt: skip
+    assert load_model("tiny", tmp_path / "new" / "float16.safetensors").variant.name == "tiny"
 
 
 def test_weights_of_another_network_are_refused(tmp_path):
