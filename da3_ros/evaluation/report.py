@@ -247,8 +247,10 @@ def _run(metrics: Mapping[str, Any]) -> str:
     parts = [table(("", ""), [(_RUN.get(name, name), value) for name, value in run.items()], "settings")]
     if latency:
         parts.append("<h3>Latency (ms)</h3>")
-        rows = [[stage, *(each.get(name) for name in _LATENCY)] for stage, each in latency.items()]
-        parts.append(table(("stage", *_LATENCY.values()), rows))
+        # The node tells no longest times.
+        known = [name for name in _LATENCY if any(each.get(name) is not None for each in latency.values())]
+        rows = [[stage, *(each.get(name) for name in known)] for stage, each in latency.items()]
+        parts.append(table(("stage", *(_LATENCY[name] for name in known)), rows))
     notes = [*metrics["notes"], *((metrics["trajectory"] or {}).get("notes", ()))]
     notes += [f"lost: {text}" for text in metrics["lost"]] + [
         f"not used: {n} images of {what}" for what, n in dropped.items()
