@@ -161,7 +161,7 @@ def _tiles(metrics: Mapping[str, Any]) -> str:
         ate = trajectory["ate"]["se3"]
         found.append(("ATE (SE3), RMSE", ate and ate["rmse"], " m"))
         found.append(("Pose AUC@30", (trajectory["auc"] or {}).get("30"), ""))
-        found.append(("Length error", trajectory["scale_error"] and 100 * trajectory["scale_error"], " %"))
+        found.append(("Scale error", trajectory["scale_error"] and 100 * trajectory["scale_error"], " %"))
     found.append(("Estimates per second", run.get("rate_hz"), ""))
     found.append(("Times real time, first step included", run.get("real_time_factor"), ""))
     tiles = "".join(
