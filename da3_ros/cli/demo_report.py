@@ -108,7 +108,7 @@ def _camera_counts(
 
 def table(report: Report, title: str, pace: str) -> str:
     """The figures for a terminal."""
-    width = max(10, *(len(name) for name in report.cameras))
+    width = max(10, *map(len, (*report.cameras, *report.latency_ms)))
     lines = [title, f"{'frames':<{width}} {'sent':>8} {'received':>9} {'out':>8} {'dropped':>8}"]
     for name, counts in report.cameras.items():
         reasons = ", ".join(f"{count} {reason}" for reason, count in counts.reasons.items())

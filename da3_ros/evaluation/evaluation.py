@@ -86,7 +86,10 @@ class Evaluation:
             images = [resolve(config.image_topic(camera), settings.namespace) for camera in self._truth.depth_topics]
             self._surface = SurfaceScore(settings.surface, bag.count(images))
         runs = not (settings.estimates or settings.external)
-        self._found = Findings({}, run_settings(config, self._truth.evaluated_with(), runs), notes=self._truth.notes)
+        self._found = Findings(
+            {}, run_settings(config, self._truth.evaluated_with(), runs), notes=self._truth.notes,
+            left_out=self._truth.left_out,
+        )  # fmt: skip
         self._found.consistency = {camera: ConsistencyScore() for camera in config.cameras}
         if settings.external_frame:
             self._truth.follow(settings.external_frame)
@@ -120,7 +123,7 @@ class Evaluation:
         if found.figures is not None:
             found.figures.elapsed_s = time.perf_counter() - self._started
         found.surface = self._score_surface()
-        found.lost += self._bag.lost
+        found.lost.merge(self._bag.losses())
         found.notes += [self._bag.unchecked] if self._bag.unchecked else []
         return found
 
@@ -221,7 +224,7 @@ class Evaluation:
         if topic in recording.topics:
             poses = read_poses(recording, topic)
             if poses.unusable:
-                self._found.notes.append(f"{poses.unusable} poses on {topic} are no rotation and finite place")
+                self._found.notes.append(f"{len(poses.unusable)} poses on {topic} are no rotation and finite place")
             for stamp_ns, T in zip(poses.trajectory.stamps_ns.tolist(), poses.trajectory.T_world_body, strict=True):
                 self._note_pose(stamp_ns, T, poses.frame)
         if self._scene is not None:
@@ -236,7 +239,7 @@ class Evaluation:
             else:
                 self._score_window(found)
         self._found.source |= run.summary()
-        self._found.lost += recording.lost
+        self._found.lost.merge(recording.losses())
         self._found.notes += [recording.unchecked] if recording.unchecked else []
 
     def _external(self, file: Path) -> Iterator[EstimatedFrame]:

@@ -14,6 +14,7 @@ from da3_ros.evaluation.run_settings import common
 from da3_ros.evaluation.score import ConsistencyScore, DepthScore, TrajectoryPiece, score_trajectory
 from da3_ros.evaluation.trajectory import Trajectory
 from da3_ros.evaluation.up_axis import UpAxis, up_of_cameras, up_of_way
+from da3_ros.ingest.remarks import Remarks
 
 
 @dataclass
@@ -62,7 +63,7 @@ class Findings:
     (4, 4) of the true poses' frame by stamp, a dictionary for each piece without a jump of their world, beside the
     ``truth`` of that time. ``upward`` (3,): sum over ``looked`` pictures of what is up in them, in the true world.
     ``source``: what was scored, and ``settings``: with what (see run_settings). ``figures``: of the pipeline, where it
-    was run. ``surface`` and ``novel_views`` are of whole recordings."""
+    was run. ``surface`` and ``novel_views`` are of whole recordings. ``left_out``: notes with numbers of messages."""
 
     source: dict[str, Any]
     settings: dict[str, Any] = field(default_factory=dict)
@@ -78,8 +79,9 @@ class Findings:
     figures: RunFigures | None = None
     surface: dict[str, Any] | None = None
     novel_views: dict[str, Any] | None = None
-    lost: list[str] = field(default_factory=list)
+    lost: Remarks = field(default_factory=Remarks)
     notes: list[str] = field(default_factory=list)
+    left_out: Remarks = field(default_factory=Remarks)
 
     def merge(self, later: Findings) -> None:
         """Take over what ``later`` has found in another recording, or in a later part of the same. Of the settings what
@@ -103,12 +105,13 @@ class Findings:
         self.truth_frame = self.truth_frame if self.truth_frame is not None else later.truth_frame
         if self.figures is not None and later.figures is not None:
             self.figures.merge(later.figures)
-        self.lost += [text for text in later.lost if text not in self.lost]
+        self.lost.merge(later.lost)
+        self.left_out.merge(later.left_out)
         self.notes += [text for text in later.notes if text not in self.notes]
 
     def summary(self, tolerance_ns: int) -> dict[str, Any]:
         """All numbers. ``tolerance_ns``: between poses that belong together."""
-        notes = list(self.notes)
+        notes = [*self.notes, *self.left_out.texts()]
         run = dict(self.source)
         if self.figures is not None:
             run |= self.figures.summary()
@@ -122,7 +125,7 @@ class Findings:
             "surface": self.surface,
             "novel_views": self.novel_views,
             "run": run,
-            "lost": list(self.lost),
+            "lost": self.lost.texts(),
             "notes": notes,
         }
 

@@ -20,6 +20,7 @@ from da3_ros.evaluation.truth import DEPTH_TOPIC, DepthTruth, TruePoses, pose_to
 from da3_ros.ingest.bag import Bag
 from da3_ros.ingest.bag_cameras import IMAGE
 from da3_ros.ingest.from_msg import calibration_from_info
+from da3_ros.ingest.remarks import Remarks
 from da3_ros.ingest.transforms import STATIC_TOPIC, TRANSFORM_TYPES, TransformTree
 from da3_ros.replay.estimates import resolve
 
@@ -28,7 +29,9 @@ _SLACK_NS = 10 * _NS  # of poses around a part of a recording
 
 
 class GroundTruth:
-    """The truth in ``bag`` for the cameras of ``config``. ``notes``: sentences about what is not known.
+    """The truth in ``bag`` for the cameras of ``config``.
+
+    ``notes``: sentences about what is not known, and ``left_out`` those about poses that are none.
 
     ``calibrations`` and ``frame_ids`` by camera; ``poses``: the true ones, None where there are none, and the topic,
     transform or file ``pose_source`` that they are from. Raises InputError for topics and files that are named and not
@@ -39,6 +42,7 @@ class GroundTruth:
         self._bag, self._config, self._settings, self._span = bag, config, settings, span
         self._tolerance_ns = round(settings.tolerance_s * _NS)
         self.notes: list[str] = []
+        self.left_out = Remarks()
         self.frame_ids: dict[str, str] = {}
         self.calibrations = self._read_calibrations()
         self._tree = self._read_transforms()
@@ -123,8 +127,14 @@ class GroundTruth:
         start_ns, stop_ns = max(0, span.start_ns - _SLACK_NS), min(span.stop_ns, FOREVER_NS - _SLACK_NS) + _SLACK_NS
         topic = settings.pose_topic or next(pose_topics(self._bag), None)
         if settings.pose_tf:
-            found = read_transforms(self._bag, *settings.pose_tf, start_ns, stop_ns)
             self.pose_source = "transforms {}:{}".format(*settings.pose_tf)
+            try:
+                found = read_transforms(self._bag, *settings.pose_tf, start_ns, stop_ns)
+            except InputError:
+                if span == WHOLE:
+                    raise
+                self.notes.append(f"there are no {self.pose_source} of some parts: no errors there")
+                return None
         elif topic is not None:
             found = read_poses(self._bag, topic, start_ns, stop_ns)
             self.pose_source = topic
@@ -137,8 +147,8 @@ class GroundTruth:
         else:
             self.notes.append("there are no true poses: no errors of poses")
             return None
-        if found.unusable:
-            self.notes.append(f"{found.unusable} true poses are no rotation and finite place: left out")
+        for stamp_ns in found.unusable:
+            self.left_out.count("", " true poses are no rotation and finite place: left out", stamp_ns)
         return replace(found, frame=settings.pose_frame or found.frame)
 
     def _read_calibrations(self) -> dict[str, CameraCalibration]:

@@ -161,7 +161,7 @@ def _tiles(metrics: Mapping[str, Any]) -> str:
         ate = trajectory["ate"]["se3"]
         found.append(("ATE (SE3), RMSE", ate and ate["rmse"], " m"))
         found.append(("Pose AUC@30", (trajectory["auc"] or {}).get("30"), ""))
-        found.append(("Length error", trajectory["scale_error"] and 100 * trajectory["scale_error"], " %"))
+        found.append(("Scale error", trajectory["scale_error"] and 100 * trajectory["scale_error"], " %"))
     found.append(("Estimates per second", run.get("rate_hz"), ""))
     found.append(("Times real time, first step included", run.get("real_time_factor"), ""))
     tiles = "".join(
@@ -247,8 +247,10 @@ def _run(metrics: Mapping[str, Any]) -> str:
     parts = [table(("", ""), [(_RUN.get(name, name), value) for name, value in run.items()], "settings")]
     if latency:
         parts.append("<h3>Latency (ms)</h3>")
-        rows = [[stage, *(each.get(name) for name in _LATENCY)] for stage, each in latency.items()]
-        parts.append(table(("stage", *_LATENCY.values()), rows))
+        # The node tells no longest times.
+        known = [name for name in _LATENCY if any(each.get(name) is not None for each in latency.values())]
+        rows = [[stage, *(each.get(name) for name in known)] for stage, each in latency.items()]
+        parts.append(table(("stage", *(_LATENCY[name] for name in known)), rows))
     notes = [*metrics["notes"], *((metrics["trajectory"] or {}).get("notes", ()))]
     notes += [f"lost: {text}" for text in metrics["lost"]] + [
         f"not used: {n} images of {what}" for what, n in dropped.items()

@@ -15,6 +15,8 @@ from da3_ros.evaluation.trajectory import Trajectory, TrajectoryAlignment, align
 from da3_ros.evaluation.up_axis import UpAxis
 
 _FEW = 40  # points of a line that are marked
+# Size of a chart, and what its row is called, for two and for three side by side.
+_HALF, _THIRD = ((560, 260), "row"), ((400, 240), "row three")
 
 
 def trajectory_plots(trajectory: Mapping[str, Any] | None) -> str:
@@ -77,6 +79,7 @@ def start_of(metrics: Mapping[str, Any]) -> int:
 def over_time_plots(metrics: Mapping[str, Any]) -> str:
     """Errors of the depth of each camera, its scale, and the error of the position."""
     start_ns = start_of(metrics)
+    size, row = _THIRD if len(metrics["depth"]) > 1 else _HALF  # three charts of each camera, and one of the position
     charts = []
     for camera, score in metrics["depth"].items():
         entries = score["over_time"]
@@ -89,21 +92,23 @@ def over_time_plots(metrics: Mapping[str, Any]) -> str:
             _drawn(entries, start_ns, "delta1_median", "medians aligned", 1),
             _drawn(entries, start_ns, "covered", "covered", 3),
         ]
-        for label, lines in (("AbsRel", error), ("\N{GREEK SMALL LETTER DELTA}1, share of pixels", share)):
-            charts.append((f"Depth of {camera}", line_chart(lines, "time (s)", label, from_zero=True)))
-        scale = line_chart(
-            [_drawn(entries, start_ns, "scale", "ratio of the medians", 4)], "time (s)", "true / estimated depth"
-        )
-        charts.append((f"Scale of {camera}", scale))
+        scale = [_drawn(entries, start_ns, "scale", "ratio of the medians", 4)]
+        for what, label, lines in (
+            ("error of depth", "AbsRel", error),
+            ("pixels within 25 %", "\N{GREEK SMALL LETTER DELTA}1, share of pixels", share),
+            ("scale of depth", "true / estimated depth", scale),
+        ):
+            chart = line_chart(lines, "time (s)", label, size, from_zero=lines is not scale)
+            charts.append((f"{camera}: {what}", chart))
     trajectory = metrics["trajectory"]
     if trajectory:
         estimated, how = _aligned(trajectory["positions"], "se3")
         distance = np.linalg.norm(estimated - np.array(trajectory["positions"]["true"]), axis=1).tolist()
         seconds = [(stamp - start_ns) / 1e9 for stamp in trajectory["positions"]["stamps_ns"]]
         line = Series("distance from the true position", seconds, distance, 1, dots=len(seconds) <= _FEW)
-        charts.append((f"Position, {how}", line_chart([line], "time (s)", "error (m)", from_zero=True)))
+        charts.append((f"Position, {how}", line_chart([line], "time (s)", "error (m)", size, from_zero=True)))
     blocks = "".join(f"<div><h3>{escape(title)}</h3>{chart}</div>" for title, chart in charts)
-    return f'<div class="row">{blocks}</div>' if charts else ""
+    return f'<div class="{row}">{blocks}</div>' if charts else ""
 
 
 def _drawn(entries: Sequence[Mapping[str, Any]], start_ns: int, key: str, label: str, colour: int) -> Series:

@@ -28,7 +28,9 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 4
 th, td { text-align: right; padding: 4px 12px; border-bottom: 1px solid var(--rule); white-space: nowrap; }
 th { color: var(--dim); font-weight: 600; } th:first-child, td:first-child { text-align: left; padding-left: 0; }
 table.settings td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
+th.text, td.text { text-align: left; }
 .row { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(440px, 100%), 1fr)); gap: 18px; }
+.row.three { grid-template-columns: repeat(auto-fill, minmax(min(320px, 100%), 1fr)); }
 figure { margin: 0; } svg { width: 100%; height: auto; display: block; }
 .grid { stroke: var(--rule); stroke-width: 1; } .tick, .label { fill: var(--dim); font-size: 11px; }
 .label { font-size: 12px; }
@@ -43,7 +45,7 @@ path.dashed { stroke-dasharray: 6 4; }
 .hidden { display: none; }
 .maps { display: grid; grid-template-columns: repeat(auto-fit, minmax(200px, 1fr)); gap: 10px; }
 .maps img { width: 100%; display: block; border-radius: 4px; cursor: zoom-in; image-rendering: pixelated; }
-.maps img.photo { image-rendering: auto; } .maps img.photo + figcaption { margin-top: 16px; }
+.maps img.photo { image-rendering: auto; } .maps img.photo + figcaption { margin-top: 20px; }
 .maps figure.large { grid-column: 1 / -1; } .maps figure.large img { cursor: zoom-out; } figcaption { font-size: 12px; }
 .bar { display: flex; align-items: center; gap: 6px; font-size: 11px; color: var(--dim); margin-top: 3px; }
 .bar i { flex: 1; height: 7px; border-radius: 3px; }

@@ -15,9 +15,18 @@ class Link(NamedTuple):
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[Any]], kind: str = "") -> str:
-    """An HTML table; numbers with four digits, None as a dash, a Link as one."""
-    head = "".join(f"<th>{escape(text)}</th>" for text in heads)
-    body = "".join(f"<tr>{''.join(f'<td>{_cell(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    """An HTML table; numbers with four digits, None as a dash, a Link as one. Columns of words begin on the left."""
+    rows = list(rows)
+    # The first column does so by the style sheet, and settings do.
+    kinds = [
+        ' class="text"' if column and not kind and rows and all(isinstance(row[column], str) for row in rows) else ""
+        for column in range(len(heads))
+    ]
+    head = "".join(f"<th{of}>{escape(text)}</th>" for of, text in zip(kinds, heads, strict=True))
+    body = "".join(
+        f"<tr>{''.join(f'<td{of}>{_cell(cell)}</td>' for of, cell in zip(kinds, row, strict=True))}</tr>"
+        for row in rows
+    )
     return f'<div class="scroll"><table class="{kind}"><tr>{head}</tr>{body}</table></div>'
 
 

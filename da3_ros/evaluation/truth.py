@@ -39,13 +39,13 @@ _PLACES: dict[tuple, tuple[np.ndarray, np.ndarray]] = {}
 class TruePoses:
     """``frame``: whose poses these are, and ``world``: in which frame (both empty where the recording does not say).
 
-    ``unusable``: how many more there were that are no rotation and finite place, as some trackers send when lost.
+    ``unusable``: stamps of further ones that are no rotation and finite place, as some trackers send when lost.
     """
 
     trajectory: Trajectory
     frame: str
     world: str = ""
-    unusable: int = 0
+    unusable: tuple[int, ...] = ()
 
 
 class DepthTruth:
@@ -200,7 +200,7 @@ def _true_poses(found: Mapping[int, np.ndarray | None], frame: str, world: str) 
     usable = {stamp: T for stamp, T in sorted(found.items()) if T is not None}
     poses = np.array(list(usable.values()), dtype=np.float64).reshape(-1, 4, 4)
     trajectory = Trajectory(np.array(list(usable), dtype=np.int64), poses)
-    return TruePoses(trajectory, frame, world, len(found) - len(usable))
+    return TruePoses(trajectory, frame, world, tuple(stamp for stamp, T in found.items() if T is None))
 
 
 def _pose(message: Any) -> np.ndarray:

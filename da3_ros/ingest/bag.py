@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -23,6 +24,7 @@ from da3_ros.errors import InputError
 from da3_ros.ingest.bag_file import COMPRESSED_SUFFIX, BagFile, is_bag_file
 from da3_ros.ingest.bag_readers import Readers
 from da3_ros.ingest.bag_scan import RawMessage, StoredTopic
+from da3_ros.ingest.remarks import Remarks
 
 _FOREVER_NS = 2**63 - 1
 _CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
@@ -41,7 +43,7 @@ class BagMessage:
 class Bag:
     """The recordings ``paths`` (files or rosbag2 folders) together.
 
-    ``topics``: name -> what is there. ``lost``: sentences about what cannot be read of damaged files; it grows while
+    ``topics``: name -> what is there. ``lost``: what cannot be read of damaged files, in sentences; it grows while
     messages are read. ``unchecked``: a sentence about damage that would go unnoticed, None where all has checksums.
     Files that are compressed as a whole are unpacked into a temporary folder, one at a time.
 
@@ -49,7 +51,7 @@ class Bag:
     """
 
     def __init__(self, paths: Sequence[Path]):
-        self._lost: list[str] = []
+        self._lost = Remarks()
         self._readers = Readers()
         self._bags = [self._open(path) for path in paths]
         files = [file for bag in self._bags for file in bag]
@@ -68,7 +70,14 @@ class Bag:
     @property
     def lost(self) -> list[str]:
         """What cannot be read, a sentence each."""
-        return self._lost + [text for file in self._files for text in file.lost]
+        return self.losses().texts()
+
+    def losses(self) -> Remarks:
+        """What cannot be read, to be joined with what other readers of the recording have found."""
+        all_of_it = Remarks()
+        for lost in (self._lost, *(file.lost for file in self._files)):
+            all_of_it.merge(lost)
+        return all_of_it
 
     @property
     def unchecked(self) -> str | None:
@@ -103,14 +112,15 @@ class Bag:
         self, topics: Collection[str] | None = None, start_ns: int = 0, stop_ns: int = _FOREVER_NS
     ) -> Iterator[BagMessage]:
         """The same, deserialized. Messages that cannot be are left out and show in ``lost``."""
-        broken: dict[str, int] = {}
+        broken: Counter[tuple[str, int]] = Counter()
         for raw in self.raw(topics, start_ns, stop_ns):
             message = self.deserialize(raw)
             if message is not None:
                 yield BagMessage(raw.topic, self.topics[raw.topic].type, raw.receive_ns, message)
             else:
-                broken[raw.topic] = broken.get(raw.topic, 0) + 1
-        self._lost += [f"{count} messages of {topic} cannot be deserialized" for topic, count in broken.items()]
+                broken[raw.topic, raw.receive_ns] += 1
+                number = broken[raw.topic, raw.receive_ns]
+                self._lost.count("", f" messages of {raw.topic} cannot be deserialized", raw.receive_ns, number)
 
     def deserialize(self, raw: RawMessage) -> Any | None:
         """The message in ``raw``; None where its bytes do not fit its type."""
@@ -152,9 +162,9 @@ class Bag:
             try:
                 files.append(BagFile(file, self._readers))
             except InputError as error:
-                self._lost.append(str(error))
+                self._lost.say(str(error))
         if not files:
-            raise InputError(f"{path} holds no recording that can be read{_reasons(self._lost)}")
+            raise InputError(f"{path} holds no recording that can be read{_reasons(self._lost.texts())}")
         return files
 
     def _add(self, topic: StoredTopic, file: BagFile) -> None:
@@ -186,7 +196,7 @@ def _ros2_store() -> Typestore:
     return get_typestore(Stores.ROS2_KILTED)
 
 
-def _files_of(folder: Path, lost: list[str]) -> list[Path]:
+def _files_of(folder: Path, lost: Remarks) -> list[Path]:
     """The files of a rosbag2 folder in the order of its metadata.yaml, or by name where the recorder died before it
     wrote that."""
     there = sorted((file for file in folder.iterdir() if is_bag_file(file)), key=_natural)
@@ -194,13 +204,15 @@ def _files_of(folder: Path, lost: list[str]) -> list[Path]:
         content = yaml.safe_load((folder / "metadata.yaml").read_text())
         listed = [Path(name).name for name in content["rosbag2_bagfile_information"]["relative_file_paths"]]
     except FileNotFoundError:
-        lost.append(f"{folder.name}: metadata.yaml is missing: all its files are read, in the order of their names")
+        lost.say(f"{folder.name}: metadata.yaml is missing: all its files are read, in the order of their names")
         return there
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
-        lost.append(f"{folder.name}: metadata.yaml cannot be used ({type(error).__name__}): all its files are read")
+        lost.say(f"{folder.name}: metadata.yaml cannot be used ({type(error).__name__}): all its files are read")
         return there
     names = {file.name for file in there}
-    lost += [f"{folder.name}: its file {name} is missing" for name in listed if name not in names]
+    for name in listed:
+        if name not in names:
+            lost.say(f"{folder.name}: its file {name} is missing")
     return [folder / name for name in listed if name in names]
 
 

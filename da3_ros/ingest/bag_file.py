@@ -21,6 +21,7 @@ from da3_ros.ingest.bag_scan_mcap import scan_mcap
 from da3_ros.ingest.bag_scan_ros1 import scan_ros1
 from da3_ros.ingest.bag_scan_sqlite import scan_sqlite
 from da3_ros.ingest.decompress import zstd
+from da3_ros.ingest.remarks import Remarks
 
 COMPRESSED_SUFFIX = ".zstd"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
@@ -35,15 +36,15 @@ def is_bag_file(file: Path) -> bool:
 class BagFile:
     """What one file holds: ``topics``, ``start_ns`` and ``end_ns`` (None: no messages) of what is readable.
 
-    ``lost``: sentences about what is not; more are added while messages are read. ``checked``: whether damaged messages
-    would be noticed. A file compressed as a whole is unpacked into a temporary folder for as long as it is being read.
-    ``readers``: open ones, shared by the files of a recording. Raises InputError where nothing is readable.
+    ``lost``: what is not; it grows while messages are read. ``checked``: whether damaged messages would be noticed. A
+    file compressed as a whole is unpacked into a temporary folder for as long as it is being read. ``readers``: open
+    ones, shared by the files of a recording. Raises InputError where nothing is readable.
     """
 
     def __init__(self, path: Path, readers: Readers):
         self.path = path
         self._readers = readers
-        self.lost: list[str] = []
+        self.lost = Remarks()
         self.topics: tuple[StoredTopic, ...] = ()
         self.start_ns: int | None = None
         self.end_ns: int | None = None
@@ -69,14 +70,17 @@ class BagFile:
 
     def read(self, names: Collection[str], start_ns: int, stop_ns: int) -> Iterator[RawMessage]:
         """Messages of the topics ``names`` recorded from ``start_ns`` to before ``stop_ns``, oldest first."""
-        damaged: Counter[str] = Counter()
+        damaged: Counter[tuple[str, int]] = Counter()
         for raw in self._stored(names, start_ns, stop_ns):
             try:
-                yield replace(raw, data=_message_bytes(raw.data))
+                data = _message_bytes(raw.data)
             except (EOFError, zstd.ZstdError):
-                damaged[raw.topic] += 1
-        for topic, count in damaged.items():
-            self._lose(f"{count} messages of {topic} cannot be unpacked")
+                damaged[raw.topic, raw.receive_ns] += 1
+                number = damaged[raw.topic, raw.receive_ns]
+                what = f" messages of {raw.topic} cannot be unpacked"
+                self.lost.count(f"{self.path.name}: ", what, raw.receive_ns, number)
+                continue
+            yield replace(raw, data=data)
 
     def _stored(self, names: Collection[str], start_ns: int, stop_ns: int) -> Iterator[RawMessage]:
         """The same as they are in the file, maybe each of them compressed."""
@@ -140,9 +144,7 @@ class BagFile:
             self.start_ns, self.end_ns = stamps[0], stamps[-1] + 1
 
     def _lose(self, what: str) -> None:
-        text = f"{self.path.name}: {what}"
-        if text not in self.lost:  # whoever reads twice loses it once
-            self.lost.append(text)
+        self.lost.say(f"{self.path.name}: {what}")
 
 
 def _scan(file: Path) -> Scan:

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
@@ -83,6 +84,16 @@ def test_demo_end_to_end(tmp_path, capsys):
         assert f"{run['rate_hz']:.2f} sets a second" in text
     stages = {{"prepare": "upload"}.get(stage, stage): each for stage, each in run["latency_ms"].items()}
     assert {stage: [each["p50"], each["p95"]] for stage, each in stages.items()} == figures["latency_ms"]
+    anew = ["--output", str(tmp_path / "n.json"), "--report", "none", "--topics", "/left/image_raw", "/right/image_raw"]
+    parameters = ["model.variant=da3-small", "model.checkpoint=random", "model.device=cpu", "model.process_res=70",
+                  "window.sets=2"]  # fmt: skip
+    threads = torch.get_num_threads()
+    assert main(["evaluate", str(out / "sequence"), *anew, "--set", *parameters]) == 0
+    torch.set_num_threads(threads)
+    by_pipeline = json.loads((tmp_path / "n.json").read_text())
+    assert by_pipeline["depth"] == metrics["depth"]
+    assert by_pipeline["trajectory"]["ate"]["se3"]["rmse"] == pytest.approx(metrics["trajectory"]["ate"]["se3"]["rmse"])
+    capsys.readouterr()
     assert stages["total"]["p50"] > 0 and re.search(rf"total +ms +p50 {stages['total']['p50']:.1f} ", printed)
 
     with Reader(out / "recording") as reader:

@@ -173,6 +173,19 @@ def test_the_pipeline_s_and_a_recording_of_it_score_alike(bag, tmp_path, capsys)
     assert lost["frames"] == STEPS and lost["windows"] is None  # windows of two views each
 
 
+def test_two_evaluations_say_the_same(bag, tmp_path):
+    """But for what took how long: every number, and what the page shows."""
+    found = []
+    for name in ("a", "b"):
+        assert main(["evaluate", str(bag), "--output", str(tmp_path / name), *QUICK]) == 0
+        metrics = json.loads((tmp_path / name / "metrics.json").read_text())
+        timed = ("rate_hz", "elapsed_s", "first_s", "real_time_factor", "latency_ms")
+        metrics["run"] = {key: value for key, value in metrics["run"].items() if key not in timed}
+        shown = (tmp_path / name / "report.html").read_text().partition("<h2>Trajectory</h2>")[2]
+        found.append((metrics, shown.partition("<h2>Run</h2>")[0]))
+    assert found[0] == found[1] and "data:" in found[0][1]
+
+
 def test_windows_that_were_recorded_are_scored_in_the_frame_of_the_truth(bag, tmp_path, sequence, monkeypatch):
     """Views of a window by their own frames: /tf_static connects them with whose poses the true ones are."""
 

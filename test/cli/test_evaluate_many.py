@@ -3,18 +3,19 @@
 import json
 import os
 import signal
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 import torch
-from recording_helpers import STEPS, knows_the_truth, other_clock, truth_changed
+from recording_helpers import STEPS, TruthfulPipeline, knows_the_truth, other_clock, truth_changed
 
 from da3_ros.cli.demo_bag import write_sequence
 from da3_ros.cli.main import main
 from da3_ros.config import from_flat
 from da3_ros.egress.bag import new_recording
 from da3_ros.errors import ConfigError
-from da3_ros.evaluation import segments
+from da3_ros.evaluation import ground_truth, segments, stamped
 from da3_ros.evaluation.findings import Findings
 from da3_ros.evaluation.segments import Failure, Recording, Segment, SegmentQueue, SegmentResult, run_segments
 from da3_ros.evaluation.settings import EvaluationSettings, Span
@@ -143,6 +144,61 @@ def test_images_that_cannot_be_used_are_counted_once(bag, tmp_path, capsys):
         assert (run["sets"], run["estimates"]) == (STEPS, STEPS - 3)
         assert run["dropped"] == {"front: encoding": 3}
         assert "not used: 3 images of front: encoding" in capsys.readouterr().err
+
+
+@pytest.fixture
+def in_narrow_parts(sequence, monkeypatch):
+    """Parts that read little of the truth beside them, and a pipeline that knows it all."""
+    knows_the_truth(monkeypatch, sequence)
+    monkeypatch.setattr(TruthfulPipeline, "reset", lambda self: None)
+    monkeypatch.setattr(TruthfulPipeline, "set_rig", lambda self, rig: None)
+    monkeypatch.setattr(ground_truth, "_SLACK_NS", 150_000_000)
+    monkeypatch.setattr(stamped, "_SLACK_NS", 150_000_000)
+
+
+def test_what_is_damaged_in_parts_of_a_recording_counts_once(bag, tmp_path, in_narrow_parts):
+    """True depth and poses, of which parts see different ones, and both what is at their edges."""
+    damaged = tmp_path / "damaged.mcap"
+    source, seen = Bag([bag]), Counter()
+    with new_recording(damaged) as out:
+        for raw in source.raw():
+            kind, data, number = source.topics[raw.topic].type, raw.data, seen[raw.topic]
+            seen[raw.topic] += 1
+            if raw.topic == "/front/ground_truth/depth" and number in (1, 3, 4, 6):
+                data = data[:9]
+            if raw.topic == "/ground_truth/odometry" and number in (1, 5):
+                data = data[:9]
+            if raw.topic == "/ground_truth/odometry" and number in (0, 4, 7):
+                message = source.deserialize(raw)
+                message.pose.pose.position.x = float("nan")
+                out.write(raw.topic, raw.receive_ns, message)
+                continue
+            out.write_raw(raw.topic, kind, raw.receive_ns, data, source.ros2_types())
+    lost = [f"{n} messages of {topic} cannot be deserialized"
+            for n, topic in ((2, "/ground_truth/odometry"), (4, "/front/ground_truth/depth"))]  # fmt: skip
+    for parts in ((), ("--segment", "0.25")):
+        metrics = evaluate(tmp_path, damaged, *QUICK, "--report", "none", *parts)
+        assert sorted(metrics["lost"]) == lost
+        assert [text for text in metrics["notes"] if "true poses" in text] == [
+            "3 true poses are no rotation and finite place: left out"
+        ]
+        assert metrics["depth"]["front"]["frames"] == STEPS - 4
+
+
+def test_parts_without_true_transforms_keep_their_depth(bag, tmp_path, in_narrow_parts):
+    """As without true poses on a topic."""
+    source, half, seen = Bag([bag]), tmp_path / "half.mcap", 0
+    with new_recording(half) as out:
+        for raw in source.raw():
+            seen += raw.topic == "/tf"
+            if raw.topic != "/tf" or seen < STEPS // 2:
+                kind = source.topics[raw.topic].type
+                out.write_raw(raw.topic, kind, raw.receive_ns, raw.data, source.ros2_types())
+    truth = ["--pose-tf", "world:ground_truth/base_link", "--pose-frame", "base_link", "--report", "none"]
+    metrics = evaluate(tmp_path, half, *QUICK, *truth, "--segment", "0.2")
+    assert metrics["failed"] == [] and metrics["depth"]["front"]["frames"] == STEPS
+    assert metrics["trajectory"]["associated_poses"] == STEPS // 2 - 1
+    assert "there are no transforms world:ground_truth/base_link of some parts: no errors there" in metrics["notes"]
 
 
 @pytest.fixture

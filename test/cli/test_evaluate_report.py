@@ -15,6 +15,7 @@ from da3_ros.cli.demo_bag import write_sequence
 from da3_ros.cli.main import main
 from da3_ros.evaluation import ground_truth, segments
 from da3_ros.evaluation.cloud_sample import CloudSample
+from da3_ros.evaluation.report import RecordingPart, write_report
 from da3_ros.evaluation.report_charts import Series, line_chart
 from da3_ros.evaluation.report_cloud import gather_points
 from da3_ros.evaluation.report_examples import DepthExample, DepthExamples
@@ -48,8 +49,8 @@ def test_the_page_says_what_the_numbers_say(page):
     metrics = json.loads((page.parent / "m.json").read_text())
     errors = metrics["depth"]["front"]["per_frame"]["none"]
     assert errors["abs_rel"] > 0.01
-    row = ["none", *(f"{errors[name]:.4g}" for name in ("abs_rel", "rmse", "delta1", "delta2", "delta3", "covered"))]
-    assert "".join(f"<td>{cell}</td>" for cell in row) in text
+    row = [f"{errors[name]:.4g}" for name in ("abs_rel", "rmse", "delta1", "delta2", "delta3", "covered")]
+    assert '<td class="text">none</td>' + "".join(f"<td>{cell}</td>" for cell in row) in text
     assert "<td>window.sets</td><td>3</td>" in text and "<td>sync." not in text
     assert "half &amp; &lt;truth&gt;" in text and "<truth>" not in text
     assert re.search(r"<td>torch</td><td>\d+\.\d+", text)
@@ -79,6 +80,23 @@ def test_the_page_says_what_the_numbers_say(page):
     worst = [heading for heading in headings if "worst frame" in heading]
     assert len(worst) == 1 and worst[0].startswith("front at 0.40 s")
     assert "random weights" not in text
+
+
+def test_charts_over_time_have_names_of_their_own(page):
+    section = page.read_text().partition("<h2>Error over time</h2>")[2].partition("</section>")[0]
+    names = re.findall("<h3>(.*?)</h3>", section)
+    assert names[:-1] == [f"front: {what}" for what in ("error of depth", "pixels within 25 %", "scale of depth")]
+    assert len(names) == section.count("<svg ") and names[-1].startswith("Position, ")
+
+
+def test_the_longest_times_have_a_column_where_they_are_known(page, tmp_path):
+    """As of a replay; a node tells none."""
+    metrics = json.loads((page.parent / "m.json").read_text())
+    assert "<th>95 %</th><th>longest</th>" in page.read_text()
+    metrics["run"]["latency_ms"] = {"network": {"p50": 12.5, "p95": 14.5}}
+    write_report(tmp_path / "r.html", metrics, [RecordingPart("node", metrics)])
+    text = (tmp_path / "r.html").read_text()
+    assert "<td>network</td><td>12.5</td><td>14.5</td></tr>" in text and "longest" not in text
 
 
 def test_the_page_needs_nothing_else(page):

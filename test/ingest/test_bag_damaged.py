@@ -11,6 +11,7 @@ from da3_ros.errors import InputError
 from da3_ros.ingest.bag import Bag
 from da3_ros.ingest.bag_scan import RawMessage
 from da3_ros.ingest.bag_scan_sqlite import scan_sqlite
+from da3_ros.ingest.decompress import zstd
 
 COUNT = 40
 SIZE = 200  # pictures of 120 kB each: many chunks
@@ -233,3 +234,31 @@ def test_checksums_of_ros1_bags(tmp_path, compression):
         flip(file, file.stat().st_size // 2)
         bag = Bag([file])
         assert len(numbers(bag)) < COUNT and bag.lost
+
+
+def test_damaged_messages_count_once_however_the_recording_is_read(tmp_path):
+    """Read twice, in overlapping parts by two readers, and by one that stops before the end."""
+    from rosbags.rosbag2 import Writer
+
+    good = recording()[0][2]
+    topic = "/front/image_raw"
+    stored = bytes(ROS2.serialize_cdr(good, good.__msgtype__))
+    # Two were recorded at one time, of which both are no message; 5 in all.
+    damaged = [(2, b"\x00\x01\x00\x00no"), (2, b"\x00\x01\x00\x00none"), (5, b"\x00\x01\x00\x00nothing")]
+    unpackable = [(3, zstd.compress(stored)[:-40]), (6, zstd.compress(stored)[:-40])]
+    with Writer(tmp_path / "bag {}", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        connection = writer.add_connection(topic, good.__msgtype__, typestore=ROS2)
+        for number, data in sorted([*((n, stored) for n in (0, 1, 4, 7)), *damaged, *unpackable]):
+            writer.write(connection, START_NS + number * STEP_NS, data)
+    name = storage_file(tmp_path / "bag {}").name
+    wanted = [f"{name}: 2 messages of {topic} cannot be unpacked", f"3 messages of {topic} cannot be deserialized"]
+    whole, first, second = (Bag([tmp_path / "bag {}"]) for _ in range(3))
+    assert numbers(whole) == numbers(whole) == [0, 1, 4, 7]
+    assert sorted(whole.lost) == sorted(wanted)
+    assert len(list(first.messages([topic], 0, START_NS + 4 * STEP_NS))) == 2
+    assert f"2 messages of {topic} cannot be deserialized" in first.lost
+    stopped = second.messages([topic], START_NS + 3 * STEP_NS)
+    assert [next(stopped).receive_ns, next(stopped).receive_ns] == [START_NS + n * STEP_NS for n in (4, 7)]
+    joined = first.losses()
+    joined.merge(second.losses())
+    assert sorted(joined.texts()) == sorted(wanted)

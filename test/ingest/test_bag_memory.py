@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from bag_helpers import ROS2, START_NS, STEP_NS, Messages, camera_messages, write_ros2
+from bag_helpers import ROS1, ROS2, START_NS, STEP_NS, Messages, camera_messages, storage_file, write_ros1, write_ros2
 from rosbags.rosbag2 import StoragePlugin
 
 READ = """
@@ -28,27 +28,34 @@ def read(bag) -> tuple[int, int]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("damaged", [False, True])
-@pytest.mark.parametrize("storage", list(StoragePlugin))
+@pytest.mark.parametrize("storage", [*StoragePlugin, None])
 def test_three_gigabytes_are_streamed(tmp_path, storage, damaged, capsys):
-    messages = Messages(ROS2)
+    """``storage`` None: a ROS 1 bag."""
+    messages = Messages(ROS2 if storage else ROS1)
+
+    def written(name, recorded):
+        if storage is None:
+            return write_ros1(tmp_path / f"{name}.bag", recorded)
+        return write_ros2(tmp_path / name, recorded, storage)
+
     pixels = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
     count = 3_000_000_000 // pixels.nbytes
-    large = write_ros2(
-        tmp_path / "large",
+    large = written(
+        "large",
         (
             ("/front/image_raw", START_NS + n * STEP_NS, messages.image(START_NS + n * STEP_NS, pixels))
             for n in range(count)
         ),
-        storage,
     )
     if damaged:
-        (file,) = [file for file in large.iterdir() if file.name != "metadata.yaml"]
+        file = storage_file(large) if storage else large
         with file.open("r+b") as stream:
             stream.truncate(file.stat().st_size - 1_000_000)
-    small = write_ros2(tmp_path / "small", camera_messages(messages), storage)
+    small = written("small", camera_messages(messages))
     (size, memory), (_, least) = read(large), read(small)
     with capsys.disabled():
-        print(f"\n{storage.name}, damaged {damaged}: {size / 1e9:.2f} GB in {memory / 1e6:.0f} MB of memory "
+        kind = storage.name if storage else "ROS 1"
+        print(f"\n{kind}, damaged {damaged}: {size / 1e9:.2f} GB in {memory / 1e6:.0f} MB of memory "
               f"(a few pictures: {least / 1e6:.0f} MB)")  # fmt: skip
     assert size > 2.9e9
     assert memory - least < 100e6

@@ -50,16 +50,17 @@ def bag(sequence, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def predict(reference_net):
-    """Function: pictures (H, W, 3) RGB to what the reference package predicts of them with the weights of a model."""
+    """Function: pictures (H, W, 3) RGB to what the reference package predicts of them with the weights of a model, and
+    the ``strategy`` that chooses its reference view."""
     process = published("depth_anything_3.utils.io.input_processor").InputProcessor()
     nets: dict[int, Reference] = {}
 
     @torch.inference_mode()
-    def predict(model, pictures) -> dict[str, torch.Tensor]:
+    def predict(model, pictures, strategy="saddle_balanced") -> dict[str, torch.Tensor]:
         if id(model) not in nets:
             nets[id(model)] = Reference(reference_net(model.variant), model)
         images, _, _ = process(pictures, None, None, PROCESS_RES, "upper_bound_resize", sequential=True)
-        found = nets[id(model)](torch.as_tensor(np.asarray(images))[None])
+        found = nets[id(model)](torch.as_tensor(np.asarray(images))[None], ref_view_strategy=strategy)
         T_cam_world = torch.eye(4).repeat(len(pictures), 1, 1)
         T_cam_world[:, :3] = found["extrinsics"][0, :, :3]
         maps = {name: found[name][0] for name in ("depth", "depth_conf", "intrinsics")}
@@ -118,8 +119,11 @@ def test_a_window_as_it_is(sequence, bag, predict, tmp_path):
 
 @pytest.mark.slow
 def test_sliding_windows_after_the_same_tracker(bag, predict, tmp_path, monkeypatch):
-    ours = evaluate(bag, tmp_path / "ours.json", "--set", *QUICK)
-    windows = []
+    """With the first view as the reference view: where views are nearly alike the choice by features hangs on how the
+    pictures were prepared, and another choice moves the depth by up to 1 %, and short baselines by more."""
+    strategy, windows = "first", []
+    options = ["--set", *QUICK, f"model.ref_view={strategy}"]
+    ours = evaluate(bag, tmp_path / "ours.json", *options)
 
     class Published(StreamingDA3):
         """Hands on what the reference predicts of the views that are in the window."""
@@ -133,14 +137,14 @@ def test_sliding_windows_after_the_same_tracker(bag, predict, tmp_path, monkeypa
             (frame,) = frame_set.frames
             self._pictures[frame.stamp_ns] = np.asarray(frame.image)
             own = super().step(frame_set, *args, **kwargs)
-            found = predict(self._model, [self._pictures[view.stamp_ns] for view in own.views])
+            found = predict(self._model, [self._pictures[view.stamp_ns] for view in own.views], strategy)
             windows.append([view.stamp_ns for view in own.views])
             decoded = list(own.decoded)
             return replace(own, depth=found["depth"][decoded], depth_conf=found["depth_conf"][decoded],
                            T_cam_world=found["T_cam_world"], K=found["intrinsics"])  # fmt: skip
 
     monkeypatch.setattr(pipeline, "StreamingDA3", Published)
-    theirs = evaluate(bag, tmp_path / "theirs.json", "--set", *QUICK)
+    theirs = evaluate(bag, tmp_path / "theirs.json", *options)
     assert len(windows) == STEPS and len(windows[-1]) == 4
     assert_same_scores(ours, theirs)
     assert ours["windows"]["count"] == theirs["windows"]["count"] == STEPS - 1
