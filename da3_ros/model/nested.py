@@ -58,8 +58,9 @@ class NestedDepthAnything3(nn.Module):
         ``focal`` (B, N) is the calibrated focal length of each view, the mean of fx and fy in pixels of the H x W
         image, NaN where it is not known; where neither it nor ``intrinsics`` tells, the predicted one is used.
         ``valid`` (B, N, H, W) bool marks the pixels that show the scene where others are padding. Depth of sky is
-        +Inf and its confidence the network's own. A window without a pixel to take the scale from (nothing but
-        sky) has NaN for scale, translations, ray origins, Gaussians and all depth but sky.
+        +Inf and its confidence the network's own. A window without enough pixels to take the scale from (nothing
+        but sky, or nothing farther than a centimetre, as when ray poses give a focal length of next to nothing) has
+        NaN for scale, translations, ray origins, Gaussians and all depth but sky.
 
         ``as_published`` gives the published code's numbers instead: focal lengths as predicted, ``focal`` and
         ``valid`` play no part; one least-squares scale over all pixels; sky at the 0.99 quantile of the other

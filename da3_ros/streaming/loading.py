@@ -26,7 +26,9 @@ def load_network(
     matmul = choose_matmul(config.matmul, config.dtype, device)
     metric_variant = VARIANTS[METRIC_VARIANT] if config.metric_checkpoint else None
     variant = VARIANTS[config.variant]
-    require_start(make_blueprint(variant, dtype, matmul, metric_variant), window, device)
+    blueprint = make_blueprint(variant, dtype, matmul, metric_variant)
+    set_half_resolution(blueprint, config.half_resolution_head, config.guided_upsampling)
+    require_start(blueprint, window, device)
     origin = {"checkpoint": config.checkpoint or (str(bundled_weights(variant)) if variant.bundled else variant.hub[0])}
     model = _load(config.variant, origin["checkpoint"], config, device, dtype)
     if config.metric_checkpoint:

@@ -130,7 +130,7 @@ class MemoryNeed:
 def make_blueprint(
     variant: Variant, dtype: torch.dtype, matmul: str | None = None, metric: Variant | None = None
 ) -> Network:
-    """The network as load_network makes it, without storage; ``metric``: nested beside it."""
+    """The network as load_model makes it, without storage; ``metric``: nested beside it."""
     with torch.device("meta"):
         network = build(variant)
         if metric is not None:

@@ -17,7 +17,7 @@ from model_helpers import (
 )
 
 from da3_ros.errors import ConfigError, InputError
-from da3_ros.model import NestedDepthAnything3
+from da3_ros.model import NestedDepthAnything3, network
 from da3_ros.model.layout import build
 from da3_ros.model.metric_scale import mean_focal, robust_scale
 from da3_ros.model.sky import sky_mask
@@ -189,6 +189,29 @@ def test_nothing_but_sky_gives_no_scale_and_no_error(model):
     assert (ours.depth == torch.inf).all()
     assert ours.scale.isnan().all() and ours.scale_stddev.isnan().all() and ours.extrinsics[..., 3].isnan().all()
     assert published.scale.isnan().all()
+
+
+def test_a_focal_length_of_next_to_nothing_gives_no_scale_and_cameras_as_they_were_found(model, monkeypatch):
+    """Rays of an untrained network are often those of a lens that sees nearly half of everything."""
+    images = make_images(2, 42, 56)
+    found = network.cameras_from_rays
+
+    def with_focal(pixels):
+        def cameras_from_rays(*rays):
+            extrinsics, intrinsics = found(*rays)
+            intrinsics[..., 0, 0] = intrinsics[..., 1, 1] = pixels
+            return extrinsics, intrinsics
+
+        monkeypatch.setattr(network, "cameras_from_rays", cameras_from_rays)
+        return model(images, use_ray_pose=True)
+
+    usual, tiny = with_focal(30.0), with_focal(1e-6)
+    assert usual.scale.isfinite().all() and usual.extrinsics.isfinite().all()
+    assert tiny.scale.isnan().all() and tiny.scale_stddev.isnan().all() and tiny.extrinsics[..., 3].isnan().all()
+    assert torch.equal(tiny.extrinsics[..., :3], usual.extrinsics[..., :3])
+    assert (tiny.intrinsics[..., 0, 0] == 1e-6).all()
+    assert torch.equal(tiny.depth.isinf(), usual.depth.isinf()), "sky is found all the same"
+    assert tiny.depth[~tiny.depth.isinf()].isnan().all()
 
 
 def maps(scale_of_view, seed=0):

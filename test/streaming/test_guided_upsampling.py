@@ -8,6 +8,7 @@ from window_mirror import Mirror
 
 from da3_ros.config import ModelConfig
 from da3_ros.model.dense_head import set_half_resolution
+from da3_ros.streaming import loading
 from da3_ros.streaming.loading import load_network
 from da3_ros.streaming.memory import predict_memory
 from da3_ros.streaming.window import WindowConfig
@@ -55,11 +56,18 @@ def test_a_nested_network_is_guided_too():
 
 
 @pytest.mark.parametrize("half, guided", [(False, False), (True, False), (True, True)])
-def test_the_network_decodes_as_the_parameters_say(half, guided):
+def test_the_network_decodes_and_its_memory_is_asked_for_as_the_parameters_say(half, guided, monkeypatch):
+    asked_for = []
+
+    def require_start(blueprint, window, device):
+        asked_for.append((blueprint.head.half_resolution, blueprint.head.guided))
+
+    monkeypatch.setattr(loading, "require_start", require_start)
     config = ModelConfig(variant="da3-nano", half_resolution_head=half, guided_upsampling=guided)
     window = WindowConfig(sets=1, cameras=1, process_res=56)
     model, _ = load_network(config, torch.device("cpu"), torch.float32, window)
     assert (model.head.half_resolution, model.head.guided) == (half, guided)
+    assert asked_for == [(half, guided)]
 
 
 @pytest.mark.slow
