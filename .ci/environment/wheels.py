@@ -23,6 +23,7 @@ FROM_ROSDEP = {
     "opencv-python-headless": "cv2",
     "pillow": "PIL",
     "pyyaml": "yaml",
+    "scipy": "scipy",
     "tqdm": "tqdm",
     "transforms3d": "transforms3d",
 }

@@ -111,6 +111,11 @@ def test_setup_py_asks_for_the_pinned_packages(root):
     assert [name for name in wanted if name.lower().replace("_", "-") not in pinned] == []
 
 
+def test_a_new_users_demo_compares_trajectories(root):
+    """Its table says how far off the way is: what that takes is there without the wheels of the tests."""
+    assert {"evo", "scipy"} <= pins(root, "runtime").keys()
+
+
 def test_requirements_are_pinned_and_listed_once(root):
     seen = {}
     for path in sorted((root / ".ci/requirements").glob("*.txt")):
