@@ -5,7 +5,7 @@ from __future__ import annotations
 
 class Remarks:
     """Sentences without repetition. Some are about a number of messages: each counts once, in whatever parts the
-    recording is read and however often."""
+    recording is read and however often. For that a time is kept for each message that is counted."""
 
     def __init__(self) -> None:
         self._sentences: dict[str, None] = {}  # as a set with an order

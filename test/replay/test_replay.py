@@ -1,83 +1,16 @@
-"""A recording in, a recording out: what is in it, the same bytes each time, and going on after an interruption."""
+"""A recording in, a recording out: what is in it, and the same bytes each time (test_replay_resume.py: interrupted)."""
 
-import errno
 import json
 import re
-import shutil
 import sys
 
 import numpy as np
 import pytest
-import torch
 from bag_helpers import ROS1, ROS2, START_NS, STEP_NS, Messages, storage_file, write_ros1, write_ros2
+from replay_helpers import HEIGHT, WIDTH, by_topic, contents, rig_recording, run, stamp_ns
 
 from da3_ros.cli import replay as command
-from da3_ros.cli.main import main
-from da3_ros.egress.bag import BagWriter
-from da3_ros.egress.message_types import message_types
-from da3_ros.ingest.bag import Bag
 from da3_ros.pipeline import Pipeline
-
-WIDTH, HEIGHT = 64, 48
-QUICK = ["model.checkpoint=random", "model.variant=da3-nano", "model.process_res=56", "window.sets=2",
-         "model.device=cpu"]  # fmt: skip
-
-
-def rig_recording(store=ROS2, steps=7):
-    """Two cameras on a robot, a microsecond apart, a laser and its transforms."""
-    messages, recorded = Messages(store), []
-    places = [("base_link", name, (0.0, offset, 1.0)) for name, offset in (("left", 0.1), ("right", -0.1))]
-    recorded.append(("/tf_static", START_NS, messages.transforms(START_NS, *places)))
-    for step in range(steps):
-        stamp_ns = START_NS + step * STEP_NS
-        for index, name in enumerate(("left", "right")):
-            pixels = np.random.default_rng([step, index]).integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)
-            at_ns = stamp_ns + index * 1000
-            info = messages.info(at_ns, WIDTH, HEIGHT, frame=name)
-            recorded.append((f"/{name}/camera_info", at_ns + 5_000_000, info))
-            recorded.append((f"/{name}/image_raw", at_ns + 6_000_000, messages.image(at_ns, pixels, frame=name)))
-        recorded.append(("/chatter", stamp_ns + 7_000_000, messages.text(f"step {step}")))
-    return recorded
-
-
-@pytest.fixture(autouse=True)
-def _quick():
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def bag(tmp_path_factory):
-    return write_ros2(tmp_path_factory.mktemp("bags") / "rig", rig_recording())
-
-
-def run(bag, output, *more) -> int:
-    return main(["replay", str(bag), "--output", str(output), "--set", *QUICK, *more])
-
-
-def contents(path) -> list[tuple[str, int, bytes]]:
-    return [(raw.topic, raw.receive_ns, bytes(raw.data)) for raw in Bag([path]).raw()]
-
-
-def by_topic(path) -> dict[str, list]:
-    found: dict[str, list] = {}
-    for raw in (written := Bag([path])).raw():
-        message = message_types().deserialize_cdr(raw.data, written.topics[raw.topic].type)
-        found.setdefault(raw.topic, []).append(message)
-    return found
-
-
-def stamp_ns(message) -> int:
-    return message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
-
-
-@pytest.fixture(scope="module")
-def replayed(bag, tmp_path_factory):
-    output = tmp_path_factory.mktemp("out") / "out.mcap"
-    figures = output.with_suffix(".json")
-    assert run(bag, output, "--json", str(figures)) == 0
-    return output, json.loads(figures.read_text())
 
 
 def test_every_set_gives_the_topics_of_the_node(replayed):
@@ -125,147 +58,6 @@ def test_two_runs_give_the_same_bytes(bag, replayed, tmp_path):
     assert run(bag, tmp_path / "again.mcap") == 0
     assert (tmp_path / "again.mcap").read_bytes() == replayed[0].read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["again.mcap"]
-
-
-def submitted(monkeypatch, interrupted_at):
-    """Numbers of the sets that the pipeline gets from now on; the run that gives it one more is interrupted."""
-    submit, numbers = Pipeline.submit, []
-
-    def interrupted(self, frame_set, request):
-        numbers.append((frame_set.stamp_ns - START_NS) // STEP_NS)
-        if len(numbers) == interrupted_at:
-            raise KeyboardInterrupt
-        return submit(self, frame_set, request)
-
-    monkeypatch.setattr(Pipeline, "submit", interrupted)
-    return numbers
-
-
-# The first part has the sets 0 to 2. The frame odom goes back to set 0; on a known rig a window stands for itself.
-@pytest.mark.parametrize(
-    ("parameters", "again"), [([], 3), (["model.pose_conditioning=rig", "window.sets=1"], 1)], ids=["tracked", "rig"]
-)
-def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(bag, tmp_path, monkeypatch, capsys, parameters, again):
-    monkeypatch.setattr(command, "PART_SETS", 3)
-    assert run(bag, tmp_path / "whole.mcap", *parameters) == 0
-    numbers = submitted(monkeypatch, interrupted_at=6)
-    assert run(bag, tmp_path / "out.mcap", *parameters) == 130
-    assert not (tmp_path / "out.mcap").exists()
-    assert "going on" not in capsys.readouterr().err
-    assert run(bag, tmp_path / "out.mcap", *parameters, "--json", str(tmp_path / "figures.json")) == 0
-    assert numbers[6:] == list(range(3 - again, 7))
-    figures = json.loads((tmp_path / "figures.json").read_text())
-    assert (figures["resumed_at_set"], figures["again_sets"]) == (3, again)
-    said = capsys.readouterr().err
-    assert f"going on behind the first 3 sets, whose output is in {tmp_path / 'out.mcap.parts'}: " in said
-    assert f"the network runs again over the last {again} of them" in said
-    assert (tmp_path / "out.mcap").read_bytes() == (tmp_path / "whole.mcap").read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["figures.json", "out.mcap", "whole.mcap"]
-
-
-def test_the_help_says_what_an_interrupted_run_does_again(capsys):
-    with pytest.raises(SystemExit):
-        main(["replay", "--help"])
-    said = " ".join(capsys.readouterr().out.split())
-    assert "goes on when the same command is given again" in said and "network runs again from the start" in said
-
-
-def interrupt_at_set(monkeypatch, number):
-    submit, seen = Pipeline.submit, []
-
-    def interrupted(self, frame_set, request):
-        seen.append(frame_set)
-        if len(seen) == number:
-            raise KeyboardInterrupt
-        return submit(self, frame_set, request)
-
-    monkeypatch.setattr(Pipeline, "submit", interrupted)
-
-
-def test_a_run_that_is_interrupted_again_and_again_loses_no_part(bag, tmp_path, monkeypatch):
-    """Also while it takes over what was written before."""
-    monkeypatch.setattr(command, "PART_SETS", 2)
-    assert run(bag, tmp_path / "whole.mcap", "--pass-through", "/chatter") == 0
-    interrupt_at_set(monkeypatch, 6)
-    assert run(bag, tmp_path / "out.mcap", "--pass-through", "/chatter") == 130
-    for _ in range(2):
-        with monkeypatch.context() as patch:
-            patch.setattr(BagWriter, "flush", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
-            assert run(bag, tmp_path / "out.mcap", "--pass-through", "/chatter") == 130
-    assert run(bag, tmp_path / "out.mcap", "--pass-through", "/chatter", "--json", str(tmp_path / "f.json")) == 0
-    assert json.loads((tmp_path / "f.json").read_text())["resumed_at_set"] == 4
-    assert (tmp_path / "out.mcap").read_bytes() == (tmp_path / "whole.mcap").read_bytes()
-
-
-def test_a_damaged_part_is_not_gone_on_with(bag, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(command, "PART_SETS", 3)
-    interrupt_at_set(monkeypatch, 6)
-    assert run(bag, tmp_path / "out.mcap") == 130
-    (file,) = (tmp_path / "out.mcap.parts").rglob("*.mcap")
-    data = bytearray(file.read_bytes())
-    data[len(data) // 3] ^= 1
-    file.write_bytes(data)
-    assert run(bag, tmp_path / "out.mcap") == 2
-    said = capsys.readouterr().err
-    assert "is damaged (crc validation failed" in said and f": delete {tmp_path / 'out.mcap.parts'}" in said
-    (file,) = (tmp_path / "out.mcap.parts" / "before").rglob("*.mcap")
-    file.unlink()
-    assert run(bag, tmp_path / "out.mcap") == 2
-    said = capsys.readouterr().err
-    assert "cannot be read" in said and f": delete {tmp_path / 'out.mcap.parts'}" in said
-
-
-@pytest.mark.parametrize("damage", ["no folder", "half a state", "another state"])
-def test_parts_that_somebody_has_tidied_up_are_not_gone_on_with(bag, tmp_path, monkeypatch, capsys, damage):
-    monkeypatch.setattr(command, "PART_SETS", 3)
-    interrupt_at_set(monkeypatch, 6)
-    assert run(bag, tmp_path / "out.mcap") == 130
-    parts = tmp_path / "out.mcap.parts"
-    if damage == "no folder":
-        shutil.rmtree(parts / "written")
-    else:
-        (parts / "state.json").write_text('{"sets": 2' if damage == "half a state" else '{"of": "something else"}')
-    assert run(bag, tmp_path / "out.mcap") == 2
-    assert re.search(r"out\.mcap\.parts is damaged \(.*\): delete it", capsys.readouterr().err)
-
-
-def test_whole_parts_are_there_though_the_process_is_killed_at_once(bag, tmp_path, monkeypatch):
-    """Nothing of what the state says is still in this process's memory."""
-    monkeypatch.setattr(command, "PART_SETS", 3)
-    sizes, boundary = [], command.Output.boundary
-
-    def looked_at(self, number):
-        boundary(self, number)
-        state = self._folder / "state.json"
-        if state.is_file():
-            sizes.append((json.loads(state.read_text())["size"], self._writer.file.stat().st_size))
-
-    monkeypatch.setattr(command.Output, "boundary", looked_at)
-    assert run(bag, tmp_path / "out.mcap") == 0
-    assert len(sizes) >= 2 and all(there >= said for said, there in sizes)
-
-
-def test_a_disk_that_is_full_is_said_in_one_line(bag, tmp_path, monkeypatch, capsys):
-    written = []
-
-    def full(self, channel, *_):
-        written.append(channel)
-        if len(written) > 30:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("da3_ros.egress.bag.McapFile.add_message", full)
-    assert run(bag, tmp_path / "out.mcap") == 2
-    error = capsys.readouterr().err.strip()
-    assert "cannot be written: No space left on device" in error and error.count("\n") == 0
-    assert len(written) == 31 and not (tmp_path / "out.mcap").exists()
-
-
-def test_parts_of_another_run_are_not_gone_on_with(bag, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(Pipeline, "submit", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-    assert run(bag, tmp_path / "out.mcap") == 130
-    monkeypatch.undo()
-    assert run(bag, tmp_path / "out.mcap", "window.stride=2") == 2
-    assert "out.mcap.parts belongs to another replay" in capsys.readouterr().err
 
 
 def test_originals_are_passed_through(bag, replayed, tmp_path):
@@ -408,7 +200,6 @@ def test_the_node_s_parameter_file_is_taken(bag, tmp_path):
     ],
 )
 def test_what_cannot_work_is_said_in_one_line(bag, tmp_path, capsys, more, wanted):
-    import re
 
     assert run(bag, tmp_path / "out.mcap", *more) == 2
     error = capsys.readouterr().err.strip()
